@@ -1,0 +1,1 @@
+"""The rule, pure: standard library only, no I/O, no clock, no asyncio."""

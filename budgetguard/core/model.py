@@ -1,0 +1,196 @@
+"""The nouns of budgetguard, as frozen values. Read this first.
+
+A `Subject` (the labels of a call) is matched against `Budget`s; each matching budget's `Limit`s name
+`Account`s. An account with the limit that judges it is a `Claim`; the claims of one call are its `Plan`.
+A `Reservation` holds an estimate on every account of its plan until it is settled, released or expired.
+Amounts are integers (`core.amounts`), times are milliseconds since 1970-01-01 UTC in the store's time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from budgetguard.core.amounts import Amounts, Unit
+from budgetguard.core.periods import Period
+
+OnExceed = Literal["refuse", "delay", "shadow"]
+OnExpiry = Literal["charge", "release"]
+Reason = Literal["impossible", "spent", "held"]
+NO_LABEL = "(none)"
+"""How the account of calls without a `per` label is shown; its key cannot collide with a label of that text."""
+
+Subject = Mapping[str, str]
+"""Who spends: the labels of one call. `model` and `provider` are added by the guard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An amount of a unit in each window of a period: "5M tokens/hour"; `usd` in nano-dollars."""
+
+    amount: int
+    unit: Unit
+    period: Period
+
+    @property
+    def identity(self) -> str:
+        """Unit and period: with the budget's name and `per` values, what makes two limits the same account."""
+        return f"{self.unit}/{self.period}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One counter: a budget for one value of its `per` labels, one unit, one period, in one window.
+
+    `window_start_ms` and `window_end_ms` are None for periods that have no windows (rolling, total, concurrent).
+    """
+
+    budget: str
+    per: tuple[tuple[str, str | None], ...]
+    unit: Unit
+    period: Period
+    window: str = ""
+    window_start_ms: int | None = None
+    window_end_ms: int | None = None
+    identity: str = field(init=False)
+    """The account without its window: injective over every text, ASCII."""
+    key: str = field(init=False)
+    """The account with its window: the store's key."""
+
+    def __post_init__(self) -> None:
+        parts = [self.budget, self.per, self.unit, str(self.period)]
+        object.__setattr__(self, "identity", json.dumps(parts, separators=(",", ":")))
+        object.__setattr__(self, "key", json.dumps([*parts, self.window], separators=(",", ":")))
+
+    @property
+    def subject(self) -> dict[str, str]:
+        """The `per` labels and values, "(none)" where the call had none."""
+        return {name: NO_LABEL if value is None else value for name, value in self.per}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One account of a call with the limit that judges it now.
+
+    `enforced` is False for shadow budgets: counted, never refused. `alert_levels` are absolute and ascending.
+    """
+
+    account: Account
+    limit: int
+    enforced: bool = True
+    alert_levels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every account that a call counts against. Made once per subject and window, and shared by its calls."""
+
+    claims: tuple[Claim, ...]
+    on_expiry: OnExpiry = "charge"
+
+    @cached_property
+    def window_start_ms(self) -> int:
+        """The instant from which every calendar window of the plan has begun."""
+        return max((c.account.window_start_ms or 0 for c in self.claims), default=0)
+
+    @cached_property
+    def window_end_ms(self) -> int | None:
+        """The instant at which the first calendar window of the plan ends; None without one."""
+        return min((c.account.window_end_ms for c in self.claims if c.account.window_end_ms is not None), default=None)
+
+    @cached_property
+    def identities(self) -> tuple[str, ...]:
+        """What "the same content" compares: accounts without windows, limits and lease."""
+        return tuple(claim.account.identity for claim in self.claims)
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """What the ledger says of a call besides amounts, known when it is reserved."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    price_source: str = ""
+    host: str = ""
+    usage: UsageRow | None = None
+    """The estimate as usage: it becomes the row of a call that expires or is assumed."""
+
+
+class UsageRow(NamedTuple):
+    """The amounts of a ledger row; tokens as `bg.Usage` counts them. `cost_nanousd` is None where nobody knows it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nanousd: int | None = 0
+
+
+ReservationState = Literal["held", "expired", "released", "tombstone", "assumed", "settled"]
+
+
+class Reservation(NamedTuple):
+    """What the store knows of one call.
+
+    `charged` is what stands as spent for it: nothing while held, the estimate after an expiry that
+    charges, the actual once settled. `slot_ms` is the instant whose slot it occupies on rolling periods.
+    """
+
+    id: str
+    state: ReservationState
+    plan: Plan
+    estimate: Amounts
+    charged: Amounts
+    info: CallInfo
+    admitted_ms: int
+    slot_ms: int
+    lease_end_ms: int
+    keep_until_ms: int
+    revision: int = 0
+    would_refuse: tuple[str, ...] = ()
+
+
+class Balance(NamedTuple):
+    """The state of one account. `slots` of a rolling period: (slot number, spent, reserved), ascending.
+
+    For rolling periods `spent` and `reserved` are 0: the slots hold them.
+    """
+
+    spent: int = 0
+    reserved: int = 0
+    announced: int = 0
+    announced_ms: int = 0
+    keep_until_ms: int = 0
+    slots: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One limit that refused. `available` may be negative; `retry_ms` is None where waiting cannot help."""
+
+    account: Account
+    reason: Reason
+    limit: int
+    spent: int
+    reserved: int
+    requested: int
+    resets_at_ms: int | None
+    retry_ms: int | None
+
+    @property
+    def available(self) -> int:
+        return self.limit - self.spent - self.reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An account's level has passed `threshold` (an absolute amount of its limit); told to one worker of the fleet."""
+
+    account: Account
+    threshold: int
+    limit: int
+    level: int
+
