@@ -37,9 +37,9 @@ def check_amount(value: Any, field: str) -> int:
         InvalidAmount: names `field`.
     """
     if type(value) is not int:
-        raise InvalidAmount(f"{field} must be a whole number, not {_shown(value)}")
+        raise InvalidAmount(f"{field} must be a whole number, not {shown(value)}")
     if not 0 <= value <= MAX_AMOUNT:
-        raise InvalidAmount(f"{field} must be from 0 to 2**53 - 1, not {_shown(value)}")
+        raise InvalidAmount(f"{field} must be from 0 to 2**53 - 1, not {shown(value)}")
     return value
 
 
@@ -50,17 +50,17 @@ def parse_decimal(value: Any, field: str) -> Decimal:
         InvalidAmount: names `field`; floats are refused because they are not exact.
     """
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
-        raise InvalidAmount(f'{field} must be a Decimal or its text, such as "0.15", not {_shown(value)}')
+        raise InvalidAmount(f'{field} must be a Decimal or its text, such as "0.15", not {shown(value)}')
     if isinstance(value, str) and (len(value) > 40 or not value.isascii()):
-        raise InvalidAmount(f'{field} must be a plain decimal, such as "0.15", not {_shown(value)}')
+        raise InvalidAmount(f'{field} must be a plain decimal, such as "0.15", not {shown(value)}')
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise InvalidAmount(f'{field} must be a plain decimal, such as "0.15", not {_shown(value)}') from None
+        raise InvalidAmount(f'{field} must be a plain decimal, such as "0.15", not {shown(value)}') from None
     if not number.is_finite() or number < 0:
-        raise InvalidAmount(f"{field} must be finite and not negative, not {_shown(value)}")
+        raise InvalidAmount(f"{field} must be finite and not negative, not {shown(value)}")
     if number.adjusted() > 20 or number.as_tuple().exponent < -30:  # type: ignore[operator]  # finite: an int
-        raise InvalidAmount(f"{field} is out of range: {_shown(value)}")
+        raise InvalidAmount(f"{field} is out of range: {shown(value)}")
     return number
 
 
@@ -87,6 +87,10 @@ def format_amount(unit: Unit, amount: int) -> str:
     return format_usd(amount) if unit == "usd" else f"{amount:,} {unit.replace('_', ' ')}"
 
 
-def _shown(value: Any) -> str:
-    text = ascii(value)
+def shown(value: Any) -> str:
+    """A value of any type for an error's text: at most 60 ASCII characters."""
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):  # a number too long for Python to print, or endless nesting
+        text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple, get_args
 
+from budgetguard.core.amounts import shown
 from budgetguard.errors import InvalidLimit
 
 PeriodKind = Literal["calendar", "rolling", "total", "concurrent"]
@@ -94,9 +95,9 @@ def parse_period_text(text: str) -> Period:
     elif text == "concurrent":
         period = Period("concurrent")
     else:
-        raise InvalidLimit(f"period: {text[:60]!a} is not the text of a period")
+        raise InvalidLimit(f"period: {shown(text)} is not the text of a period")
     if str(period) != text:
-        raise InvalidLimit(f"period: {text[:60]!a} is not the canonical text of a period; that is {str(period)!a}")
+        raise InvalidLimit(f"period: {shown(text)} is not the canonical text of a period; that is {shown(str(period))}")
     return period
 
 
@@ -138,14 +139,14 @@ def _checked_text(period: Period) -> str:
     """The canonical text of a period whose parts fit together."""
     kind, name, span_ms, zone = period.kind, period.name, period.span_ms, period.zone
     if kind not in get_args(PeriodKind):
-        raise InvalidLimit(f"period: kind must be calendar, rolling, total or concurrent, not {str(kind)[:40]!a}")
+        raise InvalidLimit(f"period: kind must be calendar, rolling, total or concurrent, not {shown(kind)}")
     if kind != "calendar" and (name or zone != "UTC"):
         raise InvalidLimit(f"period: a {kind} period has neither name nor zone")
     if kind != "rolling" and span_ms:
         raise InvalidLimit(f"period: a {kind} period has no span")
     if kind == "calendar":
         if name not in CALENDAR_NAMES:
-            raise InvalidLimit(f"period: must be one of {', '.join(CALENDAR_NAMES)}, not {str(name)[:40]!a}")
+            raise InvalidLimit(f"period: must be one of {', '.join(CALENDAR_NAMES)}, not {shown(name)}")
         if type(zone) is not str:
             raise InvalidLimit(f"timezone: must be text such as Europe/Berlin, not {type(zone).__name__}")
         _zone(zone)
@@ -153,7 +154,7 @@ def _checked_text(period: Period) -> str:
     if kind == "rolling":
         if type(span_ms) is not int or not SLOTS <= span_ms <= MAX_SPAN_MS or span_ms % SLOTS:
             limits = f"a multiple of {SLOTS} ms, at most {MAX_SPAN_MS} ms (ten years)"
-            raise InvalidLimit(f"period: a rolling span must be {limits}, not {str(span_ms)[:40]!a}")
+            raise InvalidLimit(f"period: a rolling span must be {limits}, not {shown(span_ms)}")
         return f"rolling {span_ms}ms"
     return kind
 
@@ -181,11 +182,11 @@ def _zone(name: str) -> tzinfo:
     if name in known:
         return zoneinfo.ZoneInfo(name)
     if not known:
-        raise InvalidLimit(f"timezone: {name!a} needs a time zone database; install the `tzdata` package, or use UTC")
+        raise InvalidLimit(f"timezone: {shown(name)} needs a time zone database: install the `tzdata` package")
     lowered = {zone.lower(): zone for zone in known}
     near = get_close_matches(name.lower()[:80], lowered, n=1)
     hint = f"did you mean {lowered[near[0]]}?" if near else "use an IANA name such as Europe/Berlin"
-    raise InvalidLimit(f"timezone: {name[:80]!a} is not known; {hint}")
+    raise InvalidLimit(f"timezone: {shown(name)} is not known; {hint}")
 
 
 def _local(zone: tzinfo, at_s: int) -> datetime:
@@ -194,7 +195,7 @@ def _local(zone: tzinfo, at_s: int) -> datetime:
 
 def _day_start_s(zone: tzinfo, day: date) -> int:
     """The first instant at or after local 00:00 of `day`: of two midnights the first, of none the end of the gap."""
-    midnight = datetime(day.year, day.month, day.day)
+    midnight = datetime.combine(day, datetime.min.time())
     start_s = _instant_s(midnight.replace(tzinfo=zone))
     if _local(zone, start_s).replace(tzinfo=None) == midnight:
         return start_s
