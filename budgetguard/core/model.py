@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from budgetguard.core.amounts import Amounts, Unit
-from budgetguard.core.periods import Period
+from budgetguard.core.periods import Period, parse_period_text
 
 OnExceed = Literal["refuse", "delay", "shadow"]
 OnExpiry = Literal["charge", "release"]
@@ -106,16 +106,27 @@ class Plan:
         """What "the same content" compares: accounts without windows, limits and lease."""
         return tuple(claim.account.identity for claim in self.claims)
 
+    @cached_property
+    def text(self) -> str:
+        """The plan as JSON text; `plan_from_text` is its inverse."""
+        claims = [
+            [a.budget, a.per, a.unit, str(a.period), a.window, a.window_start_ms, a.window_end_ms]
+            + [claim.limit, claim.enforced, claim.alert_levels]
+            for claim in self.claims
+            for a in (claim.account,)
+        ]
+        return json.dumps([self.on_expiry, claims], separators=(",", ":"))
 
-@dataclass(frozen=True, slots=True)
-class CallInfo:
-    """What the ledger says of a call besides amounts, known when it is reserved."""
 
-    labels: Mapping[str, str] = field(default_factory=dict)
-    price_source: str = ""
-    host: str = ""
-    usage: UsageRow | None = None
-    """The estimate as usage: it becomes the row of a call that expires or is assumed."""
+def plan_from_text(text: str) -> Plan:
+    """The plan of which `text` is the `Plan.text`."""
+    on_expiry, rows = json.loads(text)
+    claims = []
+    for budget, per, unit, period, window, start_ms, end_ms, limit, enforced, levels in rows:
+        labels = tuple((name, value) for name, value in per)
+        account = Account(budget, labels, unit, parse_period_text(period), window, start_ms, end_ms)
+        claims.append(Claim(account, limit, enforced, tuple(levels)))
+    return Plan(tuple(claims), on_expiry)
 
 
 class UsageRow(NamedTuple):
@@ -127,6 +138,20 @@ class UsageRow(NamedTuple):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     cost_nanousd: int | None = 0
+
+
+NO_USAGE = UsageRow()
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """What the ledger says of a call besides amounts, known when it is reserved."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    price_source: str = ""
+    host: str = ""
+    usage: UsageRow = NO_USAGE
+    """The estimate as usage: it becomes the row of a call that expires or is assumed."""
 
 
 ReservationState = Literal["held", "expired", "released", "tombstone", "assumed", "settled"]
@@ -151,6 +176,8 @@ class Reservation(NamedTuple):
     keep_until_ms: int
     revision: int = 0
     would_refuse: tuple[str, ...] = ()
+    expired_charge: Amounts = Amounts()
+    """What an expiry had charged, kept for the ledger after the truth came."""
 
 
 class Balance(NamedTuple):
@@ -193,4 +220,3 @@ class Alert:
     threshold: int
     limit: int
     level: int
-

@@ -1,0 +1,105 @@
+"""The Store protocol: where budgets are held. Its docstrings are the contract that every store keeps.
+
+A store is the one serial place in which calls are decided. It runs `core.machine` (or its restatement in Lua),
+keeps no policy (limits travel with each operation), and its time is the only time: every answer carries `now_ms`.
+Each verb takes a sequence and answers in order; one operation of a batch that cannot be done raises for that
+one alone, unless the whole batch failed. Operations asked while a batch is under way form the next one.
+Every operation can be repeated, and must be after an error that leaves open whether it was applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from budgetguard.core.amounts import Amounts
+from budgetguard.core.model import Account
+from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
+
+
+Item = TypeVar("Item")
+
+
+class Clock(Protocol):
+    """Where a store without a server takes its time from."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970-01-01 UTC."""
+
+
+class AccountRow(NamedTuple):
+    """One account as it stands: amounts of its unit, `now_ms` the store's time when it was read."""
+
+    account: Account
+    spent: int
+    reserved: int
+    now_ms: int
+
+
+class HoldRow(NamedTuple):
+    """One open reservation: who holds what, since when, on which host, and when its lease ends."""
+
+    id: str
+    labels: Mapping[str, str]
+    accounts: tuple[Account, ...]
+    estimate: Amounts
+    host: str
+    admitted_ms: int
+    lease_end_ms: int
+    now_ms: int
+
+
+class Page(NamedTuple, Generic[Item]):
+    """Some rows, and the cursor with which to ask for the next; None after the last."""
+
+    rows: tuple[Item, ...]
+    cursor: str | None
+
+
+class Store(Protocol):
+    """Holds budgets. Errors: `StoreAway` (outcome unknown), `StateLost`, `StoreUnusable`."""
+
+    async def open(self, accept_loss: bool = False) -> int:
+        """Connect, check schema and incarnation, and return the store's time. Idempotent, for any event loop.
+
+        Raises:
+            StateLost: the store no longer has the incarnation that this object knew, and not `accept_loss`.
+            StoreUnusable: another schema, a broken or unwritable file.
+        """
+
+    async def reserve(self, ops: Sequence[Reserve]) -> list[Verdict]:
+        """Admit each call or refuse it. A refused call changes nothing at all."""
+
+    async def settle(self, ops: Sequence[Settle]) -> list[Settlement]:
+        """Charge what each call really used and write its ledger row, in one step."""
+
+    async def release(self, ops: Sequence[Release]) -> list[Settlement]:
+        """Return each hold."""
+
+    async def grow(self, ops: Sequence[Grow]) -> list[Verdict]:
+        """Enlarge each hold, or leave it as it stands."""
+
+    async def extend(self, ops: Sequence[Extend]) -> list[Verdict]:
+        """Move the end of each lease."""
+
+    async def expire(self, ops: Sequence[Expire]) -> list[Settlement]:
+        """Resolve each reservation whose lease has passed."""
+
+    async def due(self, most: int) -> list[str]:
+        """Ids of at most `most` open reservations whose lease has passed, the oldest first; forgets what is too old."""
+
+    async def announce(self, levels: Sequence[tuple[Account, int]]) -> list[bool]:
+        """Mark each account as announced up to a level. True for exactly one asker of the fleet and window."""
+
+    async def read_accounts(
+        self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
+    ) -> Page[AccountRow]:
+        """Accounts of current windows whose budget's name and `per` labels match these globs (as fnmatchcase)."""
+
+    async def read_holds(
+        self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
+    ) -> Page[HoldRow]:
+        """Open reservations that count against a budget and carry labels that match these globs (as fnmatchcase)."""
+
+    async def aclose(self) -> None:
+        """Finish what is under way and let go of every connection."""
