@@ -1,0 +1,40 @@
+"""What every test has: `--long`, the shared data, and Hypothesis settings that print how to repeat a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("budgetguard", deadline=None, print_blob=True, derandomize=False)
+hypothesis.settings.load_profile("budgetguard")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked `long` too; they take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The top folder of the project."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data beside the checkout: real traces, recorded traffic. It is not part of the project."""
+    folder = CHECKOUT.parent / "shared"
+    if not (folder / "traces").is_dir():
+        pytest.skip("needs the shared data beside the checkout (../shared), which is not here")
+    return folder
