@@ -41,7 +41,7 @@ ensure_venv() {
   fi
   echo "Installing budgetguard and its tools into .venv (a minute, the first time)" >&2
   rm -f "$stamp" # from here to the last line, an interruption leaves no stamp
-  "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --editable "$root[dev]" >&2
+  "$venv/bin/python" -m pip install -qq --no-input --disable-pip-version-check --editable "$root[dev]" >&2
   printf '%s\n' "$wanted" >"$stamp.new"
   mv "$stamp.new" "$stamp"
 }

@@ -1,0 +1,247 @@
+"""Which module may import what: one table, which is the architecture's diagram, and the checks that hold it.
+
+Imports are read from the source, those inside functions included. What stands under `if TYPE_CHECKING` is held to the
+same table, but may also reach what the row's `types` name: it never runs, yet it ties two modules together.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+ROOT = "budgetguard"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One module (or a family of them): its room, the packages it owns, and what it may reach beside its room's rule.
+
+    `doors` are names that may be imported from a module of another room, and only inside a function.
+    """
+
+    module: str
+    room: str
+    owns: tuple[str, ...] = ()
+    doors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    types: tuple[str, ...] = ()
+
+
+# A module imports only rows above its own, and of them only the rooms that its room reaches.
+TABLE = (
+    Row("errors", "core", types=("core.model",)),
+    Row("core", "core"),
+    Row("core.amounts", "core"),
+    Row("core.periods", "core"),
+    Row("core.model", "core"),
+    Row("core.grammar", "core"),
+    Row("core.verbs", "core"),
+    Row("core.balances", "core"),
+    Row("core.effects", "core"),
+    Row("core.machine", "core"),
+    Row("store", "contract"),
+    Row("usage", "middle"),
+    Row("pricing", "middle"),
+    Row("stores.worker", "stores"),
+    Row("stores.batching", "stores"),
+    Row("stores.scripts", "stores", owns=("redis",)),
+    Row("stores.sqlite.*", "stores", owns=("apsw",)),
+    Row("stores.sqlite", "stores", owns=("apsw",)),
+    Row("testing", "rim"),
+    Row("testing.*", "rim"),
+    Row("", "root"),
+)
+
+# The rim may use all but the root and each other; cli has the demonstration, which runs against `testing`.
+REACH: Mapping[str, tuple[str, ...]] = {
+    "core": ("core",),
+    "contract": ("core",),
+    "stores": ("core", "contract", "stores"),
+    "middle": ("core", "contract", "middle"),
+    "rim": ("core", "contract", "middle", "stores"),
+    "root": ("core", "contract", "middle"),
+}
+RIM_MAY_USE = {("cli", "testing")}
+NOT_IN_CORE = {"asyncio", "time", "os", "random", "logging"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: `module` as written, the `name` taken from it, and where it stands."""
+
+    module: str
+    name: str | None
+    in_function: bool
+    for_types: bool
+
+
+def modules() -> dict[str, str]:
+    """The source of every module by its name inside the package; the package itself is the empty name."""
+    found = {}
+    for path in sorted((CHECKOUT / ROOT).rglob("*.py")):
+        parts = path.relative_to(CHECKOUT / ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text(encoding="utf-8")
+    return found
+
+
+def imports(source: str) -> Iterator[Import]:
+    """Every import of a module, wherever it stands."""
+    yield from _imports(ast.parse(source), in_function=False, for_types=False)
+
+
+def _imports(node: ast.AST, *, in_function: bool, for_types: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(alias.name, None, in_function, for_types)
+    elif isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            yield Import("." * node.level + (node.module or ""), alias.name, in_function, for_types)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+        target = node.args[0]
+        yield Import(str(target.value) if isinstance(target, ast.Constant) else "?", None, in_function, for_types)
+    inside = in_function or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        for child in node.body:
+            yield from _imports(child, in_function=inside, for_types=True)
+        rest: list[ast.AST] = list(node.orelse)
+    else:
+        rest = list(ast.iter_child_nodes(node))
+    for child in rest:
+        yield from _imports(child, in_function=inside, for_types=for_types)
+
+
+def row_of(module: str) -> Row | None:
+    """The row that governs a module: an exact one before a family's."""
+    exact = [row for row in TABLE if row.module == module]
+    return (exact or [row for row in TABLE if fnmatchcase(module, row.module)] or [None])[0]
+
+
+def fault(module: str, found: Import, known: Mapping[str, str]) -> str | None:
+    """What is wrong with an import of `module`, None if nothing is."""
+    row = row_of(module)
+    if row is None:
+        return "the module is not in the table"
+    top = found.module.split(".")[0]
+    if top != ROOT:
+        return _fault_outside(row, top)
+    inner = found.module[len(ROOT) + 1 :]
+    if not inner:
+        return "the package root is for users"
+    submodule = f"{inner}.{found.name}"
+    target = submodule if submodule in known else inner
+    if target in row.doors:
+        closed = found.name not in row.doors[target] or not found.in_function
+        return f"of {target} only {row.doors[target]}, inside a function" if closed else None
+    if found.for_types and target in row.types:
+        return None
+    return _fault_inside(module, row, target)
+
+
+def _fault_outside(row: Row, top: str) -> str | None:
+    if top in ("", "?"):
+        return "imports are absolute and constant"
+    if top in sys.stdlib_module_names:
+        return "core has no clock and does no I/O" if row.room == "core" and top in NOT_IN_CORE else None
+    return None if top in row.owns else f"{top} belongs to another module"
+
+
+def _fault_inside(module: str, row: Row, target: str) -> str | None:
+    target_row = row_of(target)
+    if target_row is None:
+        return f"{target} is not in the table"
+    if target_row.room == "rim" or target_row.room not in REACH[row.room]:
+        same = module.split(".")[0] == target.split(".")[0]
+        beside = row.room == "rim" and (same or (module.split(".")[0], target.split(".")[0]) in RIM_MAY_USE)
+        return None if target_row.room == "rim" and beside else f"{row.room} does not reach {target_row.room}"
+    if TABLE.index(target_row) > TABLE.index(row):
+        return f"{target} stands below it in the table"
+    return None
+
+
+def test_every_import_is_one_that_the_table_allows() -> None:
+    known = modules()
+    faults = [
+        f"{module or ROOT} imports {found.module} ({found.name}): {wrong}"
+        for module, source in known.items()
+        for found in imports(source)
+        if (wrong := fault(module, found, known))
+    ]
+    assert faults == []
+
+
+def test_the_table_has_a_row_for_every_module_and_no_other() -> None:
+    known = modules()
+    assert [module for module in known if row_of(module) is None] == []
+    assert [row.module for row in TABLE if not any(row_of(module) is row for module in known)] == []
+
+
+def test_families_of_modules_have_no_import_cycles() -> None:
+    known = modules()
+    graph = {
+        module: {
+            f"{found.module}.{found.name}"[len(ROOT) + 1 :]
+            if f"{found.module}.{found.name}"[len(ROOT) + 1 :] in known
+            else found.module[len(ROOT) + 1 :]
+            for found in imports(source)
+            if found.module.startswith(f"{ROOT}.") and not found.for_types
+        }
+        for module, source in known.items()
+    }
+    while leaves := {module for module, targets in graph.items() if not targets & graph.keys() - {module}}:
+        graph = {module: targets for module, targets in graph.items() if module not in leaves}
+    assert graph == {}
+
+
+def test_every_package_that_is_imported_is_declared_and_has_one_owner() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["demo"]
+    names = {re.split(r"[^A-Za-z0-9_-]", requirement)[0] for requirement in declared}
+    owned = {package for row in TABLE for package in row.owns}
+    assert owned <= names
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("core.amounts", "import time", "no clock"),
+        ("core.model", "def f():\n    from asyncio import sleep", "no clock"),
+        ("core.amounts", "from budgetguard.core.machine import decide", "below"),
+        ("core.amounts", "from budgetguard.core import machine", "below"),
+        ("core.machine", "import redis", "belongs to another"),
+        ("errors", "from budgetguard.core.model import Violation", "below"),
+        ("core.machine", "import budgetguard", "package root"),
+        ("usage", "from budgetguard import errors", "package root"),
+        ("usage", "from .pricing import price", "absolute"),
+        ("usage", "import importlib\nimportlib.import_module(name)", "absolute and constant"),
+        ("usage", "__import__('budgetguard.testing')", "does not reach rim"),
+        ("stores.scripts", "from budgetguard.usage import Usage", "stores does not reach middle"),
+        ("usage", "from budgetguard.stores.scripts import lua_dir", "middle does not reach stores"),
+        ("testing.chat", "from budgetguard.cli import main", "not in the table"),
+        ("", "from budgetguard.testing import FakeProvider", "root does not reach rim"),
+        ("nowhere", "import json", "not in the table"),
+    ],
+)
+def test_the_check_sees_a_forbidden_import(module: str, source: str, wrong: str) -> None:
+    faults = [fault(module, found, modules()) for found in imports(source)]
+    assert any(wrong in (text or "") for text in faults), faults
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("errors", "if TYPE_CHECKING:\n    from budgetguard.core.model import Violation"),
+        ("core.machine", "from budgetguard.core import amounts\nimport json"),
+        ("testing.chat", "from budgetguard.testing.http import HttpFault\nimport asyncio"),
+        ("testing.chat", "from budgetguard.usage import Usage"),
+    ],
+)
+def test_the_check_lets_the_others_pass(module: str, source: str) -> None:
+    assert [fault(module, found, modules()) for found in imports(source)] == [None] * len(list(imports(source)))
