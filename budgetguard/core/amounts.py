@@ -51,7 +51,8 @@ def parse_decimal(value: Any, field: str) -> Decimal:
     """
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
         raise InvalidAmount(f'{field} must be a Decimal or its text, such as "0.15", not {shown(value)}')
-    if isinstance(value, str) and (len(value) > 40 or not value.isascii()):
+    # Decimal itself would take digits of every script, underscores anywhere and white space around.
+    if isinstance(value, str) and (len(value) > 40 or not value.isascii() or "_" in value or value != value.strip()):
         raise InvalidAmount(f'{field} must be a plain decimal, such as "0.15", not {shown(value)}')
     try:
         number = Decimal(value)
