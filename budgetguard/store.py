@@ -16,7 +16,6 @@ from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 
-
 Item = TypeVar("Item")
 
 

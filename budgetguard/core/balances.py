@@ -21,42 +21,59 @@ def spent_and_reserved(account: Account, balance: Balance, now_ms: int) -> tuple
     return sum(slot[1] for slot in live), sum(slot[2] for slot in live)
 
 
-def shift(account: Account, balance: Balance, slot_ms: int, now_ms: int, spent: int, reserved: int) -> Balance:
+def shift(
+    account: Account, balance: Balance, slot_ms: int, now_ms: int, lease_end_ms: int, spent: int, reserved: int
+) -> Balance:
     """Add to spent and reserved (either may be negative), in the slot of `slot_ms` on a rolling period.
 
     Kept in [0, 2**53 - 1]: only an account that was gone and made anew, or shadow budgets, could leave it.
     """
-    if account.period.kind != "rolling":
-        new_spent, new_reserved = _bounded(balance.spent + spent), _bounded(balance.reserved + reserved)
-        return Balance(
-            new_spent, new_reserved, balance.announced, balance.announced_ms, balance.keep_until_ms, balance.slots
-        )
+    keep_until_ms = _keep_until_ms(account, now_ms, lease_end_ms)
+    if keep_until_ms < balance.keep_until_ms:
+        keep_until_ms = balance.keep_until_ms
+    if account.period.kind == "rolling":
+        slots = _shift_slot(account, balance, slot_ms, now_ms, spent, reserved)
+        return balance._replace(slots=slots, keep_until_ms=keep_until_ms)
+    new_spent, new_reserved = balance.spent + spent, balance.reserved + reserved
+    if not (0 <= new_spent <= MAX_AMOUNT and 0 <= new_reserved <= MAX_AMOUNT):
+        new_spent, new_reserved = _bounded(new_spent), _bounded(new_reserved)
+    return Balance(new_spent, new_reserved, balance.announced, balance.announced_ms, keep_until_ms)
+
+
+def _shift_slot(
+    account: Account, balance: Balance, slot_ms: int, now_ms: int, spent: int, reserved: int
+) -> tuple[tuple[int, int, int], ...]:
+    """The live slots after the change; what belongs to a slot that has left the period counts no more."""
     first = first_live_slot(account.period, now_ms)
     number = rolling_slot(account.period, slot_ms)
     slots = {slot[0]: slot for slot in balance.slots if slot[0] >= first}
     if number >= first:
         _, slot_spent, slot_reserved = slots.get(number, (number, 0, 0))
         slots[number] = (number, _bounded(slot_spent + spent), _bounded(slot_reserved + reserved))
-    kept = tuple(sorted(slot for slot in slots.values() if slot[1] or slot[2]))
-    return balance._replace(slots=kept)
+    return tuple(sorted(slot for slot in slots.values() if slot[1] or slot[2]))
 
 
 def _bounded(amount: int) -> int:
-    return 0 if amount < 0 else min(amount, MAX_AMOUNT)
+    return max(0, min(amount, MAX_AMOUNT))
 
 
-def kept(account: Account, balance: Balance, now_ms: int, lease_end_ms: int) -> Balance:
-    """The balance with its life after a write, or an extended lease: raised, never lowered."""
+def _keep_until_ms(account: Account, now_ms: int, lease_end_ms: int) -> int:
+    """How long an account stands after a write."""
+    window_end_ms = account.window_end_ms
+    if window_end_ms is not None:
+        return (lease_end_ms if lease_end_ms > window_end_ms else window_end_ms) + DAY_MS
     kind = account.period.kind
-    if kind == "calendar":
-        until = max(account.window_end_ms or 0, lease_end_ms) + DAY_MS
-    elif kind == "rolling":
-        until = now_ms + account.period.span_ms + DAY_MS
-    elif kind == "total":
-        until = now_ms + TOTAL_KEEP_MS
-    else:
-        until = lease_end_ms + DAY_MS
-    return balance if until <= balance.keep_until_ms else balance._replace(keep_until_ms=until)
+    if kind == "rolling":
+        return now_ms + account.period.span_ms + DAY_MS
+    return now_ms + TOTAL_KEEP_MS if kind == "total" else lease_end_ms + DAY_MS
+
+
+def leased(account: Account, balance: Balance, now_ms: int, lease_end_ms: int) -> Balance:
+    """The balance, standing as long as a lease that was extended needs it: longer, never shorter."""
+    if account.period.kind in ("rolling", "total"):
+        return balance
+    keep_until_ms = _keep_until_ms(account, now_ms, lease_end_ms)
+    return balance if keep_until_ms <= balance.keep_until_ms else balance._replace(keep_until_ms=keep_until_ms)
 
 
 def judge(claim: Claim, balance: Balance, asked: int, now_ms: int) -> Violation | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from budgetguard.core.amounts import Amounts
-from budgetguard.core.balances import DAY_MS, EMPTY, due_alerts, judge, kept, shift, spent_and_reserved
+from budgetguard.core.balances import DAY_MS, EMPTY, due_alerts, judge, shift, spent_and_reserved
 from budgetguard.core.model import Alert, Balance, Plan, Reservation, UsageRow, Violation
 from budgetguard.core.verbs import Row, RowStatus
 
@@ -42,8 +42,7 @@ def hold_all(
     for claim in plan.claims:
         account = claim.account
         before = accounts.get(account.key, EMPTY)
-        balance = shift(account, before, now_ms, now_ms, 0, getattr(asked, account.unit))
-        balance = kept(account, balance, now_ms, lease_end_ms)
+        balance = shift(account, before, now_ms, now_ms, lease_end_ms, 0, getattr(asked, account.unit))
         if account.unit == "concurrent":
             balance, due = due_alerts(claim, balance, now_ms)
             alerts += due
@@ -59,7 +58,7 @@ def returned(known: Reservation, accounts: Balances, now_ms: int) -> dict[str, B
         balance = accounts.get(account.key)
         if balance is not None:
             back = getattr(known.estimate, account.unit)
-            without[account.key] = shift(account, balance, known.slot_ms, now_ms, 0, -back)
+            without[account.key] = shift(account, balance, known.slot_ms, now_ms, known.lease_end_ms, 0, -back)
     return without
 
 
@@ -84,13 +83,13 @@ def resolve_all(
             continue
         more = getattr(charged, unit) - getattr(known.charged, unit)
         back = getattr(known.estimate, unit) if held else 0
-        balance = shift(account, before, known.slot_ms, now_ms, more, -back)
+        balance = shift(account, before, known.slot_ms, now_ms, known.lease_end_ms, more, -back)
         if more > 0:
             balance, due = due_alerts(claim, balance, now_ms)
             alerts += due
             if spent_and_reserved(account, balance, now_ms)[0] > claim.limit:
                 overdrawn.append(key)
-        balances[key] = kept(account, balance, now_ms, known.lease_end_ms)
+        balances[key] = balance
     return balances, tuple(gone), alerts, tuple(overdrawn)
 
 

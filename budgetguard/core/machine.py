@@ -31,7 +31,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from budgetguard.core.amounts import Amounts
-from budgetguard.core.balances import DAY_MS, kept
+from budgetguard.core.balances import DAY_MS, leased
 from budgetguard.core.effects import chargeable, hold_all, judge_all, resolve_all, returned, row_of, with_unended
 from budgetguard.core.model import Balance, CallInfo, Plan, Reservation, UsageRow
 from budgetguard.core.verbs import (
@@ -225,8 +225,8 @@ def extend(state: State, op: Extend, now_ms: int) -> tuple[Verdict, Change]:
     accounts = {}
     for claim in known.plan.claims:
         balance = state.accounts.get(claim.account.key)
-        if balance is not None and claim.account.period.kind in ("calendar", "concurrent"):
-            accounts[claim.account.key] = kept(claim.account, balance, now_ms, lease_end_ms)
+        if balance is not None:
+            accounts[claim.account.key] = leased(claim.account, balance, now_ms, lease_end_ms)
     extended = known._replace(lease_end_ms=lease_end_ms, keep_until_ms=lease_end_ms + HELD_KEEP_MS)
     return Verdict("extended", now_ms, known.admitted_ms), Change(extended, accounts)
 

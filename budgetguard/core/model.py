@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from budgetguard.core.amounts import Amounts, Unit
 from budgetguard.core.periods import Period, parse_period_text
@@ -66,6 +66,13 @@ class Account:
         object.__setattr__(self, "key", json.dumps([*parts, self.window], separators=(",", ":")))
 
     @property
+    def parts(self) -> tuple[Any, ...]:
+        """What to write down so that the account can be made again, in the order of its fields."""
+        return (
+            self.budget, self.per, self.unit, str(self.period), self.window, self.window_start_ms, self.window_end_ms
+        )  # fmt: skip
+
+    @property
     def subject(self) -> dict[str, str]:
         """The `per` labels and values, "(none)" where the call had none."""
         return {name: NO_LABEL if value is None else value for name, value in self.per}
@@ -109,12 +116,7 @@ class Plan:
     @cached_property
     def text(self) -> str:
         """The plan as JSON text; `plan_from_text` is its inverse."""
-        claims = [
-            [a.budget, a.per, a.unit, str(a.period), a.window, a.window_start_ms, a.window_end_ms]
-            + [claim.limit, claim.enforced, claim.alert_levels]
-            for claim in self.claims
-            for a in (claim.account,)
-        ]
+        claims = [(*claim.account.parts, claim.limit, claim.enforced, claim.alert_levels) for claim in self.claims]
         return json.dumps([self.on_expiry, claims], separators=(",", ":"))
 
 

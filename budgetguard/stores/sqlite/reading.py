@@ -1,0 +1,80 @@
+"""What `status` and `holds` show: accounts and open reservations, a page at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import apsw
+
+from budgetguard.core.amounts import Amounts
+from budgetguard.core.balances import spent_and_reserved
+from budgetguard.core.model import NO_LABEL, Account, plan_from_text
+from budgetguard.core.periods import parse_period_text
+from budgetguard.store import AccountRow, HoldRow, Page
+from budgetguard.stores.sqlite.rows import balance_from
+
+ACCOUNTS = """
+SELECT key, budget, per, unit, period, window, window_start_ms, window_end_ms,
+       spent, reserved, announced, announced_ms, keep_until_ms, slots
+FROM accounts
+WHERE namespace = ? AND key > ? AND keep_until_ms > ? AND (window_end_ms IS NULL OR window_end_ms > ?)
+ORDER BY key"""
+HOLDS = """
+SELECT r.id, r.body, r.admitted_ms, r.lease_end_ms, p.body
+FROM reservations AS r JOIN plans AS p ON p.digest = r.plan
+WHERE r.namespace = ? AND r.state = 'held' AND r.id > ?
+ORDER BY r.id"""
+
+
+class Query(NamedTuple):
+    """Globs (as fnmatchcase) of a budget's name and of labels; a label that is missing matches "(none)"."""
+
+    namespace: str
+    budget: str
+    labels: Mapping[str, str]
+    cursor: str | None
+    most: int
+
+    def matches(self, budgets: set[str], labels: Mapping[str, str]) -> bool:
+        return any(fnmatchcase(budget, self.budget) for budget in budgets) and all(
+            fnmatchcase(labels.get(name, NO_LABEL), glob) for name, glob in self.labels.items()
+        )
+
+
+def accounts(db: apsw.Connection, query: Query, now_ms: int) -> Page[AccountRow]:
+    """Accounts whose window stands. A label that is not among an account's `per` does not tell accounts apart."""
+    rows: list[AccountRow] = []
+    bindings = (query.namespace, query.cursor or "", now_ms, now_ms)
+    for _, budget, per, unit, period, window, start_ms, end_ms, *balance in db.execute(ACCOUNTS, bindings):
+        if len(rows) == query.most:
+            return Page(tuple(rows), rows[-1].account.key)
+        account = Account(
+            budget, tuple((n, v) for n, v in json.loads(per)), unit, parse_period_text(period), window, start_ms, end_ms
+        )
+        asked = {name: glob for name, glob in query.labels.items() if name in account.subject}
+        if query._replace(labels=asked).matches({budget}, account.subject):
+            spent, reserved = spent_and_reserved(account, balance_from(*balance), now_ms)
+            rows.append(AccountRow(account, spent, reserved, now_ms))
+    return Page(tuple(rows), None)
+
+
+def holds(db: apsw.Connection, query: Query, now_ms: int) -> Page[HoldRow]:
+    """Open reservations, the oldest id first."""
+    found = _holds(db.execute(HOLDS, (query.namespace, query.cursor or "")), now_ms)
+    rows: list[HoldRow] = []
+    for row in found:
+        if len(rows) == query.most:
+            return Page(tuple(rows), rows[-1].id)
+        if query.matches({account.budget for account in row.accounts} or {"*"}, row.labels):
+            rows.append(row)
+    return Page(tuple(rows), None)
+
+
+def _holds(found: Iterator[tuple[Any, ...]], now_ms: int) -> Iterator[HoldRow]:
+    for id, body, admitted_ms, lease_end_ms, plan in found:
+        estimate, _, labels, _, host, *_ = json.loads(body)
+        held_on = tuple(claim.account for claim in plan_from_text(plan).claims)
+        yield HoldRow(id, labels, held_on, Amounts(*estimate), host, admitted_ms, lease_end_ms, now_ms)

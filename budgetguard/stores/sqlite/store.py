@@ -1,0 +1,217 @@
+"""`SQLiteStore`: one thread, one connection, one `BEGIN IMMEDIATE` per batch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import apsw
+
+from budgetguard.core.model import Account, Plan
+from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
+from budgetguard.errors import BudgetGuardError, StateLost, StoreAway, StoreUnusable
+from budgetguard.store import AccountRow, Clock, HoldRow, Page
+from budgetguard.stores.batching import Batcher
+from budgetguard.stores.sqlite import reading, schema
+from budgetguard.stores.sqlite.transaction import Announce, Transaction
+from budgetguard.stores.worker import WorkerThread
+
+T = TypeVar("T")
+MOST_OPS = 512
+CLOCK_TOLERANCE_MS = 60_000
+FORGET_PLANS_EVERY_MS = 3_600_000
+
+
+class WallClock:
+    """The machine's clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class SQLiteStore:
+    """A `Store` in a SQLite file, or in memory (`:memory:`).
+
+    Args:
+        path: the file; it and its folder are created when the store is opened.
+        namespace: keeps apart what shares a file.
+        timeout_ms: how long to wait for other processes' transactions.
+        clock: where the store's time comes from.
+    """
+
+    def __init__(
+        self, path: str, namespace: str = "default", timeout_ms: int = 2_000, clock: Clock | None = None
+    ) -> None:
+        self._path = path
+        self._namespace = namespace
+        self._timeout_ms = timeout_ms
+        self._clock = clock or WallClock()
+        self._worker: WorkerThread | None = None
+        self._db: apsw.Connection | None = None
+        self._incarnation: str | None = None
+        self._inode: int | None = None
+        self._plans: dict[bytes, Plan] = {}
+        self._plans_forgotten_ms = 0
+        self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({self._path!r}, namespace={self._namespace!r})"
+
+    async def open(self, accept_loss: bool = False) -> int:
+        return await self._in_thread(lambda: self._open(accept_loss))
+
+    async def reserve(self, ops: Sequence[Reserve]) -> list[Verdict]:
+        return await self._ask(ops)
+
+    async def settle(self, ops: Sequence[Settle]) -> list[Settlement]:
+        return await self._ask(ops)
+
+    async def release(self, ops: Sequence[Release]) -> list[Settlement]:
+        return await self._ask(ops)
+
+    async def grow(self, ops: Sequence[Grow]) -> list[Verdict]:
+        return await self._ask(ops)
+
+    async def extend(self, ops: Sequence[Extend]) -> list[Verdict]:
+        return await self._ask(ops)
+
+    async def expire(self, ops: Sequence[Expire]) -> list[Settlement]:
+        return await self._ask(ops)
+
+    async def announce(self, levels: Sequence[tuple[Account, int]]) -> list[bool]:
+        return await self._ask([Announce(level) for level in levels])
+
+    async def due(self, most: int) -> list[str]:
+        return await self._in_thread(lambda: self._write(lambda db, now_ms, _: self._due(db, now_ms, most)))
+
+    async def read_accounts(
+        self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
+    ) -> Page[AccountRow]:
+        query = reading.Query(self._namespace, budget, labels or {}, cursor, most)
+        return await self._in_thread(lambda: reading.accounts(self._open_db(), query, self._now_ms()))
+
+    async def read_holds(
+        self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
+    ) -> Page[HoldRow]:
+        query = reading.Query(self._namespace, budget, labels or {}, cursor, most)
+        return await self._in_thread(lambda: reading.holds(self._open_db(), query, self._now_ms()))
+
+    async def aclose(self) -> None:
+        batcher = self._batchers.get(asyncio.get_running_loop())
+        if batcher is not None:
+            await batcher.idle()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.run(self._close)
+            worker.stop()
+
+    async def _ask(self, ops: Sequence[Any]) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        batcher = self._batchers.get(loop)
+        if batcher is None:
+            batcher = self._batchers[loop] = Batcher(self._batch, MOST_OPS)
+        return await batcher.ask(ops)
+
+    async def _batch(self, ops: list[Any]) -> list[Any]:
+        def run(db: apsw.Connection, now_ms: int, behind: bool) -> list[Any]:
+            return Transaction(db, self._namespace, now_ms, behind, self._plans).run(ops)
+
+        return await self._in_thread(lambda: self._write(run))
+
+    async def _in_thread(self, job: Callable[[], T]) -> T:
+        if self._worker is None:
+            self._worker = WorkerThread("budgetguard-sqlite")
+        return await self._worker.run(lambda: _translated(job, self._path))
+
+    def _write(self, job: Callable[[apsw.Connection, int, bool], T]) -> T:
+        """Run the job in one durable transaction, in store time. Any error rolls everything back."""
+        db = self._open_db()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            last_ms = self._last_ms(db)
+            clock_ms = self._clock.now_ms()
+            now_ms = max(clock_ms, last_ms)
+            result = job(db, now_ms, last_ms - clock_ms > CLOCK_TOLERANCE_MS)
+            if now_ms != last_ms:
+                db.execute(schema.WRITE_CLOCK, (self._namespace, now_ms))
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return result
+
+    def _due(self, db: apsw.Connection, now_ms: int, most: int) -> list[str]:
+        db.execute(schema.FORGET_ACCOUNTS, (now_ms,))
+        db.execute(schema.FORGET_RESERVATIONS, (now_ms,))
+        if now_ms - self._plans_forgotten_ms >= FORGET_PLANS_EVERY_MS:
+            db.execute(schema.FORGET_PLANS)
+            self._plans_forgotten_ms = now_ms
+        return [id for (id,) in db.execute(schema.DUE, (self._namespace, now_ms, most))]
+
+    def _open(self, accept_loss: bool) -> int:
+        if accept_loss:
+            self._close()
+            self._incarnation = None
+        db = self._open_db()
+        (found,) = db.execute(schema.READ_INCARNATION).fetchall()[0]
+        if self._incarnation not in (None, found):
+            raise self._lost()
+        self._incarnation = str(found)
+        return self._now_ms()
+
+    def _open_db(self) -> apsw.Connection:
+        if self._db is None:
+            if self._incarnation is not None and self._path != ":memory:" and not os.path.exists(self._path):
+                raise self._lost()
+            self._db = schema.connect(self._path, self._timeout_ms)
+            self._inode = self._current_inode()
+        elif self._inode != self._current_inode():
+            raise self._lost()
+        return self._db
+
+    def _current_inode(self) -> int | None:
+        """Which file stands at the path now; None for memory, 0 if there is none."""
+        if self._path == ":memory:":
+            return None
+        try:
+            return os.stat(self._path).st_ino
+        except FileNotFoundError:
+            return 0
+
+    def _lost(self) -> StateLost:
+        return StateLost(
+            f"the store {self._path} is not the one that was opened: its state was lost. "
+            "Restore the file, or run `budgetguard init --accept-loss` to start from nothing"
+        )
+
+    def _now_ms(self) -> int:
+        return max(self._clock.now_ms(), self._last_ms(self._open_db()))
+
+    def _last_ms(self, db: apsw.Connection) -> int:
+        for (last_ms,) in db.execute(schema.READ_CLOCK, (self._namespace,)):
+            return int(last_ms)
+        return 0
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+
+def _translated(job: Callable[[], T], path: str) -> T:
+    """Run the job; SQLite's errors come out as ours. A busy file was not changed."""
+    try:
+        return job()
+    except BudgetGuardError:
+        raise
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise StoreAway(f"the store {path} is held by another process's transaction: {error}") from error
+    except (apsw.Error, OSError) as error:
+        raise StoreUnusable(
+            f"the store {path} cannot be used: {error}; check the file, its folder and the disk"
+        ) from error
