@@ -255,7 +255,8 @@ def test_leaving_the_block_ends_open_calls() -> None:
             provider.hang_next()
             call = asyncio.create_task(ask(client))
             await provider.wait_received(1)
-            await stack.aclose()
+            async with asyncio.timeout(30):
+                await stack.aclose()
             with pytest.raises(openai.APIConnectionError):
                 await call
             await client.close()
