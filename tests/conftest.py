@@ -1,7 +1,12 @@
-"""What every test has: `--long`, the shared data, and Hypothesis settings that print how to repeat a failure."""
+"""What every test has: `--long`, the shared data, Hypothesis settings that print how to repeat a failure.
+
+A test also fails if asyncio logs an error meanwhile: an exception that nobody fetched, a task destroyed while pending.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -23,6 +28,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "long" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
+
+
+class Complaints(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    complaints, logger = Complaints(), logging.getLogger("asyncio")
+    logger.addHandler(complaints)
+    try:
+        result = yield
+    finally:
+        logger.removeHandler(complaints)
+    if complaints.texts:
+        pytest.fail(f"asyncio complained in {item.name}:\n" + "\n".join(complaints.texts), pytrace=False)
+    return result
 
 
 @pytest.fixture(scope="session")
