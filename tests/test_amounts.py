@@ -94,7 +94,8 @@ def test_exact_decimals_are_read(value: Any, number: Decimal) -> None:
     ["-0.01", "-1e-30", "NaN", "sNaN", "-NaN123", "Infinity", "-inf", "1e21", "1e999999999", "1e-31", "1e-999999999",
      "1e99999999999999999999", "9" * 22, "9" * 41, "9" * 5_000_000, "", " ", "1 2", "1,5", "0x10", "1e", "$5", "5$",
      "\u0665", "\uff15", "\u00bd", "5\0", "\ud800", "5\u200b", "\u22125", "1_5", "_5", " 5", "5\n",
-     Decimal("NaN"), Decimal("sNaN"), Decimal("-Infinity"), Decimal(-1), Decimal("1e400000"), -1, 10**5000, Fraction(1, 3), *NO_NUMBERS],
+     Decimal("NaN"), Decimal("sNaN"), Decimal("-Infinity"),
+     Decimal(-1), Decimal("1e400000"), -1, 10**5000, Fraction(1, 3), *NO_NUMBERS],
     ids=shown,
 )  # fmt: skip
 def test_what_is_no_exact_decimal_is_refused_by_an_error_that_names_the_field(value: Any) -> None:

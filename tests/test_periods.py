@@ -124,7 +124,8 @@ def test_what_was_admitted_counts_for_the_whole_period_and_a_slot_longer_at_most
 ) -> None:
     period = Period("rolling", span_ms=slot_ms * periods.SLOTS)
     slot = rolling_slot(period, admitted_ms)
-    later_ms = admitted_ms + data.draw(st.integers(0, 2 * period.span_ms))
+    about_the_end = st.integers(period.span_ms - slot_ms, period.span_ms + 2 * slot_ms)
+    later_ms = admitted_ms + data.draw(st.integers(0, 2 * period.span_ms) | about_the_end)
     counts = slot >= first_live_slot(period, later_ms)
     assert counts == ((slot + 1) * slot_ms > later_ms - period.span_ms)
     assert counts or later_ms >= admitted_ms + period.span_ms
