@@ -68,14 +68,16 @@ def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
     """The row of `token_usage`, in the order of `schema.LEDGER_COLUMNS`."""
     labels, usage = row.info.labels, row.usage
     others = {name: value for name, value in labels.items() if name not in _OWN_COLUMN}
+    shadow = _compact(row.would_refuse) if row.would_refuse else "[]"
     counted = (claim.account.key for claim in row.plan.claims if claim.account.key not in row.gone)
     return (
         row.id, row.revision, namespace, timestamp(row.timestamp_ms), timestamp(row.settled_ms),
-        *map(labels.get, LABEL_COLUMNS), _compact(others) if others else "{}", labels.get("provider"), labels.get("model"),
+        *map(labels.get, LABEL_COLUMNS), _compact(others) if others else "{}",
+        labels.get("provider"), labels.get("model"),
         usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens, usage.cache_write_tokens,
         usage.reasoning_tokens, usage.prompt_tokens + usage.completion_tokens, usage.cost_nanousd,
         row.estimate.tokens, row.estimate.usd, row.latency_ms, row.status, row.error_type or None,
-        row.price_source, f"[{','.join(counted)}]", _compact(row.would_refuse) if row.would_refuse else "[]", row.info.host,
+        row.price_source, f"[{','.join(counted)}]", shadow, row.info.host,
         row.expired_charge.tokens, row.expired_charge.usd,
     )  # fmt: skip
 

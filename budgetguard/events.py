@@ -1,0 +1,234 @@
+"""What happens, told to observers: logs, alerts, metrics and reports all hang here.
+
+An event is a frozen dataclass; `fields()` gives its flat keys, units last. No prompt text and no secret is ever in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Protocol
+
+from budgetguard.core.amounts import Amounts
+from budgetguard.core.model import Account, Violation
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The root of the events. `name` is stable; `level` is how loud a log should be."""
+
+    name: ClassVar[str] = "budget.event"
+    level: ClassVar[Level] = "info"
+
+    def fields(self) -> dict[str, Any]:
+        """The event's flat keys and plain values."""
+        flat: dict[str, Any] = {}
+        for item in fields(self):
+            _flatten(flat, item.name, getattr(self, item.name))
+        return flat
+
+
+class Observer(Protocol):
+    """Is told of every event, in the event loop of the call. It must be quick; an error it raises is logged."""
+
+    def on_event(self, event: Event) -> None:
+        """Take note of `event`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Event):
+    """A call was refused: by budgets (violations), or for the cause that is named."""
+
+    name: ClassVar[str] = "budget.refused"
+    level: ClassVar[Level] = "warning"
+    reservation_id: str
+    subject: Mapping[str, str]
+    cause: str
+    violations: tuple[Violation, ...] = ()
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WouldRefuse(Event):
+    """A call was let through that shadow budgets, or shadow mode, would have refused."""
+
+    name: ClassVar[str] = "budget.would_refuse"
+    reservation_id: str
+    subject: Mapping[str, str]
+    cause: str
+    budgets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(Event):
+    """A call was settled; `cost_nanousd` is None where nobody knows it."""
+
+    name: ClassVar[str] = "budget.settled"
+    level: ClassVar[Level] = "debug"
+    reservation_id: str
+    subject: Mapping[str, str]
+    status: str
+    input_tokens: int
+    output_tokens: int
+    cost_nanousd: int | None
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlertReached(Event):
+    """An account's level has passed a threshold of its limit. Told once in the fleet."""
+
+    name: ClassVar[str] = "budget.alert"
+    level: ClassVar[Level] = "warning"
+    account: Account
+    threshold: int
+    limit: int
+    level_reached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted(Event):
+    """The first refusal of a window because its limit is spent. Told once in the fleet."""
+
+    name: ClassVar[str] = "budget.exhausted"
+    level: ClassVar[Level] = "warning"
+    account: Account
+    limit: int
+    spent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overage(Event):
+    """A call used more than it had reserved; `overdrawn` counts the accounts that now stand above their limit."""
+
+    name: ClassVar[str] = "budget.overage"
+    level: ClassVar[Level] = "warning"
+    reservation_id: str
+    subject: Mapping[str, str]
+    overage: Amounts
+    overdrawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed(Event):
+    """What a call used is not known, and its estimate was charged."""
+
+    name: ClassVar[str] = "budget.assumed"
+    level: ClassVar[Level] = "warning"
+    reservation_id: str
+    subject: Mapping[str, str]
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Late(Event):
+    """A settle found its reservation expired, released or lost; it was charged all the same."""
+
+    name: ClassVar[str] = "budget.late"
+    level: ClassVar[Level] = "warning"
+    reservation_id: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired(Event):
+    """A reservation whose lease had passed was resolved as its `on_expiry` says."""
+
+    name: ClassVar[str] = "budget.expired"
+    level: ClassVar[Level] = "warning"
+    reservation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost(Event):
+    """A hold that is still open here was resolved by somebody else; its settle will be late."""
+
+    name: ClassVar[str] = "budget.lease_lost"
+    level: ClassVar[Level] = "warning"
+    reservation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreProblem(Event):
+    """The store did not answer, or must not be used; `allowed` calls went on without it."""
+
+    name: ClassVar[str] = "budget.store_away"
+    level: ClassVar[Level] = "error"
+    verb: str
+    error: str
+    allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled(Event):
+    """Settles or releases were put in the durable local spool, to be delivered later."""
+
+    name: ClassVar[str] = "budget.spooled"
+    level: ClassVar[Level] = "warning"
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolReplayed(Event):
+    """Settles or releases from the spool were delivered."""
+
+    name: ClassVar[str] = "budget.spool_replayed"
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleRejected(Event):
+    """A settle disagrees with what is already recorded; the record stands."""
+
+    name: ClassVar[str] = "budget.settle_rejected"
+    level: ClassVar[Level] = "error"
+    reservation_id: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched(Event):
+    """A call that no budget covers. Told once per label set."""
+
+    name: ClassVar[str] = "budget.unmatched"
+    level: ClassVar[Level] = "warning"
+    subject: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReloaded(Event):
+    """The policy's file was read again; `resets` says which accounts start at zero."""
+
+    name: ClassVar[str] = "budget.policy_reloaded"
+    source: str
+    resets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRejected(Event):
+    """The new version of the policy's file is wrong; the old one stays in force."""
+
+    name: ClassVar[str] = "budget.policy_rejected"
+    level: ClassVar[Level] = "error"
+    source: str
+    error: str
+
+
+def _flatten(flat: dict[str, Any], key: str, value: Any) -> None:
+    """Plain values under flat keys: labels by their names, an account by its parts, violations by the first."""
+    if key == "subject":
+        flat.update(value)
+    elif isinstance(value, Account):
+        flat.update(budget=value.budget, unit=value.unit, period=str(value.period), window=value.window, **value.subject)
+    elif isinstance(value, Amounts):
+        flat.update({f"{key}_{unit}": amount for unit, amount in value._asdict().items() if amount})
+    elif key == "violations":
+        flat["violations"] = len(value)
+        for violation in value[:1]:
+            _flatten(flat, "account", violation.account)
+            flat.update(reason=violation.reason, limit=violation.limit, spent=violation.spent)
+            flat.update(reserved=violation.reserved, requested=violation.requested)
+    else:
+        flat[key] = value

@@ -1,0 +1,78 @@
+"""The text and the wait of a refusal: what `BudgetExceeded` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from budgetguard.core.amounts import format_amount, format_usd
+from budgetguard.core.grammar import format_limit
+from budgetguard.core.model import Account, Limit, Violation
+from budgetguard.errors import BudgetExceeded
+
+
+def budget_exceeded(
+    id: str, subject: Mapping[str, str], violations: Sequence[Violation], now_ms: int
+) -> BudgetExceeded:
+    """The error that names every violation; `now_ms` is the store's time."""
+    lines = []
+    for violation in violations:
+        lines += [_headline(violation), _figures(violation, now_ms)]
+    labels = " ".join(f"{name}={escaped(value)}" for name, value in subject.items() if name != "model")
+    model = escaped(subject.get("model", ""))
+    lines.append(f"  {' '.join(part for part in (labels, model) if part)} | {id}")
+    return BudgetExceeded("\n".join(lines), violations, retry_after_s(violations), id, dict(subject))
+
+
+def retry_after_s(violations: Sequence[Violation]) -> float | None:
+    """Seconds until waiting can help: the longest over the violations; None where it cannot."""
+    waits = [violation.retry_ms for violation in violations]
+    if not waits or None in waits:
+        return None
+    return max(wait for wait in waits if wait is not None) / 1000
+
+
+def _headline(violation: Violation) -> str:
+    account = violation.account
+    limit = format_limit(Limit(violation.limit, account.unit, account.period))
+    if violation.reason == "spent":
+        why = f"{limit} is spent"
+    elif violation.reason == "held":
+        why = f"{_short(account, violation.reserved)} is held by open calls; try again in 1 s"
+    else:
+        why = f"{_short(account, violation.requested)} is more than all of {limit}"
+    return f"{account.budget} refused this call: {why}"
+
+
+def _figures(v: Violation, now_ms: int) -> str:
+    def short(amount: int) -> str:
+        return _short(v.account, amount)
+
+    equation = f"limit {short(v.limit)} = spent {short(v.spent)} + reserved {short(v.reserved)}"
+    text = f"  asked {short(v.requested)} | {equation} + available {short(v.available)}"
+    if v.resets_at_ms is None:
+        return text if v.account.period.kind != "total" else f"{text} | never resets"
+    zone = v.account.period.zone
+    at = datetime.fromtimestamp(v.resets_at_ms / 1000, UTC).astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
+    return f"{text} | resets {at:%Y-%m-%d %H:%M %Z} (in {_span(v.resets_at_ms - now_ms)})"
+
+
+def _short(account: Account, amount: int) -> str:
+    return format_usd(amount) if account.unit == "usd" else format_amount(account.unit, amount)
+
+
+def _span(ms: int) -> str:
+    """A duration as people say it: `3 h 12 min`, `45 s`."""
+    seconds = max(0, -(-ms // 1000))
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
+def escaped(text: str) -> str:
+    """Text with every control or format character escaped: it may end in a terminal or a log."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
