@@ -1,0 +1,143 @@
+"""The parts of a policy beside its budgets: labels, how reservations live, where they are held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from budgetguard.core.model import OnExpiry
+from budgetguard.errors import ConfigError, InvalidLabel
+from budgetguard.policy_checks import (
+    Check,
+    a_namespace,
+    a_path,
+    a_store_url,
+    label_names,
+    label_values,
+    milliseconds,
+    nearest,
+    one_of,
+    quoted,
+    table_faults,
+)
+
+FIRST_LABELS = ("team", "agent", "session", "task", "user")
+"""The labels that are known without being named anywhere."""
+GUARD_LABELS = ("model", "provider")
+"""The labels that the guard adds to each call."""
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """Which labels a call must have, which it may have, and what it has when nobody says.
+
+    Args:
+        required: a call without one of them is refused.
+        known: the only ones that there are, beside `model`, `provider` and the keys of `default`. None: team, agent,
+            session, task, user, and what `required` and the budgets name.
+        default: values for the labels that a call lacks.
+
+    Raises:
+        ConfigError: lists every fault by the field's path.
+    """
+
+    required: Sequence[str] = ()
+    known: Sequence[str] | None = None
+    default: Mapping[str, str] = field(default_factory=dict, hash=False)
+    names: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Every label that is known."""
+
+    def __post_init__(self) -> None:
+        entry = {"required": self.required, "known": self.known, "default": self.default}
+        _refuse_faults("labels", label_faults({key: value for key, value in entry.items() if value is not None}))
+        known = (*FIRST_LABELS, *self.required) if self.known is None else tuple(self.known)
+        object.__setattr__(self, "required", tuple(self.required))
+        object.__setattr__(self, "known", None if self.known is None else known)
+        object.__setattr__(self, "default", dict(self.default))
+        object.__setattr__(self, "names", frozenset((*known, *GUARD_LABELS, *self.default)))
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        """Pass labels whose names are all known.
+
+        Raises:
+            InvalidLabel: shows the first that is not, and suggests the nearest.
+        """
+        for name in labels:
+            if name not in self.names:
+                raise InvalidLabel(unknown_label(f"label {quoted(name)}", name, self.names))
+
+
+@dataclass(frozen=True)
+class GuardSettings:
+    """How reservations live: times in ms, what an expiry does, and what becomes of calls that no budget covers.
+
+    Raises:
+        ConfigError: lists every fault by the field's path.
+    """
+
+    lease_ms: int = 60_000
+    max_hold_ms: int = 86_400_000
+    replay_keep_ms: int = 900_000
+    on_expiry: OnExpiry = "charge"
+    on_unmatched: Literal["allow", "refuse"] = "allow"
+
+    def __post_init__(self) -> None:
+        _refuse_faults("guard", table_faults(vars(self), GUARD_CHECKS))
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """Where budgets are held. `url` and `spool` are None for the user's state directory; `timeout_ms` of one verb.
+
+    Raises:
+        ConfigError: lists every fault by the field's path.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    namespace: str = "default"
+    timeout_ms: int = 2_000
+    on_store_away: Literal["refuse", "allow"] = "refuse"
+    spool: str | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_faults("store", table_faults(vars(self), STORE_CHECKS))
+
+
+GUARD_CHECKS: Mapping[str, Check] = {
+    "lease_ms": milliseconds(100),
+    "max_hold_ms": milliseconds(100),
+    "replay_keep_ms": milliseconds(1_000),
+    "on_expiry": one_of("charge", "release"),
+    "on_unmatched": one_of("allow", "refuse"),
+}
+STORE_CHECKS: Mapping[str, Check] = {
+    "url": a_store_url,
+    "namespace": a_namespace,
+    "timeout_ms": milliseconds(1),
+    "on_store_away": one_of("refuse", "allow"),
+    "spool": a_path,
+}
+LABEL_CHECKS: Mapping[str, Check] = {"required": label_names, "known": label_names, "default": label_values}
+
+
+def label_faults(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Every fault of the fields of `LabelRules`, each beginning with its path."""
+    faults = list(table_faults(entry, LABEL_CHECKS))
+    yield from faults
+    if not faults and "known" in entry:
+        names = frozenset((*entry["known"], *GUARD_LABELS, *entry.get("default", ())))
+        for number, name in enumerate(entry.get("required", ())):
+            if name not in names:
+                yield unknown_label(f"required[{number}]: {quoted(name)}", name, names)
+
+
+def unknown_label(what: str, name: Any, names: Iterable[str]) -> str:
+    """The fault of a label that is not known, with the nearest one that is."""
+    return f"{what} is not a known label; {nearest(name, names)} (labels are made known in labels.known)"
+
+
+def _refuse_faults(section: str, faults: Iterator[str]) -> None:
+    found = [f"{section}.{fault}" for fault in faults]
+    if found:
+        raise ConfigError(section, found)
