@@ -174,9 +174,20 @@ def a_namespace(path: str, value: Any) -> Iterator[str]:
         yield f'{path} must be 1 to 100 letters, digits, ".", "_" or "-", such as "prod", not {shown(value)}'
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether it is text that can be a path: no NUL, no lone surrogates."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def a_path(path: str, value: Any) -> Iterator[str]:
     """The path of a file; None: the default."""
-    if value is not None and (not isinstance(value, str) or not value or "\0" in value):
+    if value is not None and not (_is_plain(value) and value):
         yield f'{path} must be the path of a file in quotes, such as "spool.db", not {shown(value)}'
 
 
@@ -188,7 +199,7 @@ def a_store_url(path: str, value: Any) -> Iterator[str]:
         yield f'{path} must be a URL in quotes, such as "sqlite:///budgets.db", not {shown(value)}'
         return
     scheme, colon, rest = value.partition("://")
-    if colon and rest and scheme in STORE_SCHEMES and (scheme != "sqlite" or rest.strip("/")) and "\0" not in rest:
+    if colon and rest and scheme in STORE_SCHEMES and (scheme != "sqlite" or rest.strip("/")) and _is_plain(rest):
         if scheme == "sqlite" and not rest.startswith("/"):
             yield f"{path} must have three slashes, as in sqlite:///budgets.db (four before an absolute path)"
         return
@@ -196,3 +207,38 @@ def a_store_url(path: str, value: Any) -> Iterator[str]:
     hint = f"; did you mean {near[0]}://?" if near else ""
     shape = f"begins with {shown(scheme)}" if colon else "has no ://"
     yield f"{path} must be a URL such as sqlite:///budgets.db or redis://host:6379/0; it {shape}{hint}"
+
+
+def a_table(faults: Callable[[Mapping[str, Any]], Iterable[str]]) -> Check:
+    """A TOML table in which `faults` finds nothing."""
+
+    def check(path: str, value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            yield from (f"{path}.{fault}" for fault in faults(value))
+        else:
+            yield f"{path} must be a table: write [{path}] and its keys below, not {shown(value)}"
+
+    return check
+
+
+def tables(faults: Callable[[Mapping[str, Any]], Iterable[str]]) -> Check:
+    """A TOML array of tables in each of which `faults` finds nothing. Those with a name are shown by it."""
+
+    def check(path: str, value: Any) -> Iterator[str]:
+        if not isinstance(value, list):
+            hint = "two brackets" if isinstance(value, Mapping) else f"its keys below, not {shown(value)}"
+            yield f"{path} must be a list of tables: write [[{path}]] with {hint}"
+            return
+        for place, entry in enumerate(value):
+            if not isinstance(entry, Mapping):
+                yield f"{path}[{place}] must be a table: write [[{path}]] and its keys below, not {shown(entry)}"
+                continue
+            yield from (in_table(path, place, entry, fault) for fault in faults(entry))
+
+    return check
+
+
+def in_table(path: str, place: int, entry: Mapping[str, Any], fault: str) -> str:
+    """A fault of one table of an array, with its place and, if it has one, its name."""
+    name = entry.get("name")
+    return f"{path}[{place}].{fault}" + (f" (in {quoted(name)})" if isinstance(name, str) and name else "")
