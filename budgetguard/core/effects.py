@@ -112,7 +112,7 @@ def chargeable(amounts: Amounts) -> Amounts:
 def row_of(resolved: Reservation, status: RowStatus, usage: UsageRow, now_ms: int, gone: tuple[str, ...]) -> Row:
     """The ledger row of a reservation that has just been resolved."""
     return Row(
-        resolved.id, resolved.revision, status, resolved.admitted_ms, now_ms, resolved.info, usage,
+        resolved.id, resolved.revision, status, resolved.admitted_ms, resolved.slot_ms, now_ms, resolved.info, usage,
         resolved.estimate, resolved.plan, gone, resolved.would_refuse, 0, "", resolved.info.price_source,
         resolved.expired_charge,
     )  # fmt: skip

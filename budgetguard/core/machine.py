@@ -55,7 +55,7 @@ NOTHING = Amounts()
 
 
 class State(NamedTuple):
-    """What a verb may look at. What has outlived `keep_until_ms` is not in it.
+    """What a verb may look at. What has outlived `keep_until_ms` is not in it, unless it holds or is held.
 
     `accounts` has at least the accounts of the operation's plan and of the reservation's, by key, where they exist.
     `clock_behind`: the store's clock stands too far behind the time it has told. `asks_ledger`: a reservation that

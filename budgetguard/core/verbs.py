@@ -122,13 +122,15 @@ class Row(NamedTuple):
     """One ledger row: what is known of a resolved call. A higher `revision` replaces a lower one.
 
     `timestamp_ms` is the admission. `expired_charge` is what an expiry had charged before the truth came.
-    `gone` names the accounts of `plan` (by key) that no longer exist, and so were not counted.
+    `gone` names the accounts of `plan` (by key) that no longer exist, and so were not counted. `slot_ms` is the
+    instant whose slot it counts in on rolling periods.
     """
 
     id: str
     revision: int
     status: RowStatus
     timestamp_ms: int
+    slot_ms: int
     settled_ms: int
     info: CallInfo
     usage: UsageRow

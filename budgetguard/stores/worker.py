@@ -20,11 +20,11 @@ class WorkerThread:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """The job's result. A caller that is cancelled does not stop the job."""
+    def submit(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        """The job's result, on the event loop that runs. Whoever cancels the future does not stop the job."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((job, future))
-        return await future
+        return future
 
     def stop(self) -> None:
         """End the thread once the jobs before this call are done."""

@@ -6,14 +6,15 @@ import json
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, get_args
 
 from budgetguard.core.amounts import MAX_AMOUNT, Amounts
 from budgetguard.core.model import Account, Balance, CallInfo, Plan, Reservation, ReservationState, UsageRow
-from budgetguard.core.verbs import Row
+from budgetguard.core.verbs import Row, Settle
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LABEL_COLUMNS = {"team": "team", "agent": "agent", "session": "session_id", "task": "task_type", "user": "user"}
+STATES = frozenset(get_args(ReservationState))
 _OWN_COLUMN = frozenset([*LABEL_COLUMNS, "model", "provider"])
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -36,11 +37,19 @@ def balance_from(
     spent: int, reserved: int, announced: int, announced_ms: int, keep_until_ms: int, slots: str
 ) -> Balance:
     """Raise ValueError or TypeError for a row that somebody else has written."""
-    amounts = (spent, reserved, announced, announced_ms, keep_until_ms)
-    if not all(type(amount) is int and 0 <= amount <= MAX_AMOUNT for amount in amounts):
-        raise ValueError(f"amounts {amounts}")
-    rolling = tuple((int(n), int(s), int(r)) for n, s, r in json.loads(slots)) if slots else ()
-    return Balance(*amounts, rolling)
+    _check(spent, reserved, announced, announced_ms, keep_until_ms)
+    rolling: tuple[tuple[int, int, int], ...] = ()
+    if slots:
+        rolling = tuple((n, s, r) for n, s, r in json.loads(slots))
+        for slot in rolling:
+            _check(*slot)
+    return Balance(spent, reserved, announced, announced_ms, keep_until_ms, rolling)
+
+
+def _check(*amounts: Any) -> None:
+    for amount in amounts:
+        if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
+            raise ValueError(f"amounts {amounts}")
 
 
 def reservation_row(namespace: str, r: Reservation, digest: bytes) -> tuple[Any, ...]:
@@ -49,15 +58,19 @@ def reservation_row(namespace: str, r: Reservation, digest: bytes) -> tuple[Any,
         r.estimate, r.charged, info.labels, info.price_source, info.host, info.usage, r.would_refuse, r.expired_charge
     ]  # fmt: skip
     return (
-        r.id, namespace, r.state, digest, _compact(body), r.admitted_ms, r.slot_ms, r.lease_end_ms, r.keep_until_ms,
+        namespace, r.id, r.state, digest, _compact(body), r.admitted_ms, r.slot_ms, r.lease_end_ms, r.keep_until_ms,
         r.revision,
     )  # fmt: skip
 
 
 def reservation_from(row: tuple[Any, ...], plan: Plan) -> Reservation:
     """Raise ValueError or TypeError for a row that somebody else has written."""
-    id, _, state, _, body, admitted_ms, slot_ms, lease_end_ms, keep_until_ms, revision = row
+    _, id, state, _, body, admitted_ms, slot_ms, lease_end_ms, keep_until_ms, revision = row
     estimate, charged, labels, price_source, host, usage, would_refuse, expired_charge = json.loads(body)
+    _check(*estimate, *charged, *expired_charge, admitted_ms, slot_ms, lease_end_ms, keep_until_ms, revision)
+    _check(*usage[:5], usage[5] or 0)
+    if state not in STATES or type(labels) is not dict:
+        raise ValueError(f"state {state!r}, labels {labels!r}")
     return Reservation(
         id, state, plan, Amounts(*estimate), Amounts(*charged), CallInfo(labels, price_source, host, UsageRow(*usage)),
         admitted_ms, slot_ms, lease_end_ms, keep_until_ms, revision, tuple(would_refuse), Amounts(*expired_charge),
@@ -71,27 +84,27 @@ def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
     shadow = _compact(row.would_refuse) if row.would_refuse else "[]"
     counted = (claim.account.key for claim in row.plan.claims if claim.account.key not in row.gone)
     return (
-        row.id, row.revision, namespace, timestamp(row.timestamp_ms), timestamp(row.settled_ms),
+        row.id, namespace, row.revision, timestamp(row.timestamp_ms), timestamp(row.settled_ms),
         *map(labels.get, LABEL_COLUMNS), _compact(others) if others else "{}",
         labels.get("provider"), labels.get("model"),
         usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens, usage.cache_write_tokens,
         usage.reasoning_tokens, usage.prompt_tokens + usage.completion_tokens, usage.cost_nanousd,
         row.estimate.tokens, row.estimate.usd, row.latency_ms, row.status, row.error_type or None,
         row.price_source, f"[{','.join(counted)}]", shadow, row.info.host,
-        row.expired_charge.tokens, row.expired_charge.usd,
+        row.expired_charge.tokens, row.expired_charge.usd, row.slot_ms,
     )  # fmt: skip
 
 
-def forgotten_from(id: str, row: tuple[Any, ...], plan: Plan, admitted_ms: int) -> Reservation:
-    """What the ledger still knows of a reservation that the store has forgotten."""
-    revision, status, prompt, completion, cost_nanousd, expired_tokens, expired_nanousd = row
+def forgotten_from(op: Settle, row: tuple[Any, ...]) -> Reservation:
+    """What the ledger still knows of a reservation that the store has forgotten; the operation carries the rest."""
+    revision, status, prompt, completion, cost_nanousd, would_refuse, expired_tokens, expired_nanousd, slot_ms = row
     state: ReservationState = status if status in ("expired", "assumed", "released") else "settled"
-    charges = status != "released" and (status != "expired" or plan.on_expiry == "charge")
-    charged = Amounts(prompt + completion, prompt, completion, cost_nanousd or 0, int(charges))
-    expired = Amounts(tokens=expired_tokens, usd=expired_nanousd)
+    charges = status != "released" and (status != "expired" or op.plan.on_expiry == "charge")
     return Reservation(
-        id, state, plan, charged, charged, CallInfo(), admitted_ms, admitted_ms, admitted_ms, 0, revision,
-        expired_charge=expired,
+        op.id, state, op.plan, op.estimate,
+        Amounts(prompt + completion, prompt, completion, cost_nanousd or 0, int(charges)), op.info,
+        op.admitted_ms, slot_ms, slot_ms, 0, revision, tuple(json.loads(would_refuse)),
+        Amounts(tokens=expired_tokens, usd=expired_nanousd),
     )  # fmt: skip
 
 

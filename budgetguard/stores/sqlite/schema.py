@@ -25,16 +25,17 @@ CREATE TABLE accounts (
     keep_until_ms INTEGER NOT NULL, slots TEXT NOT NULL,
     PRIMARY KEY (namespace, key)
 ) WITHOUT ROWID;
-CREATE INDEX accounts_old ON accounts (keep_until_ms);
+CREATE INDEX accounts_old ON accounts (namespace, keep_until_ms);
 CREATE TABLE reservations (
-    id TEXT PRIMARY KEY, namespace TEXT NOT NULL, state TEXT NOT NULL, plan BLOB NOT NULL, body TEXT NOT NULL,
+    namespace TEXT NOT NULL, id TEXT NOT NULL, state TEXT NOT NULL, plan BLOB NOT NULL, body TEXT NOT NULL,
     admitted_ms INTEGER NOT NULL, slot_ms INTEGER NOT NULL, lease_end_ms INTEGER NOT NULL,
-    keep_until_ms INTEGER NOT NULL, revision INTEGER NOT NULL
+    keep_until_ms INTEGER NOT NULL, revision INTEGER NOT NULL,
+    PRIMARY KEY (namespace, id)
 ) WITHOUT ROWID;
 CREATE INDEX reservations_open ON reservations (namespace, lease_end_ms) WHERE state = 'held';
-CREATE INDEX reservations_old ON reservations (keep_until_ms) WHERE state <> 'held';
+CREATE INDEX reservations_old ON reservations (namespace, keep_until_ms) WHERE state <> 'held';
 CREATE TABLE token_usage (
-    reservation_id TEXT PRIMARY KEY, revision INTEGER NOT NULL, namespace TEXT NOT NULL,
+    reservation_id TEXT NOT NULL, namespace TEXT NOT NULL, revision INTEGER NOT NULL,
     timestamp TEXT NOT NULL, settled_at TEXT NOT NULL,
     team TEXT, agent TEXT, session_id TEXT, task_type TEXT, user TEXT, labels TEXT NOT NULL,
     provider TEXT, model TEXT,
@@ -44,51 +45,54 @@ CREATE TABLE token_usage (
     estimated_tokens INTEGER NOT NULL, estimated_cost_nanousd INTEGER NOT NULL,
     latency_ms INTEGER NOT NULL, status TEXT NOT NULL, error_type TEXT, price_source TEXT NOT NULL,
     accounts TEXT NOT NULL, would_refuse TEXT NOT NULL, host TEXT NOT NULL,
-    expired_tokens INTEGER NOT NULL, expired_cost_nanousd INTEGER NOT NULL
+    expired_tokens INTEGER NOT NULL, expired_cost_nanousd INTEGER NOT NULL, slot_ms INTEGER NOT NULL,
+    PRIMARY KEY (reservation_id, namespace)
 );
 """
 
-READ_INCARNATION = "SELECT value FROM meta WHERE name = 'incarnation'"
 WRITE_META = "INSERT INTO meta (name, value) VALUES (?, ?)"
-READ_CLOCK = "SELECT last_ms FROM clocks WHERE namespace = ?"
-WRITE_CLOCK = "INSERT INTO clocks (namespace, last_ms) VALUES (?, ?) ON CONFLICT (namespace) DO UPDATE SET last_ms = excluded.last_ms"
+READ_CLOCK = """
+SELECT (SELECT value FROM meta WHERE name = 'incarnation'), (SELECT last_ms FROM clocks WHERE namespace = ?)"""
+WRITE_CLOCK = "INSERT OR REPLACE INTO clocks (namespace, last_ms) VALUES (?, ?)"
 ADD_PLAN = "INSERT INTO plans (digest, body) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING"
 READ_PLAN = "SELECT body FROM plans WHERE digest = ?"
 READ_BALANCES = """
 SELECT a.key, a.spent, a.reserved, a.announced, a.announced_ms, a.keep_until_ms, a.slots
 FROM json_each(?2) AS asked JOIN accounts AS a ON a.namespace = ?1 AND a.key = asked.value
-WHERE a.keep_until_ms > ?3"""
+WHERE a.keep_until_ms > ?3 OR a.reserved > 0"""
 WRITE_ACCOUNT = """
 INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET spent = excluded.spent, reserved = excluded.reserved,
 announced = excluded.announced, announced_ms = excluded.announced_ms, keep_until_ms = excluded.keep_until_ms,
 slots = excluded.slots"""
 READ_RESERVATIONS = """
-SELECT r.* FROM json_each(?1) AS asked JOIN reservations AS r ON r.id = asked.value WHERE r.keep_until_ms > ?2"""
+SELECT r.* FROM json_each(?2) AS asked JOIN reservations AS r ON r.namespace = ?1 AND r.id = asked.value
+WHERE r.state = 'held' OR r.keep_until_ms > ?3"""
 WRITE_RESERVATION = "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DUE = """
 SELECT id FROM reservations
 WHERE namespace = ? AND state = 'held' AND lease_end_ms <= ?
 ORDER BY lease_end_ms LIMIT ?"""
-FORGET_ACCOUNTS = "DELETE FROM accounts WHERE keep_until_ms <= ?"
-FORGET_RESERVATIONS = "DELETE FROM reservations WHERE state <> 'held' AND keep_until_ms <= ?"
+FORGET_ACCOUNTS = "DELETE FROM accounts WHERE namespace = ? AND keep_until_ms <= ? AND reserved = 0"
+FORGET_RESERVATIONS = "DELETE FROM reservations WHERE namespace = ? AND state <> 'held' AND keep_until_ms <= ?"
 FORGET_PLANS = "DELETE FROM plans WHERE digest NOT IN (SELECT plan FROM reservations)"
 LEDGER_COLUMNS = (
-    "reservation_id", "revision", "namespace", "timestamp", "settled_at", "team", "agent", "session_id", "task_type",
+    "reservation_id", "namespace", "revision", "timestamp", "settled_at", "team", "agent", "session_id", "task_type",
     "user", "labels", "provider", "model", "prompt_tokens", "completion_tokens", "cache_read_tokens",
     "cache_write_tokens", "reasoning_tokens", "total_tokens", "cost_nanousd", "estimated_tokens",
     "estimated_cost_nanousd", "latency_ms", "status", "error_type", "price_source", "accounts", "would_refuse",
-    "host", "expired_tokens", "expired_cost_nanousd",
+    "host", "expired_tokens", "expired_cost_nanousd", "slot_ms",
 )  # fmt: skip
 WRITE_ROW = (
     f"INSERT INTO token_usage ({', '.join(LEDGER_COLUMNS)}) "  # noqa: S608 - made of constants
     f"VALUES ({', '.join('?' * len(LEDGER_COLUMNS))}) "
-    f"ON CONFLICT (reservation_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in LEDGER_COLUMNS[1:])} "
+    f"ON CONFLICT DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in LEDGER_COLUMNS[2:])} "
     "WHERE excluded.revision > revision"
 )
 READ_ROW = """
-SELECT revision, status, prompt_tokens, completion_tokens, cost_nanousd, expired_tokens, expired_cost_nanousd
-FROM token_usage WHERE reservation_id = ?"""
+SELECT revision, status, prompt_tokens, completion_tokens, cost_nanousd, would_refuse, expired_tokens,
+       expired_cost_nanousd, slot_ms
+FROM token_usage WHERE reservation_id = ? AND namespace = ?"""
 
 
 def connect(path: str, timeout_ms: int) -> apsw.Connection:
@@ -100,10 +104,14 @@ def connect(path: str, timeout_ms: int) -> apsw.Connection:
     if path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     db = apsw.Connection(path)
-    db.set_busy_handler(_patience(timeout_ms))
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    _prepare(db)
+    try:
+        db.set_busy_handler(_patience(timeout_ms))
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        _prepare(db)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
@@ -120,10 +128,11 @@ def _prepare(db: apsw.Connection) -> None:
                 f"the store has schema {version} and this budgetguard reads schema {SCHEMA}: "
                 "use the version that wrote it, or another file"
             )
+        db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:
+            db.execute("ROLLBACK")
         raise
-    db.execute("COMMIT")
 
 
 def _patience(timeout_ms: int) -> Callable[[int], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,7 @@ class SQLiteStore:
         self._timeout_ms = timeout_ms
         self._clock = clock or WallClock()
         self._worker: WorkerThread | None = None
+        self._starting = threading.Lock()
         self._db: apsw.Connection | None = None
         self._incarnation: str | None = None
         self._inode: int | None = None
@@ -104,10 +106,13 @@ class SQLiteStore:
         batcher = self._batchers.get(asyncio.get_running_loop())
         if batcher is not None:
             await batcher.idle()
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            await worker.run(self._close)
+        with self._starting:
+            worker, self._worker = self._worker, None
+            if worker is None:
+                return
+            closed = worker.submit(self._close)
             worker.stop()
+        await closed
 
     async def _ask(self, ops: Sequence[Any]) -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -117,15 +122,27 @@ class SQLiteStore:
         return await batcher.ask(ops)
 
     async def _batch(self, ops: list[Any]) -> list[Any]:
+        return await self._in_thread(lambda: self._transact(ops))
+
+    def _transact(self, ops: list[Any]) -> list[Any]:
+        """Do the operations in one transaction; each in its own, if one of them holds what no row can."""
+
         def run(db: apsw.Connection, now_ms: int, behind: bool) -> list[Any]:
             return Transaction(db, self._namespace, now_ms, behind, self._plans).run(ops)
 
-        return await self._in_thread(lambda: self._write(run))
+        try:
+            return self._write(run)
+        except (apsw.Error, OSError, BudgetGuardError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, only the operation that has it is told
+            return [error] if len(ops) == 1 else [answer for op in ops for answer in self._transact([op])]
 
     async def _in_thread(self, job: Callable[[], T]) -> T:
-        if self._worker is None:
-            self._worker = WorkerThread("budgetguard-sqlite")
-        return await self._worker.run(lambda: _translated(job, self._path))
+        with self._starting:  # the event loops of several threads may ask at once
+            if self._worker is None:
+                self._worker = WorkerThread("budgetguard-sqlite")
+            future = self._worker.submit(lambda: _translated(job, self._path))
+        return await future
 
     def _write(self, job: Callable[[apsw.Connection, int, bool], T]) -> T:
         """Run the job in one durable transaction, in store time. Any error rolls everything back."""
@@ -146,8 +163,8 @@ class SQLiteStore:
         return result
 
     def _due(self, db: apsw.Connection, now_ms: int, most: int) -> list[str]:
-        db.execute(schema.FORGET_ACCOUNTS, (now_ms,))
-        db.execute(schema.FORGET_RESERVATIONS, (now_ms,))
+        db.execute(schema.FORGET_ACCOUNTS, (self._namespace, now_ms))
+        db.execute(schema.FORGET_RESERVATIONS, (self._namespace, now_ms))
         if now_ms - self._plans_forgotten_ms >= FORGET_PLANS_EVERY_MS:
             db.execute(schema.FORGET_PLANS)
             self._plans_forgotten_ms = now_ms
@@ -155,13 +172,9 @@ class SQLiteStore:
 
     def _open(self, accept_loss: bool) -> int:
         if accept_loss:
-            self._close()
             self._incarnation = None
-        db = self._open_db()
-        (found,) = db.execute(schema.READ_INCARNATION).fetchall()[0]
-        if self._incarnation not in (None, found):
-            raise self._lost()
-        self._incarnation = str(found)
+            if self._inode != self._current_inode():
+                self._close()
         return self._now_ms()
 
     def _open_db(self) -> apsw.Connection:
@@ -193,9 +206,13 @@ class SQLiteStore:
         return max(self._clock.now_ms(), self._last_ms(self._open_db()))
 
     def _last_ms(self, db: apsw.Connection) -> int:
-        for (last_ms,) in db.execute(schema.READ_CLOCK, (self._namespace,)):
-            return int(last_ms)
-        return 0
+        """The time last told. Raises StateLost if this is not the store that this object knows."""
+        ((incarnation, last_ms),) = db.execute(schema.READ_CLOCK, (self._namespace,)).fetchall()
+        if self._incarnation is None:
+            self._incarnation = str(incarnation)
+        elif incarnation != self._incarnation:
+            raise self._lost()
+        return int(last_ms or 0)
 
     def _close(self) -> None:
         if self._db is not None:

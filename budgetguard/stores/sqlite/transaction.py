@@ -72,9 +72,10 @@ class Transaction:
     def _do(self, op: Any) -> Any:
         known = self._reservations.get(op.id)
         if self._spoiled:
-            self._refuse_spoiled(op, known)
-        if known is None and type(op) is Settle:
-            known = self._forgotten(op)
+            plans = [plan for plan in (getattr(op, "plan", None), known and known.plan) if plan is not None]
+            self._refuse_spoiled([op.id, *(claim.account.key for plan in plans for claim in plan.claims)])
+        if type(op) is Settle and (known is None or known.state == "tombstone"):
+            known = self._forgotten(op) or known
         answer, change = VERBS[type(op)](State(known, self._balances, self._clock_behind), op, self._now_ms)
         if change.reservation is not None:
             self._reservations[op.id] = self._changed_reservations[op.id] = change.reservation
@@ -87,17 +88,15 @@ class Transaction:
             return self._with_sweep(answer)
         return answer
 
-    def _refuse_spoiled(self, op: Any, known: Reservation | None) -> None:
-        """Raise StoreUnusable if a row that the operation needs could not be read: it changes nothing."""
-        plans = [plan for plan in (getattr(op, "plan", None), known and known.plan) if plan is not None]
-        needed = [op.id, *(claim.account.key for plan in plans for claim in plan.claims)]
+    def _refuse_spoiled(self, needed: list[str]) -> None:
+        """Raise StoreUnusable if a row that an operation needs could not be read: it changes nothing."""
         for name in needed:
             if name in self._spoiled:
                 raise StoreUnusable(f"the store's row of {name} cannot be read: {self._spoiled[name]!r}")
 
     def _forgotten(self, op: Settle) -> Reservation | None:
-        for row in self._db.execute(schema.READ_ROW, (op.id,)):
-            return rows.forgotten_from(op.id, row, op.plan, op.admitted_ms)
+        for row in self._db.execute(schema.READ_ROW, (op.id, self._namespace)):
+            return rows.forgotten_from(op, row)
         return None
 
     def _with_sweep(self, verdict: Verdict) -> Verdict:
@@ -107,6 +106,7 @@ class Transaction:
 
     def _announce(self, account: Account, level: int) -> bool:
         self._read_accounts_of([account])
+        self._refuse_spoiled([account.key])
         balance = self._balances.get(account.key)
         if balance is None or announced_level(account, balance, self._now_ms) >= level:
             return False
@@ -115,12 +115,13 @@ class Transaction:
         return True
 
     def _read_reservations(self, ids: list[str]) -> None:
-        found: list[Any] = self._db.execute(schema.READ_RESERVATIONS, (json.dumps(ids), self._now_ms)).fetchall()
+        asked = (self._namespace, json.dumps(ids), self._now_ms)
+        found: list[Any] = self._db.execute(schema.READ_RESERVATIONS, asked).fetchall()
         for row in found:
             try:
-                self._reservations[row[0]] = rows.reservation_from(row, self._plan(row[3]))
+                self._reservations[row[1]] = rows.reservation_from(row, self._plan(row[3]))
             except (ValueError, TypeError, KeyError) as error:
-                self._spoiled[row[0]] = error
+                self._spoiled[row[1]] = error
 
     def _plan(self, digest: bytes) -> Plan:
         plan = self._plans.get(digest)
