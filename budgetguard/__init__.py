@@ -1,0 +1,78 @@
+"""budgetguard: every LLM call held to the budgets of its agent and its team.
+
+The public names, and nothing else:
+
+    import budgetguard as bg
+
+    guard = bg.Guard("$5/day")
+"""
+
+from budgetguard.core.model import Limit, Violation
+from budgetguard.errors import (
+    BudgetExceeded,
+    BudgetGuardError,
+    CallRefused,
+    CallUnmatched,
+    ConfigError,
+    EstimateRequired,
+    GuardClosed,
+    GuardForked,
+    InvalidAmount,
+    InvalidInput,
+    InvalidLabel,
+    InvalidLimit,
+    LabelRequired,
+    PriceUnknown,
+    ReservationConflict,
+    ReservationFinished,
+    StateLost,
+    StoreAway,
+    StoreClockBehind,
+    StoreError,
+    StoreUnusable,
+)
+from budgetguard.events import Event, Observer
+from budgetguard.guard import Guard
+from budgetguard.hold import Hold
+from budgetguard.labels import acting_as, carry
+from budgetguard.policy import Budget, GuardSettings, LabelRules, StoreSettings
+from budgetguard.pricing import Price
+from budgetguard.usage import Usage
+
+__all__ = [
+    "Budget",
+    "BudgetExceeded",
+    "BudgetGuardError",
+    "CallRefused",
+    "CallUnmatched",
+    "ConfigError",
+    "EstimateRequired",
+    "Event",
+    "Guard",
+    "GuardClosed",
+    "GuardForked",
+    "GuardSettings",
+    "Hold",
+    "InvalidAmount",
+    "InvalidInput",
+    "InvalidLabel",
+    "InvalidLimit",
+    "LabelRequired",
+    "LabelRules",
+    "Limit",
+    "Observer",
+    "Price",
+    "PriceUnknown",
+    "ReservationConflict",
+    "ReservationFinished",
+    "StateLost",
+    "StoreAway",
+    "StoreClockBehind",
+    "StoreError",
+    "StoreSettings",
+    "StoreUnusable",
+    "Usage",
+    "Violation",
+    "acting_as",
+    "carry",
+]

@@ -221,7 +221,9 @@ def _flatten(flat: dict[str, Any], key: str, value: Any) -> None:
     if key == "subject":
         flat.update(value)
     elif isinstance(value, Account):
-        flat.update(budget=value.budget, unit=value.unit, period=str(value.period), window=value.window, **value.subject)
+        flat.update(
+            budget=value.budget, unit=value.unit, period=str(value.period), window=value.window, **value.subject
+        )
     elif isinstance(value, Amounts):
         flat.update({f"{key}_{unit}": amount for unit, amount in value._asdict().items() if amount})
     elif key == "violations":

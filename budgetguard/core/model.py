@@ -114,10 +114,19 @@ class Plan:
         return tuple(claim.account.identity for claim in self.claims)
 
     @cached_property
+    def units(self) -> frozenset[str]:
+        """The units that its accounts count."""
+        return frozenset(claim.account.unit for claim in self.claims)
+
+    @cached_property
     def text(self) -> str:
         """The plan as JSON text; `plan_from_text` is its inverse."""
         claims = [(*claim.account.parts, claim.limit, claim.enforced, claim.alert_levels) for claim in self.claims]
         return json.dumps([self.on_expiry, claims], separators=(",", ":"))
+
+
+NO_PLAN = Plan(())
+"""What no budget covers."""
 
 
 def plan_from_text(text: str) -> Plan:
@@ -156,6 +165,7 @@ class CallInfo:
     """The estimate as usage: it becomes the row of a call that expires or is assumed."""
 
 
+NO_INFO = CallInfo()
 ReservationState = Literal["held", "expired", "released", "tombstone", "assumed", "settled"]
 
 

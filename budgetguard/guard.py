@@ -1,0 +1,300 @@
+"""`Guard`: what users hold in their hands. It wires policy, store, spool and observers, and owns nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from budgetguard import draining, status
+from budgetguard.admission import Admission
+from budgetguard.call import Call, new_id
+from budgetguard.core.model import Claim
+from budgetguard.decorating import Estimate, budgeted
+from budgetguard.engine import Engine, Resources
+from budgetguard.errors import BudgetExceeded, CallRefused, GuardClosed, GuardForked
+from budgetguard.events import Observer, Refused
+from budgetguard.hold import Hold
+from budgetguard.off import OffHold
+from budgetguard.outcome import Outcome, outcome_of
+from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings
+from budgetguard.reserving import Reserving, open_holds
+from budgetguard.settling import Courier, Op
+from budgetguard.setup import PolicySource, observed, policy_from, resources_of
+from budgetguard.subjects import Subjects, own_labels
+from budgetguard.within import Within, scopes_of
+
+if TYPE_CHECKING:
+    from budgetguard.pricing import Price
+    from budgetguard.store import Store
+    from budgetguard.sync import SyncGuard
+    from budgetguard.usage import Usage
+
+
+class Guard:
+    """Holds calls to budgets. Opened at its first use in an event loop, drained at the exit of the process.
+
+    Args:
+        limits: limits of one budget named "default" over everything: `Guard("$5/day", "2M tokens/hour")`.
+        budgets: more budgets.
+        prices: what models cost.
+        store: a URL, the settings of the store, or a `Store`. Default: `BUDGETGUARD_STORE`, else SQLite in the
+            user's state directory.
+        mode: "enforce", "shadow" or "off". Default: `BUDGETGUARD_MODE`, else "enforce".
+        timezone: of calendar periods.
+        labels: which labels calls must, may and by default do carry.
+        settings: leases and what happens at their end.
+        observers: are told of every event, after the log.
+        outcome_of: what an error says of a call that left its block without `record`.
+
+    Without limits and budgets the file that `BUDGETGUARD_CONFIG` names is read.
+
+    Raises:
+        ConfigError: lists every fault.
+    """
+
+    def __init__(
+        self,
+        *limits: str,
+        budgets: Sequence[Budget] = (),
+        prices: Sequence[Price] = (),
+        store: str | StoreSettings | Store | None = None,
+        mode: Mode | None = None,
+        timezone: str = "UTC",
+        labels: LabelRules | None = None,
+        settings: GuardSettings | None = None,
+        observers: Sequence[Observer] = (),
+        outcome_of: Callable[[BaseException], Outcome] = outcome_of,
+    ) -> None:
+        source = policy_from(limits, budgets, prices, store, mode, timezone, labels, settings)
+        self._wire(source, store, observers, outcome_of)
+
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | Path | None = None,
+        *,
+        store: str | Store | None = None,
+        observers: Sequence[Observer] = (),
+        outcome_of: Callable[[BaseException], Outcome] = outcome_of,
+    ) -> Guard:
+        """A guard of the policy in a file, which is read again when it changes.
+
+        Args:
+            path: default `BUDGETGUARD_CONFIG`, else `./budgetguard.toml`.
+            store: instead of the file's.
+
+        Raises:
+            ConfigError: lists every fault of the file.
+        """
+        guard = cls.__new__(cls)
+        guard._wire(PolicySource.of_file(path), store, observers, outcome_of)
+        return guard
+
+    @classmethod
+    def off(cls) -> Guard:
+        """A guard that does nothing: for embedders, and for tests of code that expects one."""
+        return cls("1 requests/day", store="sqlite:///:memory:", mode="off")
+
+    def _wire(
+        self,
+        source: PolicySource,
+        store: str | StoreSettings | Store | None,
+        observers: Sequence[Observer],
+        outcome_of: Callable[[BaseException], Outcome],
+    ) -> None:
+        self._source = source
+        self._shared: Resources = resources_of(source, store, observed(observers), outcome_of, self.reload_if_changed)
+        self._subjects = Subjects(self._shared.policy, source.env_labels)
+        self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = weakref.WeakKeyDictionary()
+        self._pid: int | None = None
+        self._closed = False
+        self._sync: SyncGuard | None = None
+
+    def __repr__(self) -> str:
+        names = ", ".join(budget.name for budget in self.policy.budgets)
+        return f"<Guard {self.policy.mode} [{names}] on {self._shared.store!r}>"
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._shared.policy
+
+    @property
+    def sync(self) -> SyncGuard:
+        """The same verbs for callers without an event loop."""
+        if self._sync is None:
+            from budgetguard.sync import SyncGuard
+
+            self._sync = SyncGuard(self)
+        return self._sync
+
+    def reserve(
+        self,
+        *,
+        team: str | None = None,
+        agent: str | None = None,
+        session: str | None = None,
+        task: str | None = None,
+        user: str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        estimate: Usage | None = None,
+    ) -> Reserving:
+        """Reserve an estimate on every budget that the call counts against.
+
+        `await` it for a `Hold` by hand, or enter it: `async with guard.reserve(...) as hold`.
+
+        Raises (when awaited or entered):
+            BudgetExceeded: budgets refused the call, at once or after the delay that they allow.
+            CallRefused: it cannot be judged (label, price or estimate missing, no budget).
+            InvalidLabel: a label is not 1 to 512 bytes of text, or not known.
+            StoreError: the store did not decide, and the policy does not let calls go on without it.
+            GuardClosed, GuardForked: this guard must not be used here.
+        """
+        own = own_labels(
+            labels, team=team, agent=agent, session=session, task=task, user=user, model=model, provider=provider
+        )
+        return Reserving(lambda: self._admit(own, estimate))
+
+    def budgeted(
+        self,
+        *,
+        estimate: Estimate | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **usual: str | None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Guard each call of an async function that returns something with usage.
+
+        Args:
+            estimate: a `Usage`, or a callable that makes one from the function's arguments.
+            usual: team, agent, session, task, user.
+
+        Raises:
+            TypeError: when applied to a function that is not async.
+        """
+        return budgeted(self.reserve, estimate, dict(usual, model=model, provider=provider, labels=labels))
+
+    def within(self, *limits: str, name: str = "run") -> Within:
+        """A run's own budget: `async with guard.within("$2", "200k tokens", name="run")`.
+
+        Raises:
+            InvalidLimit, InvalidLabel: a limit or the name cannot be read.
+        """
+        return Within(self, limits, name)
+
+    async def status(self, **labels: str) -> list[status.AccountStatus]:
+        """A row for each account that matches these labels (globs), in the order of the policy."""
+        await self._engine().open()
+        return await status.rows(self.policy, self._shared.store, labels)
+
+    async def available(self, **labels: str) -> dict[str, Any]:
+        """What a call with these labels could still reserve, by unit: integers; dollars as Decimal."""
+        engine = self._engine()
+        await engine.open()
+        _, key = self._subjects.of(labels)
+        return await status.available(self.policy.match(key, engine.now_ms()).plan, self._shared.store)
+
+    def reload(self) -> None:
+        """Read the policy's file again, now.
+
+        Raises:
+            ConfigError: the new version is wrong; the old one stays in force.
+        """
+        if self._source.reload(self._shared):
+            self._subjects = Subjects(self._shared.policy, self._source.env_labels)
+            for engine in list(self._engines.values()):
+                engine.loop.call_soon_threadsafe(engine.line.wake_all)
+
+    def reload_if_changed(self) -> None:
+        """Reload if the file has changed; a bad new version is told to observers and the old one stays."""
+        if self._source.changed():
+            self._source.report_faults(self.reload, self._shared.notify)
+
+    async def __aenter__(self) -> Guard:
+        await self._engine().open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> int:
+        """Stop admitting, deliver what is under way, and let go of the store.
+
+        Returns how many settles and releases remain in the spool, to be delivered by the next guard.
+        """
+        self._closed = True
+        if self._pid not in (None, os.getpid()):
+            return 0
+        engine = self._engines.pop(asyncio.get_running_loop(), None)
+        if engine is not None:
+            for hold in list(engine.holds.values()):
+                hold.abandon()
+            await engine.stop()
+        remaining = len(self._shared.spool)
+        await self._shared.store.aclose()
+        self._shared.spool.close()
+        draining.forget(self)
+        return remaining
+
+    def left_over(self) -> list[Op]:
+        """What the engines of closed event loops still have to deliver."""
+        if self._closed or self._pid != os.getpid():
+            return []
+        dead = [engine for loop, engine in self._engines.items() if loop.is_closed()]
+        return [op for engine in dead for op in engine.left_over()]
+
+    async def deliver(self, ops: Sequence[Op]) -> None:
+        """Deliver or spool what was left over, and let go of the store."""
+        await Courier(self._shared.store, self._shared.spool, self._shared.notify, lambda *_: None).deliver(ops)
+        await self._shared.store.aclose()
+
+    async def _admit(self, own: Mapping[str, str], estimate: Usage | None) -> Hold:
+        if self.policy.mode == "off":
+            return OffHold(dict(own))
+        engine = self._engine()
+        call = self._call(own, estimate)
+        nested = any(hold.belongs_to(self._shared) for hold in open_holds())
+        try:
+            return await Admission(engine, call, nested).admit()
+        except BudgetExceeded as refusal:
+            for scope in scopes_of(self):
+                scope.refused(refusal)
+            raise
+
+    def _call(self, own: Mapping[str, str], estimate: Usage | None) -> Call:
+        try:
+            subject, key = self._subjects.of(own)
+        except CallRefused as refusal:
+            self._shared.notify(Refused("", dict(own), type(refusal).__name__))
+            raise
+        return Call(new_id(), subject, key, estimate, self._extra_claims())
+
+    def _extra_claims(self) -> tuple[Claim, ...]:
+        scopes = scopes_of(self)
+        if not scopes:
+            return ()
+        enforced = self.policy.mode != "shadow"
+        return tuple(Claim(c.account, c.limit, enforced) for scope in scopes for c in scope.claims)
+
+    def _engine(self) -> Engine:
+        """The engine of the running event loop, made at the first use there."""
+        if self._closed:
+            raise GuardClosed("this guard was closed: make a new one")
+        if self._pid != os.getpid():
+            if self._pid is not None:
+                raise GuardForked(f"this guard was opened in process {self._pid}: make a new one in each child")
+            self._pid = os.getpid()
+            draining.remember(self)
+        loop = asyncio.get_running_loop()
+        engine = self._engines.get(loop)
+        if engine is None:
+            engine = self._engines[loop] = Engine(self._shared)
+            draining.adopt(engine, self._engines)
+        return engine

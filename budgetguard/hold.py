@@ -1,0 +1,189 @@
+"""One call's hold: what is reserved for it, until it is settled or released, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from budgetguard.call import Call, Priced, priced
+from budgetguard.core.model import UsageRow
+from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Settlement, Verdict
+from budgetguard.errors import ReservationFinished, StoreError
+from budgetguard.events import Assumed, StoreProblem
+from budgetguard.refusal import budget_exceeded
+from budgetguard.usage import Usage, read_usage
+
+if TYPE_CHECKING:
+    from budgetguard.engine import Engine
+
+NOT_RECORDED = "left without record()"
+
+
+class Hold:
+    """What one call has reserved. Made by `guard.reserve(...)`.
+
+    `record` what the call used as often as it becomes known; `settle` (or leaving the block) charges it.
+    """
+
+    __slots__ = ("__weakref__", "_call", "_ended", "_engine", "_recorded", "_since", "admitted_ms", "would_refuse")
+
+    def __init__(self, engine: Engine, call: Call, verdict: Verdict) -> None:
+        self._engine = engine
+        self._call = call
+        self._recorded: Priced | None = None
+        self._ended: asyncio.Task[None] | None = None
+        self._since = engine.loop.time()
+        self.admitted_ms = verdict.admitted_ms
+        """The store's time at which the call was admitted."""
+        self.would_refuse = verdict.would_refuse
+        """The names of the shadow budgets that had no room for it."""
+        engine.holds[call.id] = self
+
+    @property
+    def id(self) -> str:
+        """The reservation's id; the key of its ledger row."""
+        return self._call.id
+
+    @property
+    def subject(self) -> dict[str, str]:
+        """The labels of the call."""
+        return dict(self._call.subject)
+
+    @property
+    def open(self) -> bool:
+        """Neither settled nor released yet."""
+        return self._ended is None
+
+    def __repr__(self) -> str:
+        state = "open" if self.open else "ended"
+        return f"<Hold {self.id} {state}, {self._call.priced.amounts.tokens} tokens reserved>"
+
+    def belongs_to(self, shared: object) -> bool:
+        """Whether this hold was made by the guard with these resources."""
+        return self._engine.shared is shared
+
+    def record(self, response: Any) -> Usage:
+        """Take note of what the call used; twice adds. It is charged when the hold is settled.
+
+        Args:
+            response: a `Usage`, or a response of OpenAI's chat or responses API or of Anthropic's messages API, or
+                its dict, or the usage in it.
+
+        Raises:
+            TypeError: no usage can be read from it; says what can.
+            InvalidAmount: a number in it is not a token count.
+            ReservationFinished: the hold has ended.
+        """
+        self._must_be_open()
+        usage = read_usage(response)
+        found = self._priced(usage)
+        self._recorded = found if self._recorded is None else self._recorded + found
+        return usage
+
+    async def settle(self, response: Any = None) -> None:
+        """Charge what was recorded, and `response` with it; the estimate where nothing was.
+
+        Safe to cancel: what was begun is finished in the background. Never fails because of a limit or a store that
+        is away. Errors: those of `record`.
+        """
+        if response is not None:
+            self.record(response)
+        await self._end(self._settlement("settled", ""))
+
+    async def release(self) -> None:
+        """Return the whole hold: nothing was sent, or the provider bills nothing for it."""
+        self._must_be_open()
+        await self._end(Release(self.id, self._engine.shared.policy.guard.replay_keep_ms))
+
+    async def grow(self, estimate: Usage) -> None:
+        """Make `estimate` the new total estimate of the call.
+
+        Raises:
+            BudgetExceeded: a budget has no room for it; the hold stands as it was.
+            ReservationFinished: the hold has ended.
+            StoreError: the store did not decide; the hold stands.
+        """
+        self._must_be_open()
+        call, engine = self._call, self._engine
+        wanted = self._priced(estimate)
+        to = wanted.amounts._replace(concurrent=1)
+        (verdict,) = await engine.shared.store.grow([Grow(call.id, call.plan, to, wanted.row)])
+        engine.hear(verdict.now_ms)
+        if verdict.word == "refused":
+            raise budget_exceeded(call.id, call.subject, verdict.violations, verdict.now_ms)
+        if verdict.word in ("finished", "unknown"):
+            raise ReservationFinished(f"the hold {call.id} has ended ({verdict.word}) and cannot grow")
+        if verdict.word == "granted":
+            call.priced = wanted._replace(amounts=to)
+        engine.tell_alerts(verdict.alerts)
+
+    async def end_after(self, error: BaseException | None) -> None:
+        """Resolve the hold at the end of its block, as what was recorded and `error` tell."""
+        if not self.open:
+            return
+        if self._recorded is not None:
+            status: EndStatus = "settled"
+            if error is not None:
+                status = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
+            await self._end(self._settlement(status, "" if error is None else type(error).__name__))
+        elif error is not None and self._engine.shared.outcome_of(error) == "release":
+            await self.release()
+        else:
+            cause = NOT_RECORDED if error is None else type(error).__name__
+            await self._end(self._settlement("assumed", "" if error is None else cause, cause))
+
+    def abandon(self) -> None:
+        """The event loop is gone: hand what was recorded to the courier, for the spool."""
+        if self.open and self._recorded is not None:
+            self._engine.courier.post(self._settlement("settled", ""))
+
+    def _settlement(self, status: EndStatus, error_type: str, cause: str = NOT_RECORDED) -> Settle:
+        self._must_be_open()
+        call, engine = self._call, self._engine
+        used = self._recorded
+        if used is None:
+            status, used = "assumed", call.priced
+            engine.shared.notify(Assumed(call.id, call.subject, cause))
+        return Settle(
+            call.id, call.plan, used.amounts._replace(concurrent=0), used.row, call.info, status, call.priced.amounts,
+            self.admitted_ms, engine.shared.policy.guard.replay_keep_ms, engine.now_ms(),
+            int((engine.loop.time() - self._since) * 1000), error_type, used.source,
+        )  # fmt: skip
+
+    def _priced(self, usage: Usage) -> Priced:
+        """The usage with its cost; where nobody knows it, a dollar budget is charged the estimate's."""
+        call = self._call
+        found = priced(self._engine.shared.policy, call.subject.get("model"), usage, self.admitted_ms)
+        if found.row.cost_nanousd is None and "usd" in call.plan.units:
+            cost_nanousd = call.priced.amounts.usd if self._recorded is None else 0
+            row = UsageRow(*found.row[:5], cost_nanousd)
+            return Priced(found.amounts._replace(usd=cost_nanousd), row, "estimate")
+        return found
+
+    def _must_be_open(self) -> None:
+        if self._ended is not None:
+            raise ReservationFinished(f"the hold {self.id} has already been settled or released")
+
+    async def _end(self, op: Settle | Release) -> None:
+        """Deliver `op` in a task of its own: cancelling the caller does not cancel it."""
+        self._engine.holds.pop(self.id, None)
+        self._ended = self._engine.spawn(self._deliver(op))
+        await asyncio.shield(self._ended)
+
+    async def _deliver(self, op: Settle | Release) -> None:
+        engine = self._engine
+        answer: Settlement
+        try:
+            if isinstance(op, Settle):
+                (answer,) = await engine.shared.store.settle([op])
+            else:
+                (answer,) = await engine.shared.store.release([op])
+        except StoreError as error:
+            engine.shared.notify(StoreProblem(type(op).__name__.lower(), str(error)))
+            engine.courier.post(op)
+        except BaseException:
+            engine.courier.post(op)
+            raise
+        else:
+            engine.report(op, answer)
+            engine.line.wake(self._call.plan.identities)

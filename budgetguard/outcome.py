@@ -1,0 +1,35 @@
+"""What an error says of a call that left its block without `record`: was anything billed?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+Outcome = Literal["release", "assume"]
+
+NOT_SENT = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ClientConnectorError"])
+"""Errors of httpx, httpx2 and aiohttp that come before anything was sent, by name: none of them is imported here."""
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """`release` for a 4xx answer or a connection that never stood; `assume` for all that may have been billed.
+
+    408 and 499 mean that the time ran out, with the provider perhaps still at work.
+    """
+    for cause in _chain(error):
+        status = getattr(cause, "status_code", None) or getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return "release" if 400 <= status < 500 and status not in (408, 499) else "assume"
+        if isinstance(cause, ConnectionRefusedError) or type(cause).__name__ in NOT_SENT:
+            return "release"
+    return "assume"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__

@@ -1,0 +1,45 @@
+"""`guard.reserve(...)`: awaitable for a hold by hand, or an async block that settles at its end."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+from budgetguard.hold import Hold
+
+_open: ContextVar[tuple[weakref.ref[Hold], ...]] = ContextVar("budgetguard_open_holds", default=())
+
+
+def open_holds() -> list[Hold]:
+    """The holds that are open around the caller, the outermost first."""
+    return [hold for ref in _open.get() if (hold := ref()) is not None and hold.open]
+
+
+class Reserving:
+    """One reservation to be made: `await` it, or enter it with `async with`. Each use reserves anew."""
+
+    def __init__(self, admit: Callable[[], Awaitable[Hold]]) -> None:
+        self._admit = admit
+        self._hold: Hold | None = None
+
+    def __await__(self) -> Generator[Any, None, Hold]:
+        return self._reserve().__await__()
+
+    async def __aenter__(self) -> Hold:
+        self._hold = await self._reserve()
+        return self._hold
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            await hold.end_after(error)
+
+    async def _reserve(self) -> Hold:
+        hold = await self._admit()
+        _open.set((*(ref for ref in _open.get() if (outer := ref()) is not None and outer.open), weakref.ref(hold)))
+        return hold

@@ -1,0 +1,143 @@
+"""From arguments and environment to a policy, and from a policy to what a guard's engines share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from budgetguard.engine import Resources
+from budgetguard.errors import ConfigError
+from budgetguard.events import Event, Observer, PolicyRejected, PolicyReloaded
+from budgetguard.labels import LABELS_VARIABLE, labels_from_env
+from budgetguard.outcome import Outcome
+from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings, changes
+from budgetguard.pricing import Price, PriceTable
+
+if TYPE_CHECKING:
+    from budgetguard.policy_file import PolicyFile
+    from budgetguard.store import Store
+
+CONFIG_VARIABLE = "BUDGETGUARD_CONFIG"
+STORE_VARIABLE = "BUDGETGUARD_STORE"
+MODE_VARIABLE = "BUDGETGUARD_MODE"
+DEFAULT_FILE = "budgetguard.toml"
+
+
+class PolicySource:
+    """Where a guard's policy comes from: Python, or a file that may change."""
+
+    def __init__(self, policy: Policy, file: PolicyFile | None = None) -> None:
+        self.policy = policy
+        self._file = file
+        self.env_labels: Mapping[str, str] = labels_from_env(os.environ.get(LABELS_VARIABLE, ""))
+
+    @classmethod
+    def of_file(cls, path: str | Path | None) -> PolicySource:
+        """The policy of a file; default `BUDGETGUARD_CONFIG`, else `./budgetguard.toml`.
+
+        Raises:
+            ConfigError: lists every fault.
+        """
+        from budgetguard.policy_file import PolicyFile
+
+        file = PolicyFile(Path(path or os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE), os.environ)
+        return cls(file.load(), file)
+
+    def changed(self) -> bool:
+        """Whether the file differs from what was last read."""
+        return self._file is not None and self._file.changed()
+
+    def reload(self, shared: Resources) -> bool:
+        """Put the file's present version in force. False for a policy made in Python. Errors: ConfigError."""
+        if self._file is None:
+            return False
+        old, shared.policy = shared.policy, self._file.load()
+        shared.notify(PolicyReloaded(str(self._file.path), tuple(changes(old, shared.policy))))
+        return True
+
+    def report_faults(self, reload: Callable[[], None], notify: Callable[[Event], None]) -> None:
+        """Reload; tell observers if the new version is wrong."""
+        try:
+            reload()
+        except ConfigError as error:
+            notify(PolicyRejected(error.source, str(error)))
+
+
+def policy_from(
+    limits: Sequence[str],
+    budgets: Sequence[Budget],
+    prices: Sequence[Price],
+    store: str | StoreSettings | Store | None,
+    mode: Mode | None,
+    timezone: str,
+    labels: LabelRules | None,
+    settings: GuardSettings | None,
+) -> PolicySource:
+    """The policy of a `Guard`'s arguments; the environment fills in what they leave out.
+
+    Raises:
+        ConfigError: lists every fault; also if there is no budget at all.
+    """
+    if not limits and not budgets:
+        if os.environ.get(CONFIG_VARIABLE):
+            return PolicySource.of_file(None)
+        raise ConfigError(
+            "Guard()", [f'no budgets: pass a limit such as "$5/day", budgets=[...], or set {CONFIG_VARIABLE}']
+        )
+    own = [Budget("default", limits)] if limits else []
+    return PolicySource(
+        Policy(
+            mode=mode or cast("Mode", os.environ.get(MODE_VARIABLE) or "enforce"),
+            timezone=timezone,
+            budgets=[*own, *budgets],
+            labels=labels,
+            guard=settings,
+            store=_store_settings(store),
+            prices=PriceTable(prices),
+        )
+    )
+
+
+def _store_settings(store: str | StoreSettings | Store | None) -> StoreSettings:
+    if isinstance(store, StoreSettings):
+        return store
+    return StoreSettings(url=store if isinstance(store, str) else os.environ.get(STORE_VARIABLE) or None)
+
+
+def resources_of(
+    source: PolicySource,
+    store: str | StoreSettings | Store | None,
+    notify: Callable[[Event], None],
+    outcome_of: Callable[[BaseException], Outcome],
+    check_policy: Callable[[], None],
+) -> Resources:
+    """Store and spool as the policy's settings say, unless a store or its URL was handed in."""
+    from budgetguard.stores import open_spool, open_store
+
+    settings = source.policy.store
+    url = store if isinstance(store, str) else settings.url
+    if store is None or isinstance(store, (str, StoreSettings)):
+        opened = open_store(url, settings.namespace, settings.timeout_ms)
+    else:
+        opened, url = store, repr(store)
+    spool = open_spool(url, settings.namespace, settings.spool)
+    return Resources(source.policy, opened, spool, notify, outcome_of, check_policy)
+
+
+def observed(observers: Sequence[Observer]) -> Callable[[Event], None]:
+    """Tell the log and then every observer; one that raises is logged and does not disturb the call."""
+    from budgetguard.logs import LogObserver
+
+    log = LogObserver()
+
+    def notify(event: Event) -> None:
+        log.on_event(event)
+        for observer in observers:
+            try:
+                observer.on_event(event)
+            except Exception as error:  # noqa: BLE001 - accounting goes on whatever an observer does
+                log.observer_failed(observer, event, error)
+
+    return notify

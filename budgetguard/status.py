@@ -1,0 +1,103 @@
+"""What `guard.status()` and `guard.available()` answer: the policy's limits beside the store's accounts."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from budgetguard.core.amounts import NANOUSD_PER_USD, Unit
+from budgetguard.core.model import Plan
+
+if TYPE_CHECKING:
+    from budgetguard.policy import Budget, Policy
+    from budgetguard.store import AccountRow, Store
+
+
+class AccountStatus(NamedTuple):
+    """One account: integers of its unit (`usd`: nano-dollars). `resets_at` is None where nothing resets at once."""
+
+    budget: str
+    subject: dict[str, str]
+    unit: Unit
+    period: str
+    limit: int
+    spent: int
+    reserved: int
+    available: int
+    resets_at: datetime | None
+
+
+async def rows(policy: Policy, store: Store, labels: Mapping[str, str]) -> list[AccountStatus]:
+    """A row for each matching account, and for each limit of a budget without `per` even before its first call."""
+    found: list[AccountStatus] = []
+    for budget in policy.budgets:
+        if not _may_match(budget, labels):
+            continue
+        limits = {limit.identity: limit for limit in budget.parsed_limits(policy.timezone)}
+        unseen = dict(limits) if not budget.per else {}
+        async for row in _accounts(store, budget.name, {k: v for k, v in labels.items() if k in budget.per}):
+            identity = f"{row.account.unit}/{row.account.period}"
+            if identity in limits and tuple(name for name, _ in row.account.per) == tuple(budget.per):
+                unseen.pop(identity, None)
+                found.append(_row(row, limits[identity].amount))
+        for limit in unseen.values():
+            found.append(
+                AccountStatus(budget.name, {}, limit.unit, limit.period.label, limit.amount, 0, 0, limit.amount, None)
+            )
+    return found
+
+
+async def available(plan: Plan, store: Store) -> dict[str, Any]:
+    """What the accounts of a plan leave, by unit: the smallest decides."""
+    left: dict[str, Any] = {}
+    for claim in plan.claims:
+        account = claim.account
+        if not claim.enforced:
+            continue
+        globs = {name: glob.escape(value) for name, value in account.per if value is not None}
+        amount = claim.limit
+        async for row in _accounts(store, account.budget, globs):
+            if row.account.key == account.key:
+                amount = claim.limit - row.spent - row.reserved
+        left[account.unit] = min(left.get(account.unit, amount), amount)
+    if "usd" in left:
+        left["usd"] = Decimal(left["usd"]) / NANOUSD_PER_USD
+    return left
+
+
+async def _accounts(store: Store, budget: str, labels: Mapping[str, str]) -> AsyncIterator[AccountRow]:
+    cursor: str | None = None
+    while True:
+        page = await store.read_accounts(glob.escape(budget), labels, cursor)
+        for row in page.rows:
+            yield row
+        if (cursor := page.cursor) is None:
+            return
+
+
+def _may_match(budget: Budget, labels: Mapping[str, str]) -> bool:
+    """Whether calls with these labels (globs) can count against the budget, as far as its `where` tells."""
+    return all(
+        fnmatchcase(labels[name], wanted) or fnmatchcase(wanted, labels[name])
+        for name, wanted in budget.where.items()
+        if name in labels
+    )
+
+
+def _row(row: AccountRow, limit: int) -> AccountStatus:
+    account = row.account
+    zone = account.period.zone
+    resets_at = None
+    if account.window_end_ms is not None:
+        resets_at = datetime.fromtimestamp(account.window_end_ms / 1000, UTC)
+        resets_at = resets_at if zone == "UTC" else resets_at.astimezone(ZoneInfo(zone))
+    left = limit - row.spent - row.reserved
+    return AccountStatus(
+        account.budget, account.subject, account.unit, account.period.label, limit, row.spent, row.reserved, left,
+        resets_at,
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""Where budgets are held: `open_store(url)` and `open_spool(...)` know which store is which."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from budgetguard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from budgetguard.store import Clock, Store
+    from budgetguard.stores.spool import Spool
+
+SQLITE = "sqlite:///"
+
+
+def state_dir() -> Path:
+    """The user's state directory of budgetguard (`XDG_STATE_HOME`, else `~/.local/state`)."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "budgetguard"
+
+
+def default_url() -> str:
+    """SQLite in the user's state directory."""
+    return f"{SQLITE}{state_dir() / 'budgets.db'}"
+
+
+def open_store(url: str | None, namespace: str, timeout_ms: int, clock: Clock | None = None) -> Store:
+    """The store of a URL: `sqlite:///file.db` (relative to the working directory) or `sqlite:///:memory:`.
+
+    Nothing is opened yet: that is `Store.open`.
+
+    Raises:
+        ConfigError: no store has such a URL.
+    """
+    url = url or default_url()
+    if not url.startswith(SQLITE) or url == SQLITE:
+        scheme = url.partition(":")[0][:20]
+        raise ConfigError("store.url", [f"no store for {scheme!r}: expected sqlite:///file.db or sqlite:///:memory:"])
+    from budgetguard.stores.sqlite import SQLiteStore
+
+    path = url[len(SQLITE) :]
+    return SQLiteStore(path if path == ":memory:" else str(Path(path).resolve()), namespace, timeout_ms, clock)
+
+
+def open_spool(url: str | None, namespace: str, path: str | None) -> Spool:
+    """The spool of a store and namespace: at `path`, or in the user's state directory."""
+    from budgetguard.stores.spool import Spool
+
+    if path is not None:
+        return Spool(Path(path))
+    name = blake2b(f"{url or default_url()}\n{namespace}".encode(), digest_size=8).hexdigest()
+    return Spool(state_dir() / "spool" / f"{name}.db")

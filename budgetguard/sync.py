@@ -1,0 +1,129 @@
+"""`guard.sync`: the same verbs for callers without an event loop, through a portal into a loop of its own."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from budgetguard.decorating import Estimate
+from budgetguard.hold import Hold
+from budgetguard.usage import Usage
+
+if TYPE_CHECKING:
+    from budgetguard.guard import Guard
+    from budgetguard.status import AccountStatus
+
+
+class SyncHold:
+    """A `Hold` for sync callers."""
+
+    def __init__(self, hold: Hold, call: Callable[..., Any]) -> None:
+        self._hold = hold
+        self._call = call
+
+    @property
+    def id(self) -> str:
+        """The reservation's id."""
+        return self._hold.id
+
+    @property
+    def open(self) -> bool:
+        """Neither settled nor released yet."""
+        return self._hold.open
+
+    def __repr__(self) -> str:
+        return repr(self._hold).replace("Hold", "SyncHold", 1)
+
+    def record(self, response: Any) -> Usage:
+        """As `Hold.record`."""
+        return self._hold.record(response)
+
+    def settle(self, response: Any = None) -> None:
+        """As `Hold.settle`."""
+        self._call(self._hold.settle, response)
+
+    def release(self) -> None:
+        """As `Hold.release`."""
+        self._call(self._hold.release)
+
+    def grow(self, estimate: Usage) -> None:
+        """As `Hold.grow`."""
+        self._call(self._hold.grow, estimate)
+
+
+class SyncGuard:
+    """The verbs of a `Guard`, blocking. Safe from any number of threads."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._running: AbstractContextManager[BlockingPortal] | None = None
+        self._portal: BlockingPortal | None = None
+
+    def hold(self, **options: Any) -> SyncHold:
+        """Reserve by hand; options and errors as `Guard.reserve`."""
+        return SyncHold(self._call(self._reserve, options), self._call)
+
+    @contextmanager
+    def reserve(self, **options: Any) -> Iterator[SyncHold]:
+        """Reserve for a block, settled at its end; options and errors as `Guard.reserve`."""
+        hold = self._call(self._reserve, options)
+        try:
+            yield SyncHold(hold, self._call)
+        except BaseException as error:
+            self._call(hold.end_after, error)
+            raise
+        self._call(hold.end_after, None)
+
+    def budgeted(self, *, estimate: Estimate | None = None, **options: Any) -> Callable[..., Callable[..., Any]]:
+        """As `Guard.budgeted`, for sync functions."""
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            @wraps(function)
+            def guarded(*args: Any, **kwargs: Any) -> Any:
+                expected = estimate(*args, **kwargs) if callable(estimate) else estimate
+                with self.reserve(estimate=expected, **options) as hold:
+                    result = function(*args, **kwargs)
+                    hold.record(result)
+                    return result
+
+            return guarded
+
+        return decorate
+
+    def status(self, **labels: str) -> list[AccountStatus]:
+        """As `Guard.status`."""
+        found: list[AccountStatus] = self._call(lambda: self._guard.status(**labels))
+        return found
+
+    def available(self, **labels: str) -> dict[str, Any]:
+        """As `Guard.available`."""
+        left: dict[str, Any] = self._call(lambda: self._guard.available(**labels))
+        return left
+
+    def close(self) -> int:
+        """As `Guard.aclose`."""
+        remaining: int = self._call(self._guard.aclose)
+        self._stop()
+        return remaining
+
+    async def _reserve(self, options: Mapping[str, Any]) -> Hold:
+        return await self._guard.reserve(**options)
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        if self._portal is None:
+            self._running = start_blocking_portal("asyncio")
+            self._portal = self._running.__enter__()
+            atexit.register(self._stop)
+        return self._portal.call(function, *args)
+
+    def _stop(self) -> None:
+        """End the portal's thread; what its loop still had to deliver goes to the spool."""
+        running, self._running, self._portal = self._running, None, None
+        if running is not None:
+            running.__exit__(None, None, None)
+            atexit.unregister(self._stop)
