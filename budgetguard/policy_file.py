@@ -120,7 +120,7 @@ class PolicyFile:
 
     def __init__(self, path: Path, env: Mapping[str, str]) -> None:
         """Watch `path`; nothing is read yet."""
-        self.path = path
+        self.path = path.absolute()
         self._env = env
         self._seen: tuple[int, int, int] | None = None
 
