@@ -19,7 +19,7 @@ from budgetguard.errors import (
     StoreClockBehind,
     StoreError,
 )
-from budgetguard.events import Refused, StoreProblem, Unmatched, WouldRefuse
+from budgetguard.events import Delayed, Refused, StoreProblem, Unmatched, WouldRefuse
 from budgetguard.hold import Hold
 from budgetguard.refusal import budget_exceeded, retry_after_s
 from budgetguard.waiting import Waiter, poll_s
@@ -186,9 +186,12 @@ class Admission:
                 sleep=lambda pause_s: line.wait(waiter, pause_s),
                 reraise=True,
             )
-            return await retrying(self._ask_in_line, waiter)
+            hold: Hold = await retrying(self._ask_in_line, waiter)
         finally:
             line.leave(waiter)
+        waited_ms = int((self._engine.loop.time() - self._refused_at) * 1000)
+        self._engine.shared.notify(Delayed(call.id, call.subject, waited_ms))
+        return hold
 
     async def _ask_in_line(self, waiter: Waiter) -> Hold:
         """Ask if no earlier waiter is blocked on an account of this call; else, or if refused, wait on."""

@@ -62,6 +62,16 @@ class WouldRefuse(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Delayed(Event):
+    """A call was admitted after it had waited for room."""
+
+    name: ClassVar[str] = "budget.delayed"
+    reservation_id: str
+    subject: Mapping[str, str]
+    waited_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settled(Event):
     """A call was settled; `cost_nanousd` is None where nobody knows it."""
 

@@ -1,0 +1,104 @@
+"""Runs the demonstration and shows it: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from openai import AsyncOpenAI
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from budgetguard.core.amounts import format_amount, format_usd
+from budgetguard.demo.books import Books, Totals, read_books
+from budgetguard.demo.scenario import PROVIDER_PRICES, TEAMS, Scenario
+from budgetguard.status import AccountStatus
+from budgetguard.stores import SQLITE, open_store
+from budgetguard.testing import FakeProvider
+
+LATENCY_MS = 120
+REFRESH_S = 0.25
+STORE_TIMEOUT_MS = 5_000
+
+
+async def demonstrate(console: Console) -> bool:
+    """Run it all; True if the books agree at the end."""
+    logging.getLogger("budgetguard").addHandler(logging.NullHandler())  # what they would say is shown here anyway
+    with tempfile.TemporaryDirectory(prefix="budgetguard-demo-") as folder:
+        ledger = Path(folder) / "budgets.db"
+        async with FakeProvider(PROVIDER_PRICES, latency_ms=LATENCY_MS) as provider:
+            client = AsyncOpenAI(base_url=provider.base_url, api_key="none-needed", max_retries=0)
+            store = open_store(f"{SQLITE}{ledger}", "demo", STORE_TIMEOUT_MS)
+            scenario = Scenario(store, client, partial(console.print, soft_wrap=True, markup=False))
+            async with client, scenario.guard:
+                await _watched(scenario, console)
+                status = await scenario.guard.status()
+            books = read_books(ledger, provider.bill, status)
+    _show_books(console, scenario, books)
+    return books.agree
+
+
+async def _watched(scenario: Scenario, console: Console) -> None:
+    """Run the scenario beside a table that follows it."""
+    work = asyncio.create_task(scenario.run())
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=8, transient=True) as live:
+            while not work.done():
+                live.update(_budgets_table(await scenario.guard.status()))
+                await asyncio.wait([work], timeout=REFRESH_S)
+    else:
+        while not work.done():
+            await asyncio.wait([work], timeout=1)
+            console.print(_line(scenario), soft_wrap=True)
+    await work
+
+
+def _line(scenario: Scenario) -> str:
+    """Where the agents stand, on one line."""
+    return "calls: " + "  ".join(f"{agent} {counts['calls']}" for agent, counts in scenario.calls.items())
+
+
+def _budgets_table(status: Sequence[AccountStatus]) -> Table:
+    table = Table("budget", "agent", "spent", "reserved", "limit", "", title="two teams at work")
+    for row in status:
+        level = row.reserved if row.unit == "concurrent" else row.spent
+        table.add_row(
+            row.budget,
+            row.subject.get("agent", ""),
+            _amount(row, row.spent),
+            _amount(row, row.reserved),
+            f"{_amount(row, row.limit)} {row.period}",
+            ProgressBar(total=row.limit, completed=min(level, row.limit), width=24),
+        )
+    return table
+
+
+def _amount(row: AccountStatus, amount: int) -> str:
+    return format_usd(amount) if row.unit == "usd" else format_amount(row.unit, amount)
+
+
+def _show_books(console: Console, scenario: Scenario, books: Books) -> None:
+    table = Table("team", "agent", "calls", "delayed", "refused", "input", "output", "cost")
+    for team, agents in TEAMS.items():
+        for agent in agents:
+            counts = scenario.calls[agent]
+            used = next((row for row in books.by_agent if (row.team, row.agent) == (team, agent)), None)
+            tokens = (f"{used.input_tokens:,}", f"{used.output_tokens:,}") if used else ("0", "0")
+            cost = format_usd(used.cost_nanousd if used else 0)
+            figures = (str(counts[key]) for key in ("calls", "delayed", "refused"))
+            table.add_row(team, agent, *figures, *tokens, cost)
+    console.print(table)
+    for name, totals in (("provider's bill", books.bill), ("ledger", books.ledger), ("accounts", books.accounts)):
+        console.print(f"{name:>16}: {_totals(totals)}")
+    verdict = "the books agree" if books.agree else "THE BOOKS DO NOT AGREE"
+    console.print(f"{verdict}: bill = ledger = accounts, overspend {format_usd(books.overspend)}")
+
+
+def _totals(totals: Totals) -> str:
+    return f"{totals.tokens:,} tokens, {format_usd(totals.cost_nanousd)}"
