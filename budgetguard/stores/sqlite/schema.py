@@ -56,9 +56,10 @@ SELECT (SELECT value FROM meta WHERE name = 'incarnation'), (SELECT last_ms FROM
 WRITE_CLOCK = "INSERT OR REPLACE INTO clocks (namespace, last_ms) VALUES (?, ?)"
 ADD_PLAN = "INSERT INTO plans (digest, body) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING"
 READ_PLAN = "SELECT body FROM plans WHERE digest = ?"
+# CROSS JOIN keeps SQLite to the written order: it may otherwise read the whole namespace for every batch.
 READ_BALANCES = """
 SELECT a.key, a.spent, a.reserved, a.announced, a.announced_ms, a.keep_until_ms, a.slots
-FROM json_each(?2) AS asked JOIN accounts AS a ON a.namespace = ?1 AND a.key = asked.value
+FROM json_each(?2) AS asked CROSS JOIN accounts AS a ON a.namespace = ?1 AND a.key = asked.value
 WHERE a.keep_until_ms > ?3 OR a.reserved > 0"""
 WRITE_ACCOUNT = """
 INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -66,7 +67,7 @@ ON CONFLICT (namespace, key) DO UPDATE SET spent = excluded.spent, reserved = ex
 announced = excluded.announced, announced_ms = excluded.announced_ms, keep_until_ms = excluded.keep_until_ms,
 slots = excluded.slots"""
 READ_RESERVATIONS = """
-SELECT r.* FROM json_each(?2) AS asked JOIN reservations AS r ON r.namespace = ?1 AND r.id = asked.value
+SELECT r.* FROM json_each(?2) AS asked CROSS JOIN reservations AS r ON r.namespace = ?1 AND r.id = asked.value
 WHERE r.state = 'held' OR r.keep_until_ms > ?3"""
 WRITE_RESERVATION = "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DUE = """
