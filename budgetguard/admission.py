@@ -128,13 +128,13 @@ class Admission:
         return Hold(engine, call, verdict)
 
     def _without_store(self, error: StoreError) -> Hold:
-        """Let the call go on unreserved where that is allowed; its settle carries all that the store needs."""
+        """Let the call go on unreserved where that is let; its settle carries all that the store needs."""
         call, engine = self._call, self._engine
         policy = engine.shared.policy
         away = not isinstance(error, (StateLost, StoreClockBehind))
-        allowed = policy.mode == "shadow" or (away and policy.store.on_store_away == "allow")
-        engine.shared.notify(StoreProblem("reserve", str(error), allowed))
-        if allowed:
+        let_through = policy.mode == "shadow" or (away and policy.store.on_store_away == "allow")
+        engine.shared.notify(StoreProblem("reserve", str(error), let_through))
+        if let_through:
             return Hold(engine, call, Verdict("granted", engine.now_ms(), engine.now_ms()))
         if away:
             engine.courier.post(Release(call.id, policy.guard.replay_keep_ms))
@@ -160,11 +160,11 @@ class Admission:
         if self._nested or not refusing <= {b.name for b in call.budgets if b.on_exceed == "delay"}:
             raise refusal
         wait_s = retry_after_s(violations)
-        if wait_s is None or wait_s > self._remaining_s(refusing):
+        if wait_s is None or wait_s > self._left_s(refusing):
             raise refusal
         return _Blocked(refusal, min(poll_s(), wait_s))
 
-    def _remaining_s(self, budgets: set[str]) -> float:
+    def _left_s(self, budgets: set[str]) -> float:
         """What is left of the smallest `max_delay` of these budgets, counted from the first refusal."""
         now = self._engine.loop.time()
         self._refused_at = self._refused_at or now
@@ -200,10 +200,10 @@ class Admission:
         if ahead:
             line.block(waiter, waiter.blocked_on | ahead)
             refusal = self._refusal_behind(waiter)
-            remaining_s = self._remaining_s({violation.account.budget for violation in refusal.violations})
-            if remaining_s <= 0:
+            left_s = self._left_s({violation.account.budget for violation in refusal.violations})
+            if left_s <= 0:
                 raise refusal
-            raise _Blocked(refusal, remaining_s)
+            raise _Blocked(refusal, left_s)
         verdict = await self._ask()
         if verdict.word != "refused":
             return self._admitted(verdict)

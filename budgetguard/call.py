@@ -52,7 +52,7 @@ class Priced(NamedTuple):
         return Priced(amounts._replace(requests=1), row, source)
 
 
-NOTHING_USED = Priced(Amounts(requests=1), UsageRow(), "")
+NO_AMOUNTS = Priced(Amounts(requests=1), UsageRow(), "")
 
 
 def priced(policy: Policy, model: str | None, usage: Usage, at_ms: int) -> Priced:
@@ -82,7 +82,7 @@ class Call:
     """The accounts of the `within` scopes around the call."""
     plan: Plan = NO_PLAN
     budgets: tuple[Budget, ...] = ()
-    priced: Priced = NOTHING_USED
+    priced: Priced = NO_AMOUNTS
     info: CallInfo = NO_INFO
     tried_since_ms: int = 0
 

@@ -162,13 +162,13 @@ class LeaseLost(Event):
 
 @dataclass(frozen=True, slots=True)
 class StoreProblem(Event):
-    """The store did not answer, or must not be used; `allowed` calls went on without it."""
+    """The store did not answer, or must not be used; `let_through`: calls go on without it."""
 
     name: ClassVar[str] = "budget.store_away"
     level: ClassVar[Level] = "error"
     verb: str
     error: str
-    allowed: bool = False
+    let_through: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from budgetguard import draining, status
 from budgetguard.admission import Admission
 from budgetguard.call import Call, new_id
 from budgetguard.core.model import Claim
 from budgetguard.decorating import Estimate, budgeted
+from budgetguard.draining import adopt, forget, remember
 from budgetguard.engine import Engine, Resources
 from budgetguard.errors import BudgetExceeded, CallRefused, GuardClosed, GuardForked
 from budgetguard.events import Observer, Refused
@@ -24,6 +24,7 @@ from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, 
 from budgetguard.reserving import Reserving, open_holds
 from budgetguard.settling import Courier, Op
 from budgetguard.setup import PolicySource, observed, policy_from, resources_of
+from budgetguard.status import AccountStatus, account_rows, amounts_left
 from budgetguard.subjects import Subjects, own_labels
 from budgetguard.within import Within, scopes_of
 
@@ -189,17 +190,17 @@ class Guard:
         """
         return Within(self, limits, name)
 
-    async def status(self, **labels: str) -> list[status.AccountStatus]:
+    async def status(self, **labels: str) -> list[AccountStatus]:
         """A row for each account that matches these labels (globs), in the order of the policy."""
         await self._engine().open()
-        return await status.rows(self.policy, self._shared.store, labels)
+        return await account_rows(self.policy, self._shared.store, labels)
 
     async def available(self, **labels: str) -> dict[str, Any]:
         """What a call with these labels could still reserve, by unit: integers; dollars as Decimal."""
         engine = self._engine()
         await engine.open()
         _, key = self._subjects.of(labels)
-        return await status.available(self.policy.match(key, engine.now_ms()).plan, self._shared.store)
+        return await amounts_left(self.policy.match(key, engine.now_ms()).plan, self._shared.store)
 
     def reload(self) -> None:
         """Read the policy's file again, now.
@@ -237,11 +238,11 @@ class Guard:
             for hold in list(engine.holds.values()):
                 hold.abandon()
             await engine.stop()
-        remaining = len(self._shared.spool)
+        left = len(self._shared.spool)
         await self._shared.store.aclose()
         self._shared.spool.close()
-        draining.forget(self)
-        return remaining
+        forget(self)
+        return left
 
     def left_over(self) -> list[Op]:
         """What the engines of closed event loops still have to deliver."""
@@ -291,10 +292,10 @@ class Guard:
             if self._pid is not None:
                 raise GuardForked(f"this guard was opened in process {self._pid}: make a new one in each child")
             self._pid = os.getpid()
-            draining.remember(self)
+            remember(self)
         loop = asyncio.get_running_loop()
         engine = self._engines.get(loop)
         if engine is None:
             engine = self._engines[loop] = Engine(self._shared)
-            draining.adopt(engine, self._engines)
+            adopt(engine, self._engines)
         return engine

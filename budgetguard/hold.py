@@ -140,14 +140,15 @@ class Hold:
     def _settlement(self, status: EndStatus, error_type: str, cause: str = NOT_RECORDED) -> Settle:
         self._must_be_open()
         call, engine = self._call, self._engine
-        used = self._recorded
-        if used is None:
-            status, used = "assumed", call.priced
+        charged = self._recorded
+        if charged is None:
+            status, charged = "assumed", call.priced
             engine.shared.notify(Assumed(call.id, call.subject, cause))
         return Settle(
-            call.id, call.plan, used.amounts._replace(concurrent=0), used.row, call.info, status, call.priced.amounts,
+            call.id, call.plan, charged.amounts._replace(concurrent=0), charged.row, call.info, status,
+            call.priced.amounts,
             self.admitted_ms, engine.shared.policy.guard.replay_keep_ms, engine.now_ms(),
-            int((engine.loop.time() - self._since) * 1000), error_type, used.source,
+            int((engine.loop.time() - self._since) * 1000), error_type, charged.source,
         )  # fmt: skip
 
     def _priced(self, usage: Usage) -> Priced:

@@ -23,35 +23,43 @@ class OffHold(Hold):
 
     @property
     def id(self) -> str:
+        """An id that no ledger knows."""
         return self._id
 
     @property
     def subject(self) -> dict[str, str]:
+        """The labels that the caller passed."""
         return dict(self._subject)
 
     @property
     def open(self) -> bool:
+        """Not ended yet."""
         return self._open
 
     def __repr__(self) -> str:
         return f"<OffHold {self._id}>"
 
     def belongs_to(self, shared: object) -> bool:
+        """No guard made it."""
         return False
 
     def record(self, response: Any) -> Usage:
+        """Read the usage, and forget it."""
         return read_usage(response)
 
     async def settle(self, response: Any = None) -> None:
+        """End the hold; charges nothing."""
         if response is not None:
             self.record(response)
         self._open = False
 
     async def release(self) -> None:
+        """End the hold."""
         self._open = False
 
     async def grow(self, estimate: Usage) -> None:
-        pass
+        """Change nothing."""
 
     async def end_after(self, error: BaseException | None) -> None:
+        """End the hold."""
         self._open = False

@@ -139,7 +139,8 @@ def label_text(path: str, value: Any) -> Iterator[str]:
     """Text of 1 to 512 UTF-8 bytes."""
     fault = label_text_fault(value)
     if fault is not None:
-        yield f"{path} {fault}, not {shown(value)}"
+        hint = f'; did you mean "{shown(value)}"?' if is_number(value) else ""
+        yield f"{path} {fault}, not {shown(value)}{hint}"
 
 
 def label_names(path: str, value: Any) -> Iterator[str]:

@@ -98,12 +98,14 @@ def parse_policy(text: str, source: str, env: Mapping[str, str], base_dir: Path)
         raise ConfigError(source, ["TOML: it is nested too deeply"]) from None
     except ValueError as error:  # a TOMLDecodeError, which says line and column, or a number too long to read
         raise ConfigError(source, [f"TOML: {error}"]) from None
-    faults: list[str] = []
+    unset: dict[str, str] = {}
     store, mode = env.get(STORE_VARIABLE), env.get(MODE_VARIABLE)
     _leave_default_store(document, overridden=bool(store))
-    document = cast(dict[str, Any], _expanded(document, "", env, faults))
-    faults += table_faults(document, FILE_CHECKS)
-    faults += _faults_between(document)
+    document = cast(dict[str, Any], _expanded(document, "", env, unset))
+    # What could not be expanded has been told, and is not judged as it stands.
+    told = tuple(f"{path}{end}" for path in unset for end in " :")
+    found = (*table_faults(document, FILE_CHECKS), *_faults_between(document))
+    faults = [*unset.values(), *(fault for fault in found if not fault.startswith(told))]
     faults += a_store_url(STORE_VARIABLE, store) if store else ()
     faults += MODES(MODE_VARIABLE, mode) if mode else ()
     if faults:
@@ -161,8 +163,8 @@ def _leave_default_store(document: dict[str, Any], *, overridden: bool) -> None:
         del document["store"]["url"]
 
 
-def _expanded(value: Any, path: str, env: Mapping[str, str], faults: list[str]) -> Any:
-    """The value with every `${NAME}` in its texts replaced; what cannot be is a fault, and stays as it is."""
+def _expanded(value: Any, path: str, env: Mapping[str, str], faults: dict[str, str]) -> Any:
+    """The value with every `${NAME}` in its texts replaced; what cannot be stays as it is, a fault of its path."""
     if isinstance(value, dict):
         prefix = f"{path}." if path else ""
         return {key: _expanded(item, prefix + key_path(key), env, faults) for key, item in value.items()}
@@ -174,9 +176,9 @@ def _expanded(value: Any, path: str, env: Mapping[str, str], faults: list[str]) 
     def replacement(found: re.Match[str]) -> str:
         name, closed = found.groups()
         if not closed or not _VARIABLE.fullmatch(name):
-            faults.append(f"{path}: after ${{ must come the name of an environment variable and }}, as in ${{HOME}}")
+            faults[path] = f"{path}: after ${{ must come the name of an environment variable and }}, as in ${{HOME}}"
         elif name not in env:
-            faults.append(f"{path}: the environment variable {name} is not set: set it, or write the value itself")
+            faults[path] = f"{path}: the environment variable {name} is not set: set it, or write the value itself"
         else:
             return env[name]
         return found[0]
@@ -188,8 +190,9 @@ def _faults_between(document: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between the tables, as far as each is well-formed."""
     labels, budgets, prices = document.get("labels", {}), document.get("budget"), document.get("price")
     names = None
-    if isinstance(labels, Mapping) and "known" in labels and not list(label_faults(labels)):
-        names = LabelRules(**labels).names
+    if isinstance(labels, Mapping) and "known" in labels:
+        stated = {key: labels[key] for key in ("known", "default") if key in labels}
+        names = None if list(label_faults(stated)) else LabelRules(**stated).names
     if isinstance(budgets, list):
         entries = [entry if isinstance(entry, Mapping) else {} for entry in budgets]
         for place, fault in budgets_faults(entries, names):

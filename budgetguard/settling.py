@@ -27,11 +27,20 @@ REPLAY_BATCH = 64
 class Spool(Protocol):
     """Where operations wait on disk (`budgetguard.stores.spool`)."""
 
-    def put(self, ops: Sequence[Op]) -> None: ...
-    def take(self, most: int) -> list[Any]: ...
-    def drop(self, numbers: Sequence[int]) -> None: ...
-    def __len__(self) -> int: ...
-    def close(self) -> None: ...
+    def put(self, ops: Sequence[Op]) -> None:
+        """Keep the operations, durably."""
+
+    def take(self, most: int) -> list[Any]:
+        """The oldest entries, each with its `number` and `op`."""
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Forget entries."""
+
+    def __len__(self) -> int:
+        """How many entries there are."""
+
+    def close(self) -> None:
+        """Let go of the file."""
 
 
 class Courier:
@@ -178,6 +187,6 @@ class Courier:
         """Replay the spool at the start and then with backoff, until cancelled."""
         pause_s = REPLAY_FIRST_S
         while True:
-            remaining = await self.replay()
-            pause_s = min(pause_s * 2, REPLAY_MOST_S) if remaining else REPLAY_FIRST_S
+            left = await self.replay()
+            pause_s = min(pause_s * 2, REPLAY_MOST_S) if left else REPLAY_FIRST_S
             await asyncio.sleep(pause_s)

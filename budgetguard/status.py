@@ -32,7 +32,7 @@ class AccountStatus(NamedTuple):
     resets_at: datetime | None
 
 
-async def rows(policy: Policy, store: Store, labels: Mapping[str, str]) -> list[AccountStatus]:
+async def account_rows(policy: Policy, store: Store, labels: Mapping[str, str]) -> list[AccountStatus]:
     """A row for each matching account, and for each limit of a budget without `per` even before its first call."""
     found: list[AccountStatus] = []
     for budget in policy.budgets:
@@ -52,7 +52,7 @@ async def rows(policy: Policy, store: Store, labels: Mapping[str, str]) -> list[
     return found
 
 
-async def available(plan: Plan, store: Store) -> dict[str, Any]:
+async def amounts_left(plan: Plan, store: Store) -> dict[str, Any]:
     """What the accounts of a plan leave, by unit: the smallest decides."""
     left: dict[str, Any] = {}
     for claim in plan.claims:

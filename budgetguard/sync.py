@@ -107,9 +107,9 @@ class SyncGuard:
 
     def close(self) -> int:
         """As `Guard.aclose`."""
-        remaining: int = self._call(self._guard.aclose)
+        left: int = self._call(self._guard.aclose)
         self._stop()
-        return remaining
+        return left
 
     async def _reserve(self, options: Mapping[str, Any]) -> Hold:
         return await self._guard.reserve(**options)

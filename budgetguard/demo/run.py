@@ -88,9 +88,9 @@ def _show_books(console: Console, scenario: Scenario, books: Books) -> None:
     for team, agents in TEAMS.items():
         for agent in agents:
             counts = scenario.calls[agent]
-            used = next((row for row in books.by_agent if (row.team, row.agent) == (team, agent)), None)
-            tokens = (f"{used.input_tokens:,}", f"{used.output_tokens:,}") if used else ("0", "0")
-            cost = format_usd(used.cost_nanousd if used else 0)
+            row = next((row for row in books.by_agent if (row.team, row.agent) == (team, agent)), None)
+            tokens = (f"{row.input_tokens:,}", f"{row.output_tokens:,}") if row else ("0", "0")
+            cost = format_usd(row.cost_nanousd if row else 0)
             figures = (str(counts[key]) for key in ("calls", "delayed", "refused"))
             table.add_row(team, agent, *figures, *tokens, cost)
     console.print(table)
