@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +10,15 @@ from budgetguard.admission import Admission
 from budgetguard.call import Call, new_id
 from budgetguard.core.model import Claim
 from budgetguard.decorating import Estimate, budgeted
-from budgetguard.draining import adopt, forget, remember
-from budgetguard.engine import Engine, Resources
-from budgetguard.errors import BudgetExceeded, CallRefused, GuardClosed, GuardForked
+from budgetguard.engine import Resources
+from budgetguard.engines import Engines
+from budgetguard.errors import BudgetExceeded, CallRefused
 from budgetguard.events import Observer, Refused
 from budgetguard.hold import Hold
 from budgetguard.off import OffHold
 from budgetguard.outcome import Outcome, outcome_of
 from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings
 from budgetguard.reserving import Reserving, open_holds
-from budgetguard.settling import Courier, Op
 from budgetguard.setup import PolicySource, observed, policy_from, resources_of
 from budgetguard.status import AccountStatus, account_rows, amounts_left
 from budgetguard.subjects import Subjects, own_labels
@@ -110,9 +106,7 @@ class Guard:
         self._source = source
         self._shared: Resources = resources_of(source, store, observed(observers), outcome_of, self.reload_if_changed)
         self._subjects = Subjects(self._shared.policy, source.env_labels)
-        self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = weakref.WeakKeyDictionary()
-        self._pid: int | None = None
-        self._closed = False
+        self._engines = Engines(self._shared)
         self._sync: SyncGuard | None = None
 
     def __repr__(self) -> str:
@@ -192,12 +186,12 @@ class Guard:
 
     async def status(self, **labels: str) -> list[AccountStatus]:
         """A row for each account that matches these labels (globs), in the order of the policy."""
-        await self._engine().open()
+        await self._engines.current().open()
         return await account_rows(self.policy, self._shared.store, labels)
 
     async def available(self, **labels: str) -> dict[str, Any]:
         """What a call with these labels could still reserve, by unit: integers; dollars as Decimal."""
-        engine = self._engine()
+        engine = self._engines.current()
         await engine.open()
         _, key = self._subjects.of(labels)
         return await amounts_left(self.policy.match(key, engine.now_ms()).plan, self._shared.store)
@@ -210,8 +204,7 @@ class Guard:
         """
         if self._source.reload(self._shared):
             self._subjects = Subjects(self._shared.policy, self._source.env_labels)
-            for engine in list(self._engines.values()):
-                engine.loop.call_soon_threadsafe(engine.line.wake_all)
+            self._engines.wake_all()
 
     def reload_if_changed(self) -> None:
         """Reload if the file has changed; a bad new version is told to observers and the old one stays."""
@@ -219,7 +212,7 @@ class Guard:
             self._source.report_faults(self.reload, self._shared.notify)
 
     async def __aenter__(self) -> Guard:
-        await self._engine().open()
+        await self._engines.current().open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -230,36 +223,12 @@ class Guard:
 
         Returns how many settles and releases remain in the spool, to be delivered by the next guard.
         """
-        self._closed = True
-        if self._pid not in (None, os.getpid()):
-            return 0
-        engine = self._engines.pop(asyncio.get_running_loop(), None)
-        if engine is not None:
-            for hold in list(engine.holds.values()):
-                hold.abandon()
-            await engine.stop()
-        left = len(self._shared.spool)
-        await self._shared.store.aclose()
-        self._shared.spool.close()
-        forget(self)
-        return left
-
-    def left_over(self) -> list[Op]:
-        """What the engines of closed event loops still have to deliver."""
-        if self._closed or self._pid != os.getpid():
-            return []
-        dead = [engine for loop, engine in self._engines.items() if loop.is_closed()]
-        return [op for engine in dead for op in engine.left_over()]
-
-    async def deliver(self, ops: Sequence[Op]) -> None:
-        """Deliver or spool what was left over, and let go of the store."""
-        await Courier(self._shared.store, self._shared.spool, self._shared.notify, lambda *_: None).deliver(ops)
-        await self._shared.store.aclose()
+        return await self._engines.close()
 
     async def _admit(self, own: Mapping[str, str], estimate: Usage | None) -> Hold:
         if self.policy.mode == "off":
             return OffHold(dict(own))
-        engine = self._engine()
+        engine = self._engines.current()
         call = self._call(own, estimate)
         nested = any(hold.belongs_to(self._shared) for hold in open_holds())
         try:
@@ -283,19 +252,3 @@ class Guard:
             return ()
         enforced = self.policy.mode != "shadow"
         return tuple(Claim(c.account, c.limit, enforced) for scope in scopes for c in scope.claims)
-
-    def _engine(self) -> Engine:
-        """The engine of the running event loop, made at the first use there."""
-        if self._closed:
-            raise GuardClosed("this guard was closed: make a new one")
-        if self._pid != os.getpid():
-            if self._pid is not None:
-                raise GuardForked(f"this guard was opened in process {self._pid}: make a new one in each child")
-            self._pid = os.getpid()
-            remember(self)
-        loop = asyncio.get_running_loop()
-        engine = self._engines.get(loop)
-        if engine is None:
-            engine = self._engines[loop] = Engine(self._shared)
-            adopt(engine, self._engines)
-        return engine

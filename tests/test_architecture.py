@@ -81,7 +81,7 @@ TABLE = (
     Row("subjects", "middle"),
     Row("within", "middle"),
     Row("setup", "middle", doors={"stores": ("open_store", "open_spool")}),
-    Row("draining", "middle", types=("guard",)),
+    Row("engines", "middle"),
     Row("sync", "middle", owns=("anyio",), types=("guard",)),
     Row("guard", "middle"),
     Row("testing.*", "rim"),
