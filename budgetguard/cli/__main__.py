@@ -1,0 +1,5 @@
+"""`python -m budgetguard.cli`."""
+
+from budgetguard.cli import main
+
+main()
