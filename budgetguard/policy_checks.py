@@ -197,7 +197,7 @@ def a_store_url(path: str, value: Any) -> Iterator[str]:
     if value is None:
         return
     if not isinstance(value, str):
-        yield f'{path} must be a URL in quotes, such as "sqlite:///budgets.db", not {shown(value)}'
+        yield f'{path} must be a URL in quotes, such as "sqlite:///budgets.db", not {type(value).__name__}'
         return
     scheme, colon, rest = value.partition("://")
     if colon and rest and scheme in STORE_SCHEMES and (scheme != "sqlite" or rest.strip("/")) and _is_plain(rest):

@@ -96,8 +96,10 @@ def parse_policy(text: str, source: str, env: Mapping[str, str], base_dir: Path)
         document = tomllib.loads(text)
     except RecursionError:
         raise ConfigError(source, ["TOML: it is nested too deeply"]) from None
-    except ValueError as error:  # a TOMLDecodeError, which says line and column, or a number too long to read
+    except tomllib.TOMLDecodeError as error:  # says line and column
         raise ConfigError(source, [f"TOML: {error}"]) from None
+    except ValueError:  # Python's bound on digits
+        raise ConfigError(source, ["TOML: it has a number with more digits than can be read"]) from None
     unset: dict[str, str] = {}
     store, mode = env.get(STORE_VARIABLE), env.get(MODE_VARIABLE)
     _leave_default_store(document, overridden=bool(store))
