@@ -88,6 +88,9 @@ TABLE = (
     Row("testing", "rim"),
     Row("demo.*", "rim", owns=("openai", "rich")),
     Row("demo", "rim"),
+    Row("cli.*", "rim", owns=("typer", "rich")),
+    Row("cli", "rim"),
+    Row("cli.__main__", "rim"),
     Row("", "root"),
 )
 
