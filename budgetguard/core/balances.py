@@ -14,7 +14,7 @@ EMPTY = Balance()
 
 def spent_and_reserved(account: Account, balance: Balance, now_ms: int) -> tuple[int, int]:
     """What counts now: on a rolling period, the slots whose end has not left it."""
-    if account.period.kind != "rolling":
+    if not balance.slots:
         return balance.spent, balance.reserved
     first = first_live_slot(account.period, now_ms)
     live = [slot for slot in balance.slots if slot[0] >= first]
@@ -105,13 +105,9 @@ def _rolling_retry_ms(account: Account, balance: Balance, missing: int, now_ms: 
     return period.span_ms
 
 
-def due_alerts(claim: Claim, balance: Balance, now_ms: int) -> tuple[Balance, tuple[Alert, ...]]:
+def due_alerts(claim: Claim, balance: Balance, level: int, now_ms: int) -> tuple[Balance, tuple[Alert, ...]]:
     """The thresholds that the account's level has newly passed, and the balance that remembers them."""
-    if not claim.alert_levels:
-        return balance, ()
-    spent, reserved = spent_and_reserved(claim.account, balance, now_ms)
-    level = reserved if claim.account.unit == "concurrent" else spent
-    if level < claim.alert_levels[0]:
+    if not claim.alert_levels or level < claim.alert_levels[0]:
         return balance, ()
     announced = announced_level(claim.account, balance, now_ms)
     due = tuple(

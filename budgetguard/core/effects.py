@@ -44,7 +44,7 @@ def hold_all(
         before = accounts.get(account.key, EMPTY)
         balance = shift(account, before, now_ms, now_ms, lease_end_ms, 0, getattr(asked, account.unit))
         if account.unit == "concurrent":
-            balance, due = due_alerts(claim, balance, now_ms)
+            balance, due = due_alerts(claim, balance, spent_and_reserved(account, balance, now_ms)[1], now_ms)
             alerts += due
         held[account.key] = balance
     return held, alerts
@@ -85,9 +85,10 @@ def resolve_all(
         back = getattr(known.estimate, unit) if held else 0
         balance = shift(account, before, known.slot_ms, now_ms, known.lease_end_ms, more, -back)
         if more > 0:
-            balance, due = due_alerts(claim, balance, now_ms)
+            spent, _ = spent_and_reserved(account, balance, now_ms)
+            balance, due = due_alerts(claim, balance, spent, now_ms)
             alerts += due
-            if spent_and_reserved(account, balance, now_ms)[0] > claim.limit:
+            if spent > claim.limit:
                 overdrawn.append(key)
         balances[key] = balance
     return balances, tuple(gone), alerts, tuple(overdrawn)
