@@ -23,11 +23,18 @@ class Event:
     level: ClassVar[Level] = "info"
 
     def fields(self) -> dict[str, Any]:
-        """The event's flat keys and plain values."""
-        flat: dict[str, Any] = {}
+        """The event's flat keys and plain values: labels by their names, amounts with their unit (`limit_nanousd`).
+
+        A label with the name of another key is `label_<name>`.
+        """
+        keys: dict[str, Any] = {}
+        labels: dict[str, str] = {}
+        unit = _unit_of(self)
         for item in fields(self):
-            _flatten(flat, item.name, getattr(self, item.name))
-        return flat
+            _flatten(
+                keys, labels, f"{item.name}{unit}" if item.name in _AMOUNTS else item.name, getattr(self, item.name)
+            )
+        return {(f"label_{name}" if name in keys else name): value for name, value in labels.items()} | keys
 
 
 class Observer(Protocol):
@@ -226,21 +233,34 @@ class PolicyRejected(Event):
     error: str
 
 
-def _flatten(flat: dict[str, Any], key: str, value: Any) -> None:
-    """Plain values under flat keys: labels by their names, an account by its parts, violations by the first."""
-    if key == "subject":
-        flat.update(value)
+_AMOUNTS = frozenset(("threshold", "limit", "level_reached", "spent"))
+"""The fields whose unit is that of the event's account."""
+
+
+def _unit_of(event: Event) -> str:
+    account = getattr(event, "account", None)
+    return _suffix(account.unit) if isinstance(account, Account) else ""
+
+
+def _suffix(unit: str) -> str:
+    return "_nanousd" if unit == "usd" else f"_{unit}"
+
+
+def _flatten(keys: dict[str, Any], labels: dict[str, str], name: str, value: Any) -> None:
+    """Plain values under flat keys: an account by its parts, of several violations the first."""
+    if name == "subject":
+        labels.update(value)
     elif isinstance(value, Account):
-        flat.update(
-            budget=value.budget, unit=value.unit, period=str(value.period), window=value.window, **value.subject
-        )
+        labels.update(value.subject)
+        keys.update(budget=value.budget, unit=value.unit, period=str(value.period), window=value.window)
     elif isinstance(value, Amounts):
-        flat.update({f"{key}_{unit}": amount for unit, amount in value._asdict().items() if amount})
-    elif key == "violations":
-        flat["violations"] = len(value)
+        keys.update({f"{name}{_suffix(unit)}": amount for unit, amount in value._asdict().items() if amount})
+    elif name == "violations":
+        keys[name] = len(value)
         for violation in value[:1]:
-            _flatten(flat, "account", violation.account)
-            flat.update(reason=violation.reason, limit=violation.limit, spent=violation.spent)
-            flat.update(reserved=violation.reserved, requested=violation.requested)
+            _flatten(keys, labels, "account", violation.account)
+            keys["reason"] = violation.reason
+            for amount in ("limit", "spent", "reserved", "requested"):
+                keys[f"{amount}{_suffix(violation.account.unit)}"] = getattr(violation, amount)
     else:
-        flat[key] = value
+        keys[name] = value
