@@ -60,12 +60,12 @@ class Engines:
         self._closed = True
         if self._pid not in (None, os.getpid()):
             return 0
+        ops = self.left_over()
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
-            for hold in list(engine.holds.values()):
-                hold.abandon()
             await engine.stop()
-        await self.deliver(self.left_over())
+            ops += engine.left_over()
+        await self.deliver(ops)
         left = len(self._shared.spool)
         self._shared.spool.close()
         _open.discard(self)
