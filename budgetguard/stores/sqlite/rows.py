@@ -19,18 +19,26 @@ _OWN_COLUMN = frozenset([*LABEL_COLUMNS, "model", "provider"])
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-def digest_of(plan: Plan) -> bytes:
+def digest_of(plan_text: str) -> bytes:
     """What a reservation's row says of its plan: plans are stored once, by content."""
-    return blake2b(plan.text.encode(), digest_size=16).digest()
+    return blake2b(plan_text.encode(), digest_size=16).digest()
 
 
 def account_row(namespace: str, account: Account, balance: Balance) -> tuple[Any, ...]:
     return (
         namespace, account.key, account.budget, _compact(account.per), account.unit, str(account.period),
-        account.window, account.window_start_ms, account.window_end_ms, balance.spent, balance.reserved,
-        balance.announced, balance.announced_ms, balance.keep_until_ms,
-        _compact(balance.slots) if balance.slots else "",
+        account.window, account.window_start_ms, account.window_end_ms, *_amounts(balance),
     )  # fmt: skip
+
+
+def balance_row(namespace: str, key: str, balance: Balance) -> tuple[Any, ...]:
+    """What changes of an account that has a row."""
+    return (*_amounts(balance), namespace, key)
+
+
+def _amounts(balance: Balance) -> tuple[Any, ...]:
+    *amounts, slots = balance
+    return (*amounts, _compact(slots) if slots else "")
 
 
 def balance_from(

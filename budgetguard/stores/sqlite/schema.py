@@ -66,6 +66,9 @@ INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET spent = excluded.spent, reserved = excluded.reserved,
 announced = excluded.announced, announced_ms = excluded.announced_ms, keep_until_ms = excluded.keep_until_ms,
 slots = excluded.slots"""
+UPDATE_ACCOUNT = """
+UPDATE accounts SET spent = ?, reserved = ?, announced = ?, announced_ms = ?, keep_until_ms = ?, slots = ?
+WHERE namespace = ? AND key = ?"""
 READ_RESERVATIONS = """
 SELECT r.* FROM json_each(?2) AS asked CROSS JOIN reservations AS r ON r.namespace = ?1 AND r.id = asked.value
 WHERE r.state = 'held' OR r.keep_until_ms > ?3"""

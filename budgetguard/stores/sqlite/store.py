@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import apsw
 
-from budgetguard.core.model import Account, Plan
+from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import BudgetGuardError, StateLost, StoreAway, StoreUnusable
 from budgetguard.store import AccountRow, Clock, HoldRow, Page
 from budgetguard.stores.batching import Batcher
 from budgetguard.stores.sqlite import reading, schema
-from budgetguard.stores.sqlite.transaction import Announce, Transaction
+from budgetguard.stores.sqlite.transaction import Announce, Memory, Transaction
 from budgetguard.stores.worker import WorkerThread
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class SQLiteStore:
         self._db: apsw.Connection | None = None
         self._incarnation: str | None = None
         self._inode: int | None = None
-        self._plans: dict[bytes, Plan] = {}
+        self._memory = Memory()
         self._plans_forgotten_ms = 0
         self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
 
@@ -128,7 +128,7 @@ class SQLiteStore:
         """Do the operations in one transaction; each in its own, if one of them holds what no row can."""
 
         def run(db: apsw.Connection, now_ms: int, behind: bool) -> list[Any]:
-            return Transaction(db, self._namespace, now_ms, behind, self._plans).run(ops)
+            return Transaction(db, self._namespace, now_ms, behind, self._memory).run(ops)
 
         try:
             return self._write(run)

@@ -6,7 +6,8 @@ The batch is decided in memory on what was read at its start; each row that chan
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
@@ -28,7 +29,17 @@ VERBS: dict[type, Verb] = {
     Extend: machine.extend,
     Expire: machine.expire,
 }
-PLANS_KEPT = 4096
+MOST_KEPT = 4096
+
+
+@dataclass
+class Memory:
+    """What a transaction may need of those before it. A cache: nothing in it is believed against the file's rows."""
+
+    plans: dict[bytes, Plan] = field(default_factory=dict)
+    """By digest."""
+    holds: dict[str, tuple[tuple[Any, ...], Reservation]] = field(default_factory=dict)
+    """By id, with the row that was written for it: while the file has that row, it need not be read into values."""
 
 
 class Announce(tuple[Account, int]):
@@ -38,18 +49,16 @@ class Announce(tuple[Account, int]):
 class Transaction:
     """The state of one batch, inside a transaction that the caller has begun and will end."""
 
-    def __init__(
-        self, db: apsw.Connection, namespace: str, now_ms: int, clock_behind: bool, plans: dict[bytes, Plan]
-    ) -> None:
+    def __init__(self, db: apsw.Connection, namespace: str, now_ms: int, clock_behind: bool, memory: Memory) -> None:
         self._db = db
         self._namespace = namespace
         self._now_ms = now_ms
         self._clock_behind = clock_behind
-        self._plans = plans
+        self._memory = memory
+        self._read: dict[str, Balance] = {}
         self._balances: dict[str, Balance] = {}
         self._accounts: dict[str, Account] = {}
         self._reservations: dict[str, Reservation] = {}
-        self._changed_accounts: set[str] = set()
         self._changed_reservations: dict[str, Reservation] = {}
         self._rows: dict[str, Row] = {}
         self._spoiled: dict[str, Exception] = {}
@@ -81,7 +90,6 @@ class Transaction:
             self._reservations[op.id] = self._changed_reservations[op.id] = change.reservation
         if change.accounts:
             self._balances.update(change.accounts)
-            self._changed_accounts.update(change.accounts)
         if change.row is not None:
             self._rows[op.id] = change.row
         if answer.word == "refused":
@@ -111,26 +119,27 @@ class Transaction:
         if balance is None or announced_level(account, balance, self._now_ms) >= level:
             return False
         self._balances[account.key] = balance._replace(announced=level, announced_ms=self._now_ms)
-        self._changed_accounts.add(account.key)
         return True
 
     def _read_reservations(self, ids: list[str]) -> None:
         asked = (self._namespace, json.dumps(ids), self._now_ms)
         found: list[Any] = self._db.execute(schema.READ_RESERVATIONS, asked).fetchall()
         for row in found:
+            written = self._memory.holds.get(row[1])
+            if written is not None and written[0] == row:
+                self._reservations[row[1]] = written[1]
+                continue
             try:
                 self._reservations[row[1]] = rows.reservation_from(row, self._plan(row[3]))
             except (ValueError, TypeError, KeyError) as error:
                 self._spoiled[row[1]] = error
 
     def _plan(self, digest: bytes) -> Plan:
-        plan = self._plans.get(digest)
+        plan = self._memory.plans.get(digest)
         if plan is None:
             ((body,),) = self._db.execute(schema.READ_PLAN, (digest,)).fetchall()
             plan = plan_from_text(str(body))
-            if len(self._plans) >= PLANS_KEPT:
-                self._plans.clear()
-            self._plans[digest] = plan
+            _keep(self._memory.plans, digest, plan)
         return plan
 
     def _read_accounts(self, plans: Iterable[Plan]) -> None:
@@ -145,27 +154,44 @@ class Transaction:
         keys = json.dumps(list(missing))
         for key, *balance in self._db.execute(schema.READ_BALANCES, (self._namespace, keys, self._now_ms)):
             try:
-                self._balances[key] = rows.balance_from(*balance)
+                self._balances[key] = self._read[key] = rows.balance_from(*balance)
             except (ValueError, TypeError) as error:
                 self._spoiled[key] = error
 
     def _write(self) -> None:
-        db, namespace = self._db, self._namespace
         if self._changed_reservations:
-            digests: dict[str, bytes] = {}
-            for reservation in self._changed_reservations.values():
-                plan = reservation.plan
-                if plan.text not in digests:
-                    digests[plan.text] = digest = rows.digest_of(plan)
-                    db.execute(schema.ADD_PLAN, (digest, plan.text))
-            db.executemany(
-                schema.WRITE_RESERVATION,
-                (rows.reservation_row(namespace, r, digests[r.plan.text]) for r in self._changed_reservations.values()),
-            )
-        if self._changed_accounts:
-            db.executemany(
-                schema.WRITE_ACCOUNT,
-                (rows.account_row(namespace, self._accounts[k], self._balances[k]) for k in self._changed_accounts),
-            )
+            self._write_reservations(self._changed_reservations.values())
+        changed = [key for key, balance in self._balances.items() if balance is not self._read.get(key)]
+        if changed:
+            self._write_accounts(changed)
         if self._rows:
-            db.executemany(schema.WRITE_ROW, (rows.ledger_row(namespace, row) for row in self._rows.values()))
+            ledger = (rows.ledger_row(self._namespace, row) for row in self._rows.values())
+            self._db.executemany(schema.WRITE_ROW, ledger)
+
+    def _write_reservations(self, changed: Collection[Reservation]) -> None:
+        digests = {text: rows.digest_of(text) for text in {reservation.plan.text for reservation in changed}}
+        self._db.executemany(schema.ADD_PLAN, [(digest, text) for text, digest in digests.items()])
+        written = [rows.reservation_row(self._namespace, r, digests[r.plan.text]) for r in changed]
+        self._db.executemany(schema.WRITE_RESERVATION, written)
+        for reservation, row in zip(changed, written, strict=True):
+            if reservation.state == "held":
+                _keep(self._memory.holds, reservation.id, (row, reservation))
+            else:
+                self._memory.holds.pop(reservation.id, None)
+
+    def _write_accounts(self, changed: Iterable[str]) -> None:
+        new, known = [], []
+        for key in changed:
+            balance = self._balances[key]
+            if key in self._read:
+                known.append(rows.balance_row(self._namespace, key, balance))
+            else:
+                new.append(rows.account_row(self._namespace, self._accounts[key], balance))
+        self._db.executemany(schema.UPDATE_ACCOUNT, known)
+        self._db.executemany(schema.WRITE_ACCOUNT, new)
+
+
+def _keep(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(cache) >= MOST_KEPT:
+        cache.clear()
+    cache[key] = value
