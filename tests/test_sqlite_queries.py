@@ -1,4 +1,4 @@
-"""How the SQLite store reads: by index, so that what a batch costs does not grow with the file; and what it remembers."""
+"""How the SQLite store reads: by index, so that a batch costs the same in a large file; and what it remembers."""
 
 from __future__ import annotations
 
