@@ -7,19 +7,26 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from budgetguard.core.amounts import Amounts
+from budgetguard.core.amounts import Amounts, shown
 from budgetguard.core.model import NO_INFO, NO_PLAN, CallInfo, Claim, Plan, UsageRow
-from budgetguard.errors import CallUnmatched, EstimateRequired, PriceUnknown
+from budgetguard.errors import (
+    CallRefused,
+    CallUnmatched,
+    ConfigError,
+    EstimateRequired,
+    InvalidAmount,
+    PriceUnknown,
+)
 from budgetguard.pricing import cost_of
+from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
-    from budgetguard.policy import Budget, Policy, SubjectKey
-    from budgetguard.usage import Usage
+    from budgetguard.policy import Budget, Match, Policy, SubjectKey
 
-_TOKEN_UNITS = frozenset(["tokens", "input_tokens", "output_tokens"])
+_ESTIMATED_UNITS = frozenset(["tokens", "input_tokens", "output_tokens", "usd"])
 _counter = itertools.count()
 _process = (os.getpid(), secrets.token_hex(6))
 
@@ -52,17 +59,23 @@ class Priced(NamedTuple):
         return Priced(amounts._replace(requests=1), row, source)
 
 
-NO_AMOUNTS = Priced(Amounts(requests=1), UsageRow(), "")
+NO_ESTIMATE = Priced(Amounts(requests=1, concurrent=1), UsageRow(), "")
+"""What a call asks that came without an estimate."""
 
 
-def priced(policy: Policy, model: str | None, usage: Usage, at_ms: int) -> Priced:
+def priced(policy: Policy, model: str | None, usage: Usage, at_ms: int, *, lenient: bool) -> Priced:
     """What `usage` amounts to in every unit that can be spent; `usd` is 0 where nobody knows the cost.
 
-    Raises:
+    Raises (if lenient, such a cost is one that nobody knows):
         ConfigError: two prices tie for the model.
         InvalidAmount: the cost is out of range.
     """
-    cost_nanousd, source = cost_of(policy.prices, model, usage, at_ms)
+    try:
+        cost_nanousd, source = cost_of(policy.prices, model, usage, at_ms)
+    except (ConfigError, InvalidAmount):
+        if not lenient:
+            raise
+        cost_nanousd, source = None, "unknown"
     read, written = usage.input_tokens, usage.output_tokens
     row = UsageRow(
         read, written, usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens, cost_nanousd
@@ -80,51 +93,80 @@ class Call:
     estimate: Usage | None
     extra: tuple[Claim, ...] = ()
     """The accounts of the `within` scopes around the call."""
+    excuse: str = ""
+    """In shadow mode: for what this call would have been refused, budgets apart."""
     plan: Plan = NO_PLAN
     budgets: tuple[Budget, ...] = ()
-    priced: Priced = NO_AMOUNTS
+    priced: Priced = NO_ESTIMATE
     info: CallInfo = NO_INFO
-    tried_since_ms: int = 0
+    _found: Match | None = None
+
+    @property
+    def asked_accounts(self) -> list[str]:
+        """The identities of the accounts of which it asks something: the others do not refuse it."""
+        amounts = self.priced.amounts
+        return [c.account.identity for c in self.plan.claims if getattr(amounts, c.account.unit)]
 
     def match(self, policy: Policy, now_ms: int, host: str) -> None:
         """Find the budgets and windows of now, and what the estimate amounts to.
 
         Raises:
             CallUnmatched, EstimateRequired, PriceUnknown: the call cannot be judged.
+            TypeError, ConfigError, InvalidAmount: the estimate is no `Usage`, two prices tie, or its cost is too high.
         """
         found = policy.match(self.key, now_ms)
-        plan = found.plan
-        if self.extra:
-            plan = Plan(plan.claims + self.extra, plan.on_expiry)
-        if plan is self.plan:
+        if found is self._found:
             return
-        self.budgets, self.plan = found.budgets, plan
-        self.tried_since_ms = self.tried_since_ms or now_ms
-        if not plan.claims and policy.guard.on_unmatched == "refuse" and policy.mode != "shadow":
+        lenient = policy.mode == "shadow"
+        self._found, self.budgets, self.plan = found, found.budgets, found.plan
+        if self.extra:
+            extra = tuple(replace(claim, enforced=False) for claim in self.extra) if lenient else self.extra
+            self.plan = Plan(found.plan.claims + extra, found.plan.on_expiry)
+        try:
+            self.priced = self._estimated(policy, now_ms)
+            self._check(policy)
+        except (CallRefused, TypeError) as error:
+            if not lenient:
+                raise
+            self.excuse = self.excuse or type(error).__name__
+        self.info = CallInfo(self.subject, self.priced.source, host, self.priced.row)
+
+    def _estimated(self, policy: Policy, now_ms: int) -> Priced:
+        if self.estimate is None:
+            return NO_ESTIMATE
+        estimate, model = check_estimate(self.estimate), self.subject.get("model")
+        estimated = priced(policy, model, estimate, now_ms, lenient=policy.mode == "shadow")
+        return estimated._replace(amounts=estimated.amounts._replace(concurrent=1))
+
+    def _check(self, policy: Policy) -> None:
+        """Pass a call that can be judged."""
+        units = self.plan.units
+        if not self.plan.claims and policy.guard.on_unmatched == "refuse":
             raise CallUnmatched(
                 f"no budget covers a call of {dict(self.subject)}: add a [[budget]] that matches it, "
                 'or set guard.on_unmatched = "allow"'
             )
-        self.priced = self._priced(policy, now_ms)
-        self.info = CallInfo(self.subject, self.priced.source, host, self.priced.row)
-
-    def _priced(self, policy: Policy, now_ms: int) -> Priced:
-        units = self.plan.units
-        lenient = policy.mode == "shadow"
-        if self.estimate is None:
-            if not lenient and (units & _TOKEN_UNITS or "usd" in units):
-                raise EstimateRequired(
-                    f"{self._first_budget(_TOKEN_UNITS | {'usd'})} counts tokens or dollars, "
-                    "and this call came without an estimate: pass estimate=bg.Usage(...)"
-                )
-            return Priced(Amounts(requests=1, concurrent=1), UsageRow(), "")
-        estimated = priced(policy, self.subject.get("model"), self.estimate, now_ms)
-        if not lenient and estimated.row.cost_nanousd is None and "usd" in units:
+        if self.estimate is None and not units.isdisjoint(_ESTIMATED_UNITS):
+            raise EstimateRequired(
+                f"{self._first_budget(_ESTIMATED_UNITS)} counts tokens or dollars, "
+                "and this call came without an estimate: pass estimate=bg.Usage(...)"
+            )
+        if self.priced.row.cost_nanousd is None and "usd" in units:
             raise PriceUnknown(
-                f"{self._first_budget({'usd'})} counts dollars, and nobody knows what model "
+                f"{self._first_budget(frozenset(['usd']))} counts dollars, and nobody knows what model "
                 f"{self.subject.get('model', '(none)')!r} costs: add a [[price]] for it, or pass cost_usd"
             )
-        return estimated._replace(amounts=estimated.amounts._replace(concurrent=1))
 
-    def _first_budget(self, units: frozenset[str] | set[str]) -> str:
+    def _first_budget(self, units: frozenset[str]) -> str:
         return next(claim.account.budget for claim in self.plan.claims if claim.account.unit in units)
+
+
+def check_estimate(estimate: Any) -> Usage:
+    """The estimate, if it is one.
+
+    Raises:
+        TypeError: it is no `Usage`.
+    """
+    if not isinstance(estimate, Usage):
+        raise TypeError(f"estimate must be a bg.Usage, not {shown(estimate)}")
+    return estimate

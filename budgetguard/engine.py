@@ -8,26 +8,15 @@ import random
 import socket
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from budgetguard.core.model import Alert, Plan, Violation
 from budgetguard.core.verbs import Expire, Extend, Settle, Settlement
-from budgetguard.errors import BudgetGuardError
-from budgetguard.events import (
-    AlertReached,
-    Event,
-    Exhausted,
-    Expired,
-    Late,
-    LeaseLost,
-    Overage,
-    Settled,
-    SettleRejected,
-    StoreProblem,
-)
+from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
+from budgetguard.events import Event, Expired, LeaseLost, StoreProblem
 from budgetguard.settling import Courier, Op, Spool
+from budgetguard.telling import Telling
 from budgetguard.waiting import Line
 
 if TYPE_CHECKING:
@@ -37,7 +26,6 @@ if TYPE_CHECKING:
 
 Outcome = Literal["release", "assume"]
 SWEEP_MOST = 256
-ANNOUNCED_KEPT = 4096
 
 
 @dataclass
@@ -51,22 +39,28 @@ class Resources:
     outcome_of: Callable[[BaseException], Outcome]
     check_policy: Callable[[], None]
     """Read the policy's file again if it has changed."""
-    host: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
 
 class Engine:
-    """One event loop's part of a guard. Made at the first use in that loop; `stop` ends its tasks."""
+    """One event loop's part of a guard. Made at the first use in that loop; `stop` ends its tasks.
 
-    def __init__(self, shared: Resources) -> None:
+    Args:
+        here: the engine of whatever loop is running when it is called.
+    """
+
+    def __init__(self, shared: Resources, here: Callable[[], Engine]) -> None:
         self.shared = shared
+        self.here = here
         self.loop = asyncio.get_running_loop()
+        self.host = f"{socket.gethostname()}:{os.getpid()}"
         self.line = Line()
         self.courier = Courier(shared.store, shared.spool, shared.notify, self.report)
+        self.tell = Telling(shared.store, shared.notify, self.spawn)
         self.holds: weakref.WeakValueDictionary[str, Hold] = weakref.WeakValueDictionary()
         self.opened = False
         self._heard_ms = time.time_ns() // 1_000_000
         self._heard_at = self.loop.time()
-        self._announced: set[str] = set()
+        self._sweeping: asyncio.Task[bool] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._duties = [
             self.spawn(duty)
@@ -92,20 +86,39 @@ class Engine:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def stop(self) -> None:
-        """Let settles under way finish, deliver or spool what was posted, and end the tasks."""
+    async def stop(self) -> list[Op]:
+        """Let settles under way finish, deliver or spool what was recorded or posted, and end the tasks.
+
+        Returns what could be neither delivered nor spooled.
+        """
+        for op in self._abandoned():
+            self.courier.post(op)
         while others := [task for task in self._tasks if task not in self._duties]:
             await asyncio.wait(others)
         await self.courier.delivered()
+        self.end_duties()
+        await asyncio.wait(self._duties)
+        return self.courier.left_over()
+
+    def end_duties(self) -> None:
+        """Have the tasks of this engine end."""
         for task in self._duties:
             task.cancel()
-        await asyncio.wait(self._duties)
 
     def left_over(self) -> list[Op]:
-        """The event loop is gone: what was recorded or posted here and still has to be delivered."""
-        for hold in list(self.holds.values()):
-            hold.abandon()
-        return self.courier.left_over()
+        """The event loop runs no more: what was recorded or posted here and still has to be delivered."""
+        return [*self._abandoned(), *self.courier.left_over()]
+
+    def adopt(self, other: Engine) -> None:
+        """The event loop of `other` was closed: take over its open holds, and what it had to deliver."""
+        for hold in list(other.holds.values()):
+            hold.move_to(self)
+        for op in other.courier.left_over():
+            self.courier.post(op)
+
+    def _abandoned(self) -> list[Op]:
+        """End the open holds for which something was recorded."""
+        return [op for hold in list(self.holds.values()) if (op := hold.abandoned()) is not None]
 
     def hear(self, now_ms: int) -> None:
         """The store has told its time."""
@@ -116,82 +129,56 @@ class Engine:
         """The store's time, as it was last heard, and what has passed since."""
         return self._heard_ms + int((self.loop.time() - self._heard_at) * 1000)
 
+    def lets_through(self, verb: str, error: StoreError) -> bool:
+        """Tell that the store did not decide; whether calls go on without it."""
+        policy = self.shared.policy
+        away = not isinstance(error, (StateLost, StoreClockBehind))
+        let_through = policy.mode == "shadow" or (away and policy.store.on_store_away == "allow")
+        self.shared.notify(StoreProblem(verb, str(error), let_through))
+        return let_through
+
     async def beat(self) -> None:
         """Extend the lease of every hold that is alive, until it is older than `max_hold`."""
         settings = self.shared.policy.guard
         youngest_ms = self.now_ms() - settings.max_hold_ms
-        alive = [hold.id for hold in list(self.holds.values()) if hold.admitted_ms > youngest_ms]
+        alive = [h.id for h in list(self.holds.values()) if not h.lease_lost and h.admitted_ms > youngest_ms]
         if not alive:
             return
         answers = await self.shared.store.extend([Extend(id, settings.lease_ms) for id in alive])
         for id, answer in zip(alive, answers, strict=True):
-            if answer.word == "finished" and id in self.holds:
-                self.holds.pop(id)
+            hold = self.holds.get(id)
+            if answer.word == "finished" and hold is not None:
+                hold.lease_lost = True
                 self.shared.notify(LeaseLost(id))
+
+    def swept(self) -> asyncio.Future[bool]:
+        """The answer of a sweep, which is one for all who ask while it is under way."""
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = self.spawn(self.sweep())
+        return asyncio.shield(self._sweeping)
 
     async def sweep(self) -> bool:
         """Resolve the reservations of anybody whose lease has passed. True if there were any."""
-        due = await self.shared.store.due(SWEEP_MOST)
-        if not due:
+        try:
+            due = await self.shared.store.due(SWEEP_MOST)
+            answers = await self.shared.store.expire([Expire(id) for id in due]) if due else []
+        except BudgetGuardError as error:
+            self.shared.notify(StoreProblem("expire", str(error)))
             return False
-        answers = await self.shared.store.expire([Expire(id) for id in due])
         for id, answer in zip(due, answers, strict=True):
             if answer.word == "expired":
                 self.shared.notify(Expired(id))
-                self.tell_alerts(answer.alerts)
+                self.tell.alerts(answer.alerts)
                 if answer.row is not None:
                     self.line.wake(answer.row.plan.identities)
-        return True
+        return bool(due)
 
     def report(self, op: Op, answer: Settlement) -> None:
         """Tell observers what became of a settle or release, and waiters that something was returned."""
         if isinstance(op, Settle):
             self.line.wake(op.plan.identities)
-            self._report_settle(op, answer)
-        self.tell_alerts(answer.alerts)
-
-    def _report_settle(self, op: Settle, answer: Settlement) -> None:
-        notify = self.shared.notify
-        if answer.word in ("late", "uncounted"):
-            notify(Late(op.id, answer.word))
-        elif answer.word == "conflict":
-            notify(SettleRejected(op.id, answer.word))
-        if answer.word in ("settled", "late"):
-            row = op.usage
-            notify(
-                Settled(
-                    op.id, op.info.labels, op.status, row.prompt_tokens, row.completion_tokens, row.cost_nanousd,
-                    op.latency_ms,
-                )
-            )  # fmt: skip
-            if any(answer.overage):
-                notify(Overage(op.id, op.info.labels, answer.overage, len(answer.overdrawn)))
-
-    def tell_alerts(self, alerts: Sequence[Alert]) -> None:
-        """Tell observers of thresholds that this worker was told to announce."""
-        for alert in alerts:
-            self.shared.notify(AlertReached(alert.account, alert.threshold, alert.limit, alert.level))
-
-    def announce_exhausted(self, plan: Plan, violations: Sequence[Violation]) -> None:
-        """For limits that are spent: let the fleet's first refusal of the window tell it."""
-        alerted = {c.account.key for c in plan.claims if c.limit in c.alert_levels}
-        for violation in violations:
-            key = violation.account.key
-            if violation.reason == "spent" and key in alerted and key not in self._announced:
-                if len(self._announced) >= ANNOUNCED_KEPT:
-                    self._announced.clear()
-                self._announced.add(key)
-                self.spawn(self._announce(violation))
-
-    async def _announce(self, violation: Violation) -> None:
-        try:
-            (first,) = await self.shared.store.announce([(violation.account, violation.limit)])
-        except BudgetGuardError as error:
-            self._announced.discard(violation.account.key)
-            self.shared.notify(StoreProblem("announce", str(error)))
-            return
-        if first:
-            self.shared.notify(Exhausted(violation.account, violation.limit, violation.spent))
+            self.tell.settled(op, answer)
+        self.tell.alerts(answer.alerts)
 
     async def _watch(self) -> None:
         self.shared.check_policy()

@@ -5,27 +5,34 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import weakref
-from collections.abc import Sequence
+import threading
 
 from budgetguard.engine import Engine, Resources
-from budgetguard.errors import GuardClosed, GuardForked
+from budgetguard.errors import GuardClosed, GuardForked, StoreError, StoreUnusable
+from budgetguard.events import StoreProblem
 from budgetguard.settling import Courier, Op
 
-_open: weakref.WeakSet[Engines] = weakref.WeakSet()
+ELSEWHERE_S = 5.0
+"""How long closing waits for what a guard has under way in the event loops of other threads."""
+_open: set[Engines] = set()
+"""Those that were opened and not closed. They are kept alive: what they hold must not be lost with the guard."""
 
 
 class Engines:
-    """Makes an engine at the first use in an event loop, and closes them all.
+    """Makes an engine at the first use in an event loop, and closes them all. From any thread.
 
-    An engine whose loop was closed leaves what it still had to deliver to the next one, or to the exit.
+    An engine whose loop was closed leaves its open holds and what it still had to deliver to the next one, or to the
+    exit.
     """
 
     def __init__(self, shared: Resources) -> None:
         self._shared = shared
-        self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = weakref.WeakKeyDictionary()
+        self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
+        self._making = threading.Lock()
+        self._undelivered: list[Op] = []
         self._pid: int | None = None
         self._closed = False
+        self._closing: asyncio.Task[int] | None = None
 
     def current(self) -> Engine:
         """The engine of the running event loop.
@@ -36,61 +43,113 @@ class Engines:
         if self._closed:
             raise GuardClosed("this guard was closed: make a new one")
         if self._pid != os.getpid():
-            if self._pid is not None:
-                raise GuardForked(f"this guard was opened in process {self._pid}: make a new one in each child")
+            self.check_process()
             self._pid = os.getpid()
             _open.add(self)
         loop = asyncio.get_running_loop()
         engine = self._engines.get(loop)
-        if engine is None:
-            left_over = self.left_over()
-            engine = self._engines[loop] = Engine(self._shared)
-            for op in left_over:
-                engine.courier.post(op)
+        return self._made(loop) if engine is None else engine
+
+    def check_process(self) -> None:
+        """Pass the process in which the guard was opened, and any if it was not.
+
+        Raises:
+            GuardForked: this is a child of it.
+        """
+        if self._pid not in (None, os.getpid()):
+            raise GuardForked(f"this guard was opened in process {self._pid}: make a new one in each child")
+
+    def _made(self, loop: asyncio.AbstractEventLoop) -> Engine:
+        with self._making:
+            engine = Engine(self._shared, self.current)
+            for other in [other for other in self._engines if other.is_closed()]:
+                engine.adopt(self._engines.pop(other))
+            self._engines[loop] = engine
         return engine
+
+    def _all(self) -> list[tuple[asyncio.AbstractEventLoop, Engine]]:
+        with self._making:
+            return list(self._engines.items())
 
     def wake_all(self) -> None:
         """Limits have changed: let all who wait look again, in whatever loop."""
-        for loop, engine in list(self._engines.items()):
+        for loop, engine in self._all():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(engine.line.wake_all)
 
     async def close(self) -> int:
-        """As `Guard.aclose`."""
+        """As `Guard.aclose`. Safe to cancel: what was begun is finished in the background.
+
+        Raises:
+            StoreUnusable: something could be neither delivered nor spooled; it is kept, for another try.
+        """
         self._closed = True
         if self._pid not in (None, os.getpid()):
             return 0
-        ops = self.left_over()
-        engine = self._engines.pop(asyncio.get_running_loop(), None)
-        if engine is not None:
-            await engine.stop()
-            ops += engine.left_over()
-        await self.deliver(ops)
+        loop = asyncio.get_running_loop()
+        if self._closing is None or self._closing.done() or self._closing.get_loop() is not loop:
+            self._closing = loop.create_task(self._close())
+        return await asyncio.shield(self._closing)
+
+    async def _close(self) -> int:
+        for loop, engine in self._all():
+            self._undelivered += await _stopped(loop, engine)
+            self._engines.pop(loop, None)
+        courier = self._courier()
+        self._undelivered = await courier.deliver(self._undelivered)
+        if self._undelivered:
+            raise StoreUnusable(
+                f"{len(self._undelivered)} settles and releases could be neither delivered nor spooled: "
+                "make the store or the spool usable and close the guard again"
+            )
+        await self._shared.store.aclose()
         left = len(self._shared.spool)
         self._shared.spool.close()
         _open.discard(self)
         return left
 
-    def left_over(self) -> list[Op]:
-        """Take what the engines of closed event loops still have to deliver."""
-        ops: list[Op] = []
-        for loop, engine in list(self._engines.items()):
-            if loop.is_closed() and self._pid == os.getpid():
-                del self._engines[loop]
-                ops += engine.left_over()
-        return ops
+    def drain(self) -> None:
+        """At the exit of the process: deliver or spool what every engine still holds, and what is in the spool."""
+        if self._pid != os.getpid():
+            return
+        for _, engine in self._all():
+            self._undelivered += engine.left_over()
+        try:
+            if self._undelivered or len(self._shared.spool):
+                asyncio.run(self._drain())
+        except StoreError as error:
+            self._shared.notify(StoreProblem("exit", str(error)))
 
-    async def deliver(self, ops: Sequence[Op]) -> None:
-        """Deliver or spool `ops`, and let go of the store."""
-        if ops:
-            await Courier(self._shared.store, self._shared.spool, self._shared.notify, lambda *_: None).deliver(ops)
+    async def _drain(self) -> None:
+        courier = self._courier()
+        self._undelivered = await courier.deliver(self._undelivered)
+        if self._undelivered:
+            count = len(self._undelivered)
+            raise StoreUnusable(f"{count} settles and releases are lost: neither the store nor the spool can be used")
+        await courier.replay()
         await self._shared.store.aclose()
+
+    def _courier(self) -> Courier:
+        return Courier(self._shared.store, self._shared.spool, self._shared.notify, lambda *_: None)
+
+
+async def _stopped(loop: asyncio.AbstractEventLoop, engine: Engine) -> list[Op]:
+    """Stop an engine, in whatever event loop it lives; what it could not deliver."""
+    if loop is asyncio.get_running_loop():
+        return await engine.stop()
+    if loop.is_running():
+        stopping = asyncio.run_coroutine_threadsafe(engine.stop(), loop)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(stopping), ELSEWHERE_S)
+        except TimeoutError:
+            return engine.left_over()
+    if not loop.is_closed():
+        engine.end_duties()
+    return engine.left_over()
 
 
 @atexit.register
 def drain() -> None:
     """At the exit of the process: deliver what the guards that were not closed still hold."""
     for engines in list(_open):
-        ops = engines.left_over()
-        if ops:
-            asyncio.run(engines.deliver(ops))
+        engines.drain()

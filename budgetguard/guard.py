@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.admission import Admission
 from budgetguard.call import Call, new_id
-from budgetguard.core.model import Claim
+from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, budgeted
 from budgetguard.engine import Resources
 from budgetguard.engines import Engines
@@ -22,7 +23,7 @@ from budgetguard.reserving import Reserving, open_holds
 from budgetguard.setup import PolicySource, observed, policy_from, resources_of
 from budgetguard.status import AccountStatus, account_rows, amounts_left
 from budgetguard.subjects import Subjects, own_labels
-from budgetguard.within import Within, scopes_of
+from budgetguard.within import Within, scopes_of, tell_scopes
 
 if TYPE_CHECKING:
     from budgetguard.pricing import Price
@@ -107,7 +108,6 @@ class Guard:
         self._shared: Resources = resources_of(source, store, observed(observers), outcome_of, self.reload_if_changed)
         self._subjects = Subjects(self._shared.policy, source.env_labels)
         self._engines = Engines(self._shared)
-        self._sync: SyncGuard | None = None
 
     def __repr__(self) -> str:
         names = ", ".join(budget.name for budget in self.policy.budgets)
@@ -118,14 +118,13 @@ class Guard:
         """The policy in force."""
         return self._shared.policy
 
-    @property
+    @cached_property
     def sync(self) -> SyncGuard:
         """The same verbs for callers without an event loop."""
-        if self._sync is None:
-            from budgetguard.sync import SyncGuard
+        from budgetguard.sync import SyncGuard
 
-            self._sync = SyncGuard(self)
-        return self._sync
+        made: SyncGuard = self.__dict__.setdefault("sync", SyncGuard(self, self._engines.check_process))
+        return made
 
     def reserve(
         self,
@@ -185,16 +184,28 @@ class Guard:
         return Within(self, limits, name)
 
     async def status(self, **labels: str) -> list[AccountStatus]:
-        """A row for each account that matches these labels (globs), in the order of the policy."""
+        """A row for each account that matches these labels (globs), in the order of the policy.
+
+        Raises:
+            InvalidLabel: a label is not known.
+            StoreError: the store cannot be read.
+        """
+        self.policy.labels.check(labels)
         await self._engines.current().open()
         return await account_rows(self.policy, self._shared.store, labels)
 
     async def available(self, **labels: str) -> dict[str, Any]:
-        """What a call with these labels could still reserve, by unit: integers; dollars as Decimal."""
+        """What a call with these labels could still reserve here, by unit: integers; dollars as Decimal.
+
+        Raises:
+            InvalidLabel, LabelRequired: as for a call.
+            StoreError: the store cannot be read.
+        """
         engine = self._engines.current()
         await engine.open()
-        _, key = self._subjects.of(labels)
-        return await amounts_left(self.policy.match(key, engine.now_ms()).plan, self._shared.store)
+        _, key = self._subjects.of(own_labels(labels))
+        claims = self.policy.match(key, engine.now_ms()).plan.claims + self._extra_claims()
+        return await amounts_left(Plan(claims), self._shared.store)
 
     def reload(self) -> None:
         """Read the policy's file again, now.
@@ -234,21 +245,17 @@ class Guard:
         try:
             return await Admission(engine, call, nested).admit()
         except BudgetExceeded as refusal:
-            for scope in scopes_of(self):
-                scope.refused(refusal)
+            tell_scopes(refusal)
             raise
 
     def _call(self, own: Mapping[str, str], estimate: Usage | None) -> Call:
+        id = new_id()
         try:
-            subject, key = self._subjects.of(own)
+            subject, key, excuse = self._subjects.judge(own)
         except CallRefused as refusal:
-            self._shared.notify(Refused("", dict(own), type(refusal).__name__))
+            self._shared.notify(Refused(id, dict(own), type(refusal).__name__))
             raise
-        return Call(new_id(), subject, key, estimate, self._extra_claims())
+        return Call(id, subject, key, estimate, self._extra_claims(), excuse)
 
     def _extra_claims(self) -> tuple[Claim, ...]:
-        scopes = scopes_of(self)
-        if not scopes:
-            return ()
-        enforced = self.policy.mode != "shadow"
-        return tuple(Claim(c.account, c.limit, enforced) for scope in scopes for c in scope.claims)
+        return tuple(claim for scope in scopes_of(self) for claim in scope.claims)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from budgetguard.call import Call, Priced, priced
+from budgetguard.call import Call, Priced, check_estimate, priced
+from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import UsageRow
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Settlement, Verdict
-from budgetguard.errors import ReservationFinished, StoreError
+from budgetguard.errors import ReservationFinished, StoreClockBehind, StoreError
 from budgetguard.events import Assumed, StoreProblem
-from budgetguard.refusal import budget_exceeded
 from budgetguard.usage import Usage, read_usage
+from budgetguard.within import tell_scopes
 
 if TYPE_CHECKING:
     from budgetguard.engine import Engine
@@ -23,20 +24,29 @@ class Hold:
     """What one call has reserved. Made by `guard.reserve(...)`.
 
     `record` what the call used as often as it becomes known; `settle` (or leaving the block) charges it.
+
+    Args:
+        verdict: the store's; "unknown" if it did not decide, and the call was let through all the same.
     """
 
-    __slots__ = ("__weakref__", "_call", "_ended", "_engine", "_recorded", "_since", "admitted_ms", "would_refuse")
+    __slots__ = (
+        "__weakref__", "_call", "_engine", "_in_doubt", "_open", "_recorded", "_since", "admitted_ms", "lease_lost",
+        "would_refuse",
+    )  # fmt: skip
 
     def __init__(self, engine: Engine, call: Call, verdict: Verdict) -> None:
         self._engine = engine
         self._call = call
         self._recorded: Priced | None = None
-        self._ended: asyncio.Task[None] | None = None
+        self._open = True
+        self._in_doubt = verdict.word == "unknown"
         self._since = engine.loop.time()
         self.admitted_ms = verdict.admitted_ms
         """The store's time at which the call was admitted."""
         self.would_refuse = verdict.would_refuse
         """The names of the shadow budgets that had no room for it."""
+        self.lease_lost = False
+        """Somebody else has resolved the reservation: the settle will be late."""
         engine.holds[call.id] = self
 
     @property
@@ -52,7 +62,7 @@ class Hold:
     @property
     def open(self) -> bool:
         """Neither settled nor released yet."""
-        return self._ended is None
+        return self._open
 
     def __repr__(self) -> str:
         state = "open" if self.open else "ended"
@@ -105,37 +115,71 @@ class Hold:
         """
         self._must_be_open()
         call, engine = self._call, self._engine
-        wanted = self._priced(estimate)
-        to = wanted.amounts._replace(concurrent=1)
-        (verdict,) = await engine.shared.store.grow([Grow(call.id, call.plan, to, wanted.row)])
-        engine.hear(verdict.now_ms)
+        wanted = self._priced(check_estimate(estimate))
+        to = Amounts(*map(max, wanted.amounts, call.priced.amounts))
+        verdict = await self._ask_growth(Grow(call.id, call.plan, to, wanted.row))
         if verdict.word == "refused":
-            raise budget_exceeded(call.id, call.subject, verdict.violations, verdict.now_ms)
-        if verdict.word in ("finished", "unknown"):
+            refusal = await engine.tell.refusal(call, verdict.violations, verdict.now_ms)
+            tell_scopes(refusal)
+            raise refusal
+        if verdict.word in ("finished", "unknown") and engine.shared.policy.mode != "shadow":
             raise ReservationFinished(f"the hold {call.id} has ended ({verdict.word}) and cannot grow")
-        if verdict.word == "granted":
+        if verdict.word != "replayed":
             call.priced = wanted._replace(amounts=to)
-        engine.tell_alerts(verdict.alerts)
+        engine.tell.alerts(verdict.alerts)
+
+    async def _ask_growth(self, op: Grow) -> Verdict:
+        engine = self._engine
+        try:
+            (verdict,) = await engine.shared.store.grow([op])
+            if verdict.word == "clock":
+                raise StoreClockBehind("the store's clock stands behind the time it has told: check its clock")
+        except StoreError as error:
+            if not engine.lets_through("grow", error):
+                raise
+            return Verdict("granted", engine.now_ms())
+        engine.hear(verdict.now_ms)
+        if verdict.word == "unknown" and self._in_doubt:
+            return verdict._replace(word="granted")
+        return verdict
 
     async def end_after(self, error: BaseException | None) -> None:
         """Resolve the hold at the end of its block, as what was recorded and `error` tell."""
         if not self.open:
             return
-        if self._recorded is not None:
-            status: EndStatus = "settled"
-            if error is not None:
-                status = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
-            await self._end(self._settlement(status, "" if error is None else type(error).__name__))
-        elif error is not None and self._engine.shared.outcome_of(error) == "release":
-            await self.release()
+        op = self._end_after(error)
+        if isinstance(error, GeneratorExit):  # nothing can be awaited any more
+            self._closed()
+            self._engine.courier.post(op)
         else:
-            cause = NOT_RECORDED if error is None else type(error).__name__
-            await self._end(self._settlement("assumed", "" if error is None else cause, cause))
+            await self._end(op)
 
-    def abandon(self) -> None:
-        """The event loop is gone: hand what was recorded to the courier, for the spool."""
-        if self.open and self._recorded is not None:
-            self._engine.courier.post(self._settlement("settled", ""))
+    def _end_after(self, error: BaseException | None) -> Settle | Release:
+        error_type = "" if error is None else type(error).__name__
+        if self._recorded is not None:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            return self._settlement("settled" if error is None else "cancelled" if cancelled else "error", error_type)
+        cause = error_type or NOT_RECORDED
+        if error is not None:
+            try:
+                if self._engine.shared.outcome_of(error) == "release":
+                    return Release(self.id, self._engine.shared.policy.guard.replay_keep_ms)
+            except Exception as fault:  # noqa: BLE001 - the user's function; its fault must not hide the call's error
+                cause = f"{error_type}, and outcome_of failed: {fault!r}"
+        return self._settlement("assumed", error_type, cause)
+
+    def abandoned(self) -> Settle | None:
+        """Nobody will settle it any more: end it, with what was recorded; None (and no end) if nothing was."""
+        if not self.open or self._recorded is None:
+            return None
+        op = self._settlement("settled", "")
+        self._closed()
+        return op
+
+    def move_to(self, engine: Engine) -> None:
+        """Its event loop was closed: it now lives in that of `engine`."""
+        self._engine = engine
+        engine.holds[self.id] = self
 
     def _settlement(self, status: EndStatus, error_type: str, cause: str = NOT_RECORDED) -> Settle:
         self._must_be_open()
@@ -146,15 +190,14 @@ class Hold:
             engine.shared.notify(Assumed(call.id, call.subject, cause))
         return Settle(
             call.id, call.plan, charged.amounts._replace(concurrent=0), charged.row, call.info, status,
-            call.priced.amounts,
-            self.admitted_ms, engine.shared.policy.guard.replay_keep_ms, engine.now_ms(),
+            call.priced.amounts, self.admitted_ms, engine.shared.policy.guard.replay_keep_ms, engine.now_ms(),
             int((engine.loop.time() - self._since) * 1000), error_type, charged.source,
         )  # fmt: skip
 
     def _priced(self, usage: Usage) -> Priced:
         """The usage with its cost; where nobody knows it, a dollar budget is charged the estimate's."""
         call = self._call
-        found = priced(self._engine.shared.policy, call.subject.get("model"), usage, self.admitted_ms)
+        found = priced(self._engine.shared.policy, call.subject.get("model"), usage, self.admitted_ms, lenient=True)
         if found.row.cost_nanousd is None and "usd" in call.plan.units:
             cost_nanousd = call.priced.amounts.usd if self._recorded is None else 0
             row = UsageRow(*found.row[:5], cost_nanousd)
@@ -162,14 +205,21 @@ class Hold:
         return found
 
     def _must_be_open(self) -> None:
-        if self._ended is not None:
+        if not self._open:
             raise ReservationFinished(f"the hold {self.id} has already been settled or released")
+
+    def _closed(self) -> None:
+        self._open = False
+        self._engine.holds.pop(self.id, None)
 
     async def _end(self, op: Settle | Release) -> None:
         """Deliver `op` in a task of its own: cancelling the caller does not cancel it."""
-        self._engine.holds.pop(self.id, None)
-        self._ended = self._engine.spawn(self._deliver(op))
-        await asyncio.shield(self._ended)
+        engine = self._engine
+        if engine.loop is not asyncio.get_running_loop():
+            engine = engine.here()
+        self._closed()
+        self._engine = engine
+        await asyncio.shield(engine.spawn(self._deliver(op)))
 
     async def _deliver(self, op: Settle | Release) -> None:
         engine = self._engine

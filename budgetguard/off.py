@@ -12,13 +12,14 @@ from budgetguard.usage import Usage, read_usage
 class OffHold(Hold):
     """Reserves, records and charges nothing; usage is still read, so that a mistake shows in tests."""
 
-    __slots__ = ("_id", "_open", "_subject")
+    __slots__ = ("_id", "_subject")
 
     def __init__(self, subject: dict[str, str]) -> None:
         self._id = new_id()
         self._subject = subject
         self._open = True
         self.admitted_ms = 0
+        self.lease_lost = False
         self.would_refuse = ()
 
     @property

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from budgetguard.core.amounts import format_amount, format_usd
+from budgetguard.core.balances import HELD_RETRY_MS
 from budgetguard.core.grammar import format_limit
 from budgetguard.core.model import Account, Limit, Violation
 from budgetguard.errors import BudgetExceeded
 
+if TYPE_CHECKING:
+    from budgetguard.store import Store
+
+COUNTED_MOST = 200
+"""How many open calls a refusal counts: beyond that it says "200+"."""
+
 
 def budget_exceeded(
-    id: str, subject: Mapping[str, str], violations: Sequence[Violation], now_ms: int
+    id: str,
+    subject: Mapping[str, str],
+    violations: Sequence[Violation],
+    now_ms: int,
+    open_calls: Mapping[str, str] | None = None,
 ) -> BudgetExceeded:
-    """The error that names every violation; `now_ms` is the store's time."""
+    """The error that names every violation.
+
+    Args:
+        now_ms: the store's time.
+        open_calls: by account key: by how many open calls it is held (`count_open_calls`), as far as that is known.
+    """
     lines = []
     for violation in violations:
-        lines += [_headline(violation), _figures(violation, now_ms)]
+        lines += [_headline(violation, open_calls or {}), _figures(violation, now_ms)]
     labels = " ".join(f"{name}={escaped(value)}" for name, value in subject.items() if name != "model")
     model = escaped(subject.get("model", ""))
     lines.append(f"  {' '.join(part for part in (labels, model) if part)} | {id}")
@@ -33,13 +52,40 @@ def retry_after_s(violations: Sequence[Violation]) -> float | None:
     return max(wait for wait in waits if wait is not None) / 1000
 
 
-def _headline(violation: Violation) -> str:
+def judged_again(violation: Violation, requested: int, now_ms: int) -> Violation:
+    """The violation on which an earlier call waits, as it touches a call that asks `requested` behind it."""
+    v = replace(violation, requested=requested)
+    if requested > v.limit:
+        return replace(v, reason="impossible", retry_ms=None)
+    if requested <= v.limit - v.spent:
+        return replace(v, reason="held", retry_ms=HELD_RETRY_MS)
+    if v.reason == "spent":
+        return v
+    period = v.account.period
+    retry_ms = period.span_ms if period.kind == "rolling" else None
+    if v.resets_at_ms is not None:
+        retry_ms = max(v.resets_at_ms - now_ms, 0)
+    return replace(v, reason="spent", retry_ms=retry_ms)
+
+
+async def count_open_calls(store: Store, account: Account) -> str:
+    """How many calls hold the account, as text: exact, or "200+". Errors: those of `Store.read_holds`."""
+    labels = {name: glob.escape(value) for name, value in account.subject.items()}
+    page = await store.read_holds(glob.escape(account.budget), labels, None, COUNTED_MOST)
+    count = sum(any(held.key == account.key for held in row.accounts) for row in page.rows)
+    return f"{count}{'+' if page.cursor else ''} open call{'' if count == 1 else 's'}"
+
+
+def _headline(violation: Violation, open_calls: Mapping[str, str]) -> str:
     account = violation.account
     limit = format_limit(Limit(violation.limit, account.unit, account.period))
     if violation.reason == "spent":
         why = f"{limit} is spent"
+    elif violation.reason == "held" and violation.requested <= violation.available:
+        why = f"earlier calls wait for {limit}; try again in 1 s"
     elif violation.reason == "held":
-        why = f"{_short(account, violation.reserved)} is held by open calls; try again in 1 s"
+        holders = open_calls.get(account.key, "open calls")
+        why = f"{_short(account, violation.reserved)} is held by {holders}; try again in 1 s"
     else:
         why = f"{_short(account, violation.requested)} is more than all of {limit}"
     return f"{account.budget} refused this call: {why}"
@@ -55,14 +101,14 @@ def _figures(v: Violation, now_ms: int) -> str:
         return text if v.account.period.kind != "total" else f"{text} | never resets"
     zone = v.account.period.zone
     at = datetime.fromtimestamp(v.resets_at_ms / 1000, UTC).astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
-    return f"{text} | resets {at:%Y-%m-%d %H:%M %Z} (in {_span(v.resets_at_ms - now_ms)})"
+    return f"{text} | resets {at:%Y-%m-%d %H:%M %Z} (in {span(v.resets_at_ms - now_ms)})"
 
 
 def _short(account: Account, amount: int) -> str:
     return format_usd(amount) if account.unit == "usd" else format_amount(account.unit, amount)
 
 
-def _span(ms: int) -> str:
+def span(ms: int) -> str:
     """A duration as people say it: `3 h 12 min`, `45 s`."""
     seconds = max(0, -(-ms // 1000))
     days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60

@@ -18,28 +18,41 @@ def open_holds() -> list[Hold]:
     return [hold for ref in _open.get() if (hold := ref()) is not None and hold.open]
 
 
+def remember_open(hold: Hold) -> None:
+    """This hold is now open around the caller, and all that it awaits or starts."""
+    _open.set((*(ref for ref in _open.get() if (outer := ref()) is not None and outer.open), weakref.ref(hold)))
+
+
 class Reserving:
     """One reservation to be made: `await` it, or enter it with `async with`. Each use reserves anew."""
 
     def __init__(self, admit: Callable[[], Awaitable[Hold]]) -> None:
         self._admit = admit
         self._hold: Hold | None = None
+        self._entered = False
 
     def __await__(self) -> Generator[Any, None, Hold]:
         return self._reserve().__await__()
 
     async def __aenter__(self) -> Hold:
-        self._hold = await self._reserve()
+        if self._entered:
+            raise RuntimeError("this reservation is already entered: call guard.reserve() for each block")
+        self._entered = True
+        try:
+            self._hold = await self._reserve()
+        except BaseException:
+            self._entered = False
+            raise
         return self._hold
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        hold, self._hold = self._hold, None
+        hold, self._hold, self._entered = self._hold, None, False
         if hold is not None:
             await hold.end_after(error)
 
     async def _reserve(self) -> Hold:
         hold = await self._admit()
-        _open.set((*(ref for ref in _open.get() if (outer := ref()) is not None and outer.open), weakref.ref(hold)))
+        remember_open(hold)
         return hold

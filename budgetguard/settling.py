@@ -6,12 +6,11 @@ An operation is tried with backoff; when that is in vain it goes to the durable 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from budgetguard.core.verbs import Release, Settle, Settlement
-from budgetguard.errors import BudgetGuardError, StoreError
+from budgetguard.errors import StoreError
 from budgetguard.events import Event, Spooled, SpoolReplayed, StoreProblem
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ class Spool(Protocol):
     def put(self, ops: Sequence[Op]) -> None:
         """Keep the operations, durably."""
 
-    def take(self, most: int) -> list[Any]:
-        """The oldest entries, each with its `number` and `op`."""
+    def take(self, most: int, after: int) -> list[Any]:
+        """The oldest entries with numbers above `after`, each with its `number` and `op`."""
 
     def drop(self, numbers: Sequence[int]) -> None:
         """Forget entries."""
@@ -62,131 +61,139 @@ class Courier:
         self._notify = notify
         self._told = told
         self._posted: dict[tuple[str, type], Op] = {}
-        self._lock = threading.Lock()
-        self._news: asyncio.Event | None = None
-        self._idle: asyncio.Event | None = None
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._ended = False
 
     def post(self, op: Op) -> None:
-        """Deliver `op` in the background. From the courier's event loop only."""
+        """Deliver `op` in the background. From any thread; once this courier has ended, `op` goes to the spool."""
         self._posted[op.id, type(op)] = op
-        if self._idle is not None:
+        if not self._ended:
             self._idle.clear()
-        if self._news is not None:
-            self._news.set()
+            try:
+                self._loop.call_soon_threadsafe(self._news.set)
+            except RuntimeError:  # the event loop was closed, and `run` with it
+                self._ended = True
+        if self._ended:
+            self._to_spool()
 
     async def run(self) -> None:
-        """Deliver until cancelled; what is then still undelivered goes to the spool."""
-        self._news, self._idle = asyncio.Event(), asyncio.Event()
-        if self._posted:
-            self._news.set()
-        else:
-            self._idle.set()
+        """Deliver until cancelled; what is then still undelivered goes to the spool, if it can."""
         try:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                await self._deliver_posted()
+                while self._posted and not await self._deliver_or_spool():
+                    self._idle.set()
+                    await asyncio.sleep(REPLAY_FIRST_S)
+                self._idle.set()
         finally:
-            self._news = self._idle = None
-            self.to_spool()
+            self._ended = True
+            self._to_spool()
+            self._idle.set()
 
     async def delivered(self) -> None:
-        """Return when all that was posted has been delivered or spooled."""
-        if self._idle is not None:
-            await self._idle.wait()
+        """Return when all that was posted is delivered or spooled, or when neither can be done."""
+        await self._idle.wait()
 
     def left_over(self) -> list[Op]:
-        """Take what is still undelivered: the event loop is gone."""
+        """Take what is still undelivered."""
         ops, self._posted = list(self._posted.values()), {}
         return ops
 
-    async def deliver(self, ops: Sequence[Op]) -> None:
-        """Deliver `ops` now, or put them in the spool."""
-        for op in ops:
-            self.post(op)
+    async def deliver(self, ops: Sequence[Op]) -> list[Op]:
+        """Deliver `ops` now, or spool them; returns what could be neither delivered nor spooled."""
+        self._posted.update(((op.id, type(op)), op) for op in ops)
         try:
-            await self._deliver_posted()
-        finally:
-            self.to_spool()
+            await self._deliver_or_spool()
+        except BaseException:
+            self._to_spool()
+            raise
+        return self.left_over()
 
-    def to_spool(self) -> int:
-        """Put what is undelivered in the spool, now. Returns how many operations that were.
-
-        Raises:
-            StoreUnusable: the spool cannot be used either; the operations stay posted.
-        """
-        with self._lock:
-            ops = list(self._posted.values())
-            if ops:
-                self._spool.put(ops)
-                for op in ops:
-                    self._posted.pop((op.id, type(op)), None)
-        if ops:
-            self._notify(Spooled(len(ops)))
-        return len(ops)
-
-    async def _deliver_posted(self) -> None:
-        while self._posted:
-            ops = list(self._posted.values())
-            if await self._deliver_patiently(ops):
-                for op in ops:
-                    self._posted.pop((op.id, type(op)), None)
-            else:
-                self._spool_or_keep()
-                break
-        if self._idle is not None and not self._posted:
-            self._idle.set()
-
-    def _spool_or_keep(self) -> None:
-        try:
-            self.to_spool()
-        except StoreError as error:
-            self._notify(StoreProblem("spool", str(error)))
-            if self._news is not None:
-                self._news.set()
-
-    async def _deliver_patiently(self, ops: list[Op]) -> bool:
+    async def _deliver_or_spool(self) -> bool:
+        """False if something could be neither delivered nor spooled: it stays posted."""
         import tenacity
 
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(StoreError),
+            retry=tenacity.retry_if_result(lambda error: error is not None),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
             stop=tenacity.stop_after_attempt(ATTEMPTS),
-            reraise=True,
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
+        error: Exception | None = await retrying(self._deliver_posted)
+        if error is None:
+            return True
+        self._notify(StoreProblem("settle", str(error)))
+        return self._to_spool()
+
+    async def _deliver_posted(self) -> Exception | None:
+        """Try each operation that is posted; the first error, if there was any."""
+        ops = list(self._posted.values())
+        errors = await self._deliver_each(ops)
+        for op, error in zip(ops, errors, strict=True):
+            if error is None and self._posted.get((op.id, type(op))) is op:
+                del self._posted[op.id, type(op)]
+        return next((error for error in errors if error is not None), None)
+
+    async def _deliver_each(self, ops: Sequence[Op]) -> list[Exception | None]:
+        """Ask for all at once (the store makes batches of it); for each operation its error, None if it was done."""
+        store = self._store
+        asked = [store.settle([op]) if isinstance(op, Settle) else store.release([op]) for op in ops]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        errors: list[Exception | None] = []
+        for op, answer in zip(ops, answers, strict=True):
+            if isinstance(answer, Exception):
+                errors.append(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                errors.append(None)
+                self._told(op, answer[0])
+        return errors
+
+    def _to_spool(self) -> bool:
+        """Put what is undelivered in the spool, now. False if that cannot be used: the operations stay posted."""
+        ops = list(self._posted.values())
+        if not ops:
+            return True
         try:
-            await retrying(self._deliver, ops)
+            self._spool.put(ops)
         except StoreError as error:
-            self._notify(StoreProblem("settle", str(error)))
+            self._notify(StoreProblem("spool", str(error)))
             return False
+        for op in ops:
+            del self._posted[op.id, type(op)]
+        self._notify(Spooled(len(ops)))
         return True
 
-    async def _deliver(self, ops: Sequence[Op]) -> None:
-        settles = [op for op in ops if isinstance(op, Settle)]
-        releases = [op for op in ops if isinstance(op, Release)]
-        for op, answer in zip(settles, await self._store.settle(settles), strict=True):
-            self._told(op, answer)
-        for release, answer in zip(releases, await self._store.release(releases), strict=True):
-            self._told(release, answer)
-
-    async def replay(self) -> int:
-        """Deliver what is in the spool, the oldest first; returns how many entries remain (other processes' too)."""
-        delivered = 0
+    async def replay(self) -> bool:
+        """Deliver what is in the spool, the oldest first. True if it is empty now (of other processes' entries too)."""
+        delivered, after = 0, 0
         try:
-            while entries := self._spool.take(REPLAY_BATCH):
-                await self._deliver([entry.op for entry in entries])
-                self._spool.drop([entry.number for entry in entries])
-                delivered += len(entries)
-        except BudgetGuardError as error:
+            while entries := self._spool.take(REPLAY_BATCH, after):
+                errors = await self._deliver_each([entry.op for entry in entries])
+                done = [entry.number for entry, error in zip(entries, errors, strict=True) if error is None]
+                self._spool.drop(done)
+                delivered += len(done)
+                for error in [error for error in errors if error is not None][:1]:
+                    self._notify(StoreProblem("replay", str(error)))
+                if not done:
+                    break
+                after = entries[-1].number
+            empty = len(self._spool) == 0
+        except StoreError as error:
             self._notify(StoreProblem("replay", str(error)))
+            empty = False
         if delivered:
             self._notify(SpoolReplayed(delivered))
-        return len(self._spool)
+        return empty
 
     async def keep_replaying(self) -> None:
         """Replay the spool at the start and then with backoff, until cancelled."""
         pause_s = REPLAY_FIRST_S
         while True:
-            left = await self.replay()
-            pause_s = min(pause_s * 2, REPLAY_MOST_S) if left else REPLAY_FIRST_S
+            pause_s = REPLAY_FIRST_S if await self.replay() else min(pause_s * 2, REPLAY_MOST_S)
             await asyncio.sleep(pause_s)

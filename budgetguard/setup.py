@@ -82,6 +82,10 @@ def policy_from(
     """
     if not limits and not budgets:
         if os.environ.get(CONFIG_VARIABLE):
+            own_words = {"prices": prices, "mode": mode, "labels": labels, "settings": settings}
+            unheard = [name for name, given in own_words.items() if given]
+            if unheard:
+                raise ConfigError("Guard()", [f"{n}: the file that {CONFIG_VARIABLE} names says it" for n in unheard])
             return PolicySource.of_file(None)
         raise ConfigError(
             "Guard()", [f'no budgets: pass a limit such as "$5/day", budgets=[...], or set {CONFIG_VARIABLE}']

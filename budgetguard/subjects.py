@@ -15,8 +15,9 @@ CHECKED_KEPT = 8192
 
 
 def own_labels(labels: Mapping[str, str] | None, **usual: str | None) -> dict[str, str]:
-    """The labels that a caller passed: the usual ones as parameters, others in `labels`."""
-    own = dict(labels) if labels else {}
+    """The labels that a caller passed: the usual ones as parameters, others in `labels`. Not checked yet."""
+    # What is no mapping is kept as a label, for the check to refuse it.
+    own = dict(labels or {}) if labels is None or isinstance(labels, Mapping) else {"labels": labels}
     own.update((name, value) for name, value in usual.items() if value is not None)
     return own
 
@@ -31,7 +32,12 @@ class Subjects:
         self._checked: set[SubjectKey] = set()
 
     def of(self, own: Mapping[str, str]) -> tuple[Mapping[str, str], SubjectKey]:
-        """The subject of a call, and its hashable key.
+        """The subject of a call, and its hashable key. Errors: those of `judge`."""
+        subject, key, _ = self.judge(own)
+        return subject, key
+
+    def judge(self, own: Mapping[str, str]) -> tuple[Mapping[str, str], SubjectKey, str]:
+        """The subject of a call, its hashable key, and (in shadow mode only) the error that it would have raised.
 
         Raises:
             InvalidLabel: a label is not 1 to 512 bytes of text, or not known.
@@ -41,44 +47,35 @@ class Subjects:
         try:
             key = tuple(sorted(subject.items()))
             if key in self._checked:
-                return subject, key
+                return subject, key, ""
+        except TypeError:  # names or values that do not sort or hash: the check names the first that is no text
+            key = ()
+        try:
             self._check(subject)
-        except (InvalidLabel, TypeError) as error:
+        except (InvalidLabel, LabelRequired) as error:
             if not self._lenient:
-                raise error if isinstance(error, InvalidLabel) else self._type_fault(subject, error) from error
-            subject = self._valid_part(subject)
-            key = tuple(sorted(subject.items()))
+                raise
+            subject = {name: value for name, value in subject.items() if self._is_valid(name, value)}
+            return subject, tuple(sorted(subject.items())), type(error).__name__
         if len(self._checked) >= CHECKED_KEPT:
             self._checked.clear()
         self._checked.add(key)
-        return subject, key
+        return subject, key, ""
 
     def _check(self, subject: Mapping[str, str]) -> None:
         for name, value in subject.items():
             check_label(name, value)
         self._rules.check(subject)
         missing = [name for name in self._rules.required if name not in subject]
-        if missing and not self._lenient:
+        if missing:
             raise LabelRequired(
                 f"this call lacks the required label {missing[0]!r}: pass {missing[0]}=... or wrap it in bg.acting_as()"
             )
 
-    def _valid_part(self, subject: Mapping[str, str]) -> dict[str, str]:
-        """In shadow mode nothing is refused: labels that cannot be used are left out."""
-        valid: dict[str, str] = {}
-        for name, value in subject.items():
-            try:
-                self._check({name: value})
-            except InvalidLabel:
-                continue
-            valid[name] = value
-        return valid
-
-    def _type_fault(self, subject: Mapping[str, str], error: TypeError) -> InvalidLabel:
-        """Labels of types that do not even sort or hash: name the first that is not text."""
-        for name, value in subject.items():
-            try:
-                check_label(name, value)
-            except InvalidLabel as fault:
-                return fault
-        return InvalidLabel(f"labels cannot be read: {error}")
+    def _is_valid(self, name: str, value: str) -> bool:
+        try:
+            check_label(name, value)
+            self._rules.check({name: value})
+        except InvalidLabel:
+            return False
+        return True

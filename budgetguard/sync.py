@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
@@ -12,11 +14,13 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from budgetguard.decorating import Estimate
 from budgetguard.hold import Hold
+from budgetguard.reserving import remember_open
 from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
     from budgetguard.guard import Guard
     from budgetguard.status import AccountStatus
+    from budgetguard.within import Within
 
 
 class SyncHold:
@@ -57,27 +61,38 @@ class SyncHold:
 
 
 class SyncGuard:
-    """The verbs of a `Guard`, blocking. Safe from any number of threads."""
+    """The verbs of a `Guard`, blocking. Safe from any number of threads.
 
-    def __init__(self, guard: Guard) -> None:
+    Args:
+        check_process: raises GuardForked in a child of the process in which the guard was opened.
+    """
+
+    def __init__(self, guard: Guard, check_process: Callable[[], None]) -> None:
         self._guard = guard
+        self._check_process = check_process
+        self._starting = threading.Lock()
         self._running: AbstractContextManager[BlockingPortal] | None = None
         self._portal: BlockingPortal | None = None
+        self._pid = os.getpid()
 
     def hold(self, **options: Any) -> SyncHold:
         """Reserve by hand; options and errors as `Guard.reserve`."""
-        return SyncHold(self._call(self._reserve, options), self._call)
+        return SyncHold(self._reserved(options), self._call)
 
     @contextmanager
     def reserve(self, **options: Any) -> Iterator[SyncHold]:
         """Reserve for a block, settled at its end; options and errors as `Guard.reserve`."""
-        hold = self._call(self._reserve, options)
+        hold = self._reserved(options)
         try:
             yield SyncHold(hold, self._call)
         except BaseException as error:
             self._call(hold.end_after, error)
             raise
         self._call(hold.end_after, None)
+
+    def within(self, *limits: str, name: str = "run") -> Within:
+        """As `Guard.within`, with a plain `with`."""
+        return self._guard.within(*limits, name=name)
 
     def budgeted(self, *, estimate: Estimate | None = None, **options: Any) -> Callable[..., Callable[..., Any]]:
         """As `Guard.budgeted`, for sync functions."""
@@ -111,19 +126,36 @@ class SyncGuard:
         self._stop()
         return left
 
+    def _reserved(self, options: Mapping[str, Any]) -> Hold:
+        hold: Hold = self._call(self._reserve, options)
+        remember_open(hold)  # the portal's task did so in its own context
+        return hold
+
     async def _reserve(self, options: Mapping[str, Any]) -> Hold:
         return await self._guard.reserve(**options)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
-        if self._portal is None:
-            self._running = start_blocking_portal("asyncio")
-            self._portal = self._running.__enter__()
-            atexit.register(self._stop)
-        return self._portal.call(function, *args)
+        """Run in the portal's event loop, in the caller's context. If the caller is interrupted, it is cancelled."""
+        self._check_process()
+        future = self._started().start_task_soon(function, *args)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _started(self) -> BlockingPortal:
+        with self._starting:
+            if self._portal is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._running = start_blocking_portal("asyncio")
+                self._portal = self._running.__enter__()
+                atexit.register(self._stop)
+            return self._portal
 
     def _stop(self) -> None:
         """End the portal's thread; what its loop still had to deliver goes to the spool."""
         running, self._running, self._portal = self._running, None, None
-        if running is not None:
+        if running is not None and self._pid == os.getpid():  # in a child there is no such thread
             running.__exit__(None, None, None)
             atexit.unregister(self._stop)

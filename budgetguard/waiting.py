@@ -7,78 +7,92 @@ it counts against too: so a large call is not overtaken by those that would take
 from __future__ import annotations
 
 import asyncio
-import heapq
+import bisect
+import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING
+from operator import attrgetter
 
-if TYPE_CHECKING:
-    from budgetguard.errors import BudgetExceeded
+from budgetguard.core.model import Violation
 
 POLL_S = 0.2
+_number = attrgetter("number")
 
 
 class Waiter:
-    """One call in the line: the accounts (identities) it counts against, and those that block it."""
+    """One call in the line: the accounts (identities) it asks something of, and by which violations it is blocked."""
 
-    def __init__(self, number: int, accounts: Iterable[str]) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.accounts = frozenset(accounts)
-        self.blocked_on: frozenset[str] = frozenset()
-        self.refusal: BudgetExceeded | None = None
+        self.blocked_on: Mapping[str, Violation] = {}
+        """By account: what it waits for."""
         self.woken: asyncio.Event | None = None
 
     def wake(self) -> None:
+        """Let it look again."""
         if self.woken is not None:
-            self.woken.set()
+            with contextlib.suppress(RuntimeError):  # its event loop was closed: it looks no more
+                self.woken.set()
 
 
 class Line:
-    """The waiters of one process, as pure data; `wait` is the only part that needs an event loop."""
+    """The waiters of one event loop, as pure data; `wait` is the only part that needs the loop."""
 
     def __init__(self) -> None:
         self._numbers = count()
-        self._blocked: dict[str, list[tuple[int, Waiter]]] = {}
+        self._blocked: dict[str, list[Waiter]] = {}
+        """By account: those who are blocked on it, the earliest first."""
 
-    def join(self, accounts: Iterable[str]) -> Waiter:
+    def join(self) -> Waiter:
         """A new waiter behind all others; it blocks nobody until `block` says on what it waits."""
-        return Waiter(next(self._numbers), accounts)
+        return Waiter(next(self._numbers))
 
     @property
     def busy(self) -> bool:
-        """Whether anybody may be waiting."""
+        """Whether anybody is waiting."""
         return bool(self._blocked)
 
-    def refusals_ahead_of(self, waiter: Waiter) -> list[BudgetExceeded]:
-        """What the first waiters in front of `waiter` were last refused with."""
-        firsts = {first for account in self.ahead_of(waiter) if (first := self._first(account))}
-        return [first.refusal for first in sorted(firsts, key=lambda w: w.number) if first.refusal]
+    def ahead_of(self, waiter: Waiter | None, accounts: Iterable[str]) -> dict[str, Violation]:
+        """Of these accounts, those on which somebody earlier is blocked, and by what: empty if `waiter` may ask.
 
-    def ahead_of(self, waiter: Waiter) -> frozenset[str]:
-        """The accounts of `waiter` on which an earlier one is blocked: empty if it may ask."""
-        return frozenset(a for a in waiter.accounts if (first := self._first(a)) and first.number < waiter.number)
+        None stands for one who has not joined yet: everybody is earlier.
+        """
+        ahead = {}
+        for account in accounts:
+            blocked = self._blocked.get(account)
+            if blocked and (waiter is None or blocked[0].number < waiter.number):
+                ahead[account] = blocked[0].blocked_on[account]
+        return ahead
 
-    def block(self, waiter: Waiter, accounts: Iterable[str]) -> None:
-        """`waiter` now waits for these accounts, and for no others."""
-        before, waiter.blocked_on = waiter.blocked_on, frozenset(accounts)
-        for account in waiter.blocked_on - before:
-            heapq.heappush(self._blocked.setdefault(account, []), (waiter.number, waiter))
-        self._wake_first(before - waiter.blocked_on)
+    def block(self, waiter: Waiter, on: Mapping[str, Violation]) -> None:
+        """`waiter` now waits for these accounts, and for no others; whoever is first where it left is woken."""
+        before, waiter.blocked_on = waiter.blocked_on, on
+        for account in on.keys() - before.keys():
+            bisect.insort(self._blocked.setdefault(account, []), waiter, key=_number)
+        for account in before.keys() - on.keys():
+            blocked = self._blocked[account]
+            del blocked[bisect.bisect_left(blocked, waiter.number, key=_number)]
+            if blocked:
+                blocked[0].wake()
+            else:
+                del self._blocked[account]
 
     def leave(self, waiter: Waiter) -> None:
         """`waiter` has been granted, refused or cancelled; whoever stood behind it is woken."""
-        self.block(waiter, ())
+        self.block(waiter, {})
 
     def wake(self, accounts: Iterable[str]) -> None:
         """Something was returned to these accounts: the first waiter of each should ask now."""
         if self._blocked:
-            self._wake_first(accounts)
+            for account in accounts:
+                if blocked := self._blocked.get(account):
+                    blocked[0].wake()
 
     def wake_all(self) -> None:
         """The limits have changed: everybody should look again."""
-        for heap in self._blocked.values():
-            for _, waiter in heap:
+        for blocked in self._blocked.values():
+            for waiter in blocked:
                 waiter.wake()
 
     async def wait(self, waiter: Waiter, timeout_s: float) -> None:
@@ -92,23 +106,6 @@ class Line:
             return
         finally:
             waiter.woken.clear()
-
-    def _first(self, account: str) -> Waiter | None:
-        """The earliest waiter that is blocked on `account`."""
-        heap = self._blocked.get(account)
-        while heap:
-            waiter = heap[0][1]
-            if account in waiter.blocked_on:
-                return waiter
-            heapq.heappop(heap)
-        self._blocked.pop(account, None)
-        return None
-
-    def _wake_first(self, accounts: Iterable[str]) -> None:
-        for account in accounts:
-            first = self._first(account)
-            if first is not None:
-                first.wake()
 
 
 def poll_s() -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
 
+from budgetguard.core.amounts import shown
 from budgetguard.core.grammar import limit_from
 from budgetguard.core.model import Account, Claim
-from budgetguard.errors import BudgetExceeded
+from budgetguard.errors import BudgetExceeded, InvalidLimit
 from budgetguard.labels import check_label
 
 _scopes: ContextVar[tuple[Within, ...]] = ContextVar("budgetguard_within", default=())
@@ -18,6 +19,12 @@ _scopes: ContextVar[tuple[Within, ...]] = ContextVar("budgetguard_within", defau
 def scopes_of(guard: object) -> tuple[Within, ...]:
     """The scopes of this guard around the caller, the outermost first."""
     return tuple(scope for scope in _scopes.get() if scope.guard is guard)
+
+
+def tell_scopes(refusal: BudgetExceeded) -> None:
+    """Let the scopes around the caller remember a refusal that is theirs."""
+    for scope in _scopes.get():
+        scope.refused(refusal)
 
 
 class Within:
@@ -30,33 +37,48 @@ class Within:
         """`limits` are amounts without a period ("$2", "200k tokens") or with `/total`.
 
         Raises:
-            InvalidLimit: a limit cannot be read.
+            InvalidLimit: a limit cannot be read, or is not one for a run.
             InvalidLabel: the name is not text of 1 to 512 bytes.
         """
         check_label("name", name)
         self.guard = guard
         self.name = f"{name}#{secrets.token_hex(6)}"
         """The budget's name in refusals and in the ledger: unique to this run."""
-        parsed = [limit_from(limit, default_period="total") for limit in limits]
-        self.claims = tuple(Claim(Account(self.name, (), p.unit, p.period), p.amount) for p in parsed)
+        claims: dict[str, Claim] = {}
+        for text in limits:
+            limit = limit_from(text, default_period="total")
+            if limit.period.kind not in ("total", "concurrent") or limit.unit in claims:
+                raise InvalidLimit(
+                    f"limit {shown(text)}: a run has one limit for each unit, over all of it; "
+                    "write $2, 200k tokens or 5 concurrent"
+                )
+            claims[limit.unit] = Claim(Account(self.name, (), limit.unit, limit.period), limit.amount)
+        if not claims:
+            raise InvalidLimit('a run needs at least one limit, such as "$2"')
+        self.claims = tuple(claims.values())
         self._refusal: BudgetExceeded | None = None
-        self._token: Token[tuple[Within, ...]] | None = None
 
     def refused(self, refusal: BudgetExceeded) -> None:
         """A call inside was refused; remember it if this scope is among those that did."""
         if any(violation.account.budget == self.name for violation in refusal.violations):
             self._refusal = self._refusal or refusal
 
-    async def __aenter__(self) -> Within:
-        self._token = _scopes.set((*_scopes.get(), self))
+    def __enter__(self) -> Within:
+        _scopes.set((*_scopes.get(), self))
         return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _scopes.set(tuple(scope for scope in _scopes.get() if scope is not self))
+        refusal, self._refusal = self._refusal, None
+        if error is None and refusal is not None:
+            raise refusal
+
+    async def __aenter__(self) -> Within:
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            _scopes.reset(self._token)
-            self._token = None
-        refusal, self._refusal = self._refusal, None
-        if error is None and refusal is not None:
-            raise refusal
+        self.__exit__(kind, error, trace)

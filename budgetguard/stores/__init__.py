@@ -46,10 +46,12 @@ def open_store(url: str | None, namespace: str, timeout_ms: int, clock: Clock | 
 
 
 def open_spool(url: str | None, namespace: str, path: str | None) -> Spool:
-    """The spool of a store and namespace: at `path`, or in the user's state directory."""
-    from budgetguard.stores.spool import Spool
+    """The spool of a store and namespace: at `path`, or in the user's state directory; in memory for one in memory."""
+    from budgetguard.stores.spool import MEMORY, Spool
 
     if path is not None:
         return Spool(Path(path))
+    if url is not None and MEMORY in url:
+        return Spool(Path(MEMORY))
     name = blake2b(f"{url or default_url()}\n{namespace}".encode(), digest_size=8).hexdigest()
     return Spool(state_dir() / "spool" / f"{name}.db")

@@ -22,10 +22,12 @@ from budgetguard.errors import StoreUnusable
 TABLE = """
 CREATE TABLE IF NOT EXISTS spool (number INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL, body TEXT NOT NULL)"""
 PUT = "INSERT INTO spool (verb, body) VALUES (?, ?)"
-TAKE = "SELECT number, verb, body FROM spool ORDER BY number LIMIT ?"
+TAKE = "SELECT number, verb, body FROM spool WHERE number > ? ORDER BY number LIMIT ?"
 DROP = "DELETE FROM spool WHERE number = ?"
 COUNT = "SELECT count(*) FROM spool"
 BUSY_MS = 5_000
+MEMORY = ":memory:"
+"""The path of a spool that ends with the process, as the store does whose operations it keeps."""
 
 
 class Entry(NamedTuple):
@@ -51,12 +53,12 @@ class Spool:
         """Keep the operations, durably, in one step."""
         self._run(lambda db: db.executemany(PUT, [_encoded(op) for op in ops]))
 
-    def take(self, most: int) -> list[Entry]:
-        """The oldest entries; they stay until they are dropped."""
+    def take(self, most: int, after: int = 0) -> list[Entry]:
+        """The oldest entries with numbers above `after`; they stay until they are dropped."""
         if self._db is None and not self.path.exists():
             return []
-        found = self._run(lambda db: db.execute(TAKE, (most,)).fetchall())
-        return [Entry(number, _decoded(verb, body)) for number, verb, body in found]
+        found = self._run(lambda db: db.execute(TAKE, (after, most)).fetchall())
+        return [self._entry(*row) for row in found]
 
     def drop(self, numbers: Sequence[int]) -> None:
         """Forget entries that were delivered."""
@@ -73,6 +75,12 @@ class Spool:
             if self._db is not None:
                 self._db.close()
                 self._db = None
+
+    def _entry(self, number: int, verb: str, body: str) -> Entry:
+        try:
+            return Entry(number, _decoded(verb, body))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreUnusable(f"entry {number} of the spool {self.path} cannot be read: {error!r}") from error
 
     def _run(self, job: Any) -> Any:
         with self._lock:

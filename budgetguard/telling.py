@@ -1,0 +1,130 @@
+"""What the observers of a guard are told, and what they are told only once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from budgetguard.core.model import Account, Alert, Plan, Violation
+from budgetguard.core.verbs import Settle, Settlement
+from budgetguard.errors import BudgetExceeded, BudgetGuardError
+from budgetguard.events import (
+    AlertReached,
+    Event,
+    Exhausted,
+    Late,
+    Overage,
+    Refused,
+    Settled,
+    SettleRejected,
+    StoreProblem,
+    Unmatched,
+)
+from budgetguard.refusal import budget_exceeded, count_open_calls
+
+if TYPE_CHECKING:
+    from budgetguard.call import Call
+    from budgetguard.policy import SubjectKey
+    from budgetguard.store import Store
+
+TOLD_KEPT = 4096
+COUNT_KEPT_S = 1.0
+Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
+
+
+class Telling:
+    """Tells for one event loop.
+
+    Args:
+        spawn: runs a coroutine beside the caller, and keeps it alive.
+    """
+
+    def __init__(self, store: Store, notify: Callable[[Event], None], spawn: Spawn) -> None:
+        self._store = store
+        self._notify = notify
+        self._spawn = spawn
+        self._told: set[Any] = set()
+        self._counts: dict[str, tuple[float, asyncio.Task[str | None]]] = {}
+
+    def settled(self, op: Settle, answer: Settlement) -> None:
+        """What became of a settle."""
+        if answer.word in ("late", "uncounted"):
+            self._notify(Late(op.id, answer.word))
+        elif answer.word == "conflict":
+            self._notify(SettleRejected(op.id, answer.word))
+        if answer.word in ("settled", "late"):
+            row = op.usage
+            self._notify(
+                Settled(
+                    op.id, op.info.labels, op.status, row.prompt_tokens, row.completion_tokens, row.cost_nanousd,
+                    op.latency_ms,
+                )
+            )  # fmt: skip
+            if any(answer.overage):
+                self._notify(Overage(op.id, op.info.labels, answer.overage, len(answer.overdrawn)))
+
+    def alerts(self, alerts: Sequence[Alert]) -> None:
+        """Thresholds that this worker was told to announce."""
+        for alert in alerts:
+            self._notify(AlertReached(alert.account, alert.threshold, alert.limit, alert.level))
+
+    def unmatched(self, key: SubjectKey) -> None:
+        """No budget covers calls with these labels: once per label set."""
+        if self._first_time(key):
+            self._notify(Unmatched(dict(key)))
+
+    def exhausted(self, plan: Plan, violations: Sequence[Violation], now_ms: int) -> None:
+        """For limits that are spent: let the fleet's first refusal of the window tell it."""
+        alerted = {c.account.key for c in plan.claims if c.limit in c.alert_levels}
+        for violation in violations:
+            account = violation.account
+            if violation.reason == "spent" and account.key in alerted:
+                # A rolling period has no windows: the store may be asked again once each period.
+                turn = now_ms // account.period.span_ms if account.period.kind == "rolling" else 0
+                if self._first_time((account.key, turn)):
+                    self._spawn(self._announce(violation, (account.key, turn)))
+
+    async def refusal(self, call: Call, violations: Sequence[Violation], now_ms: int) -> BudgetExceeded:
+        """Tell that budgets refused the call; the error that says so, with the number of calls that hold them."""
+        counts = {v.account.key: await self._open_calls(v.account) for v in violations if v.reason == "held"}
+        known = {key: count for key, count in counts.items() if count is not None}
+        refusal = budget_exceeded(call.id, call.subject, violations, now_ms, known)
+        self._notify(Refused(call.id, call.subject, "budget", refusal.violations, refusal.retry_after))
+        return refusal
+
+    def _first_time(self, what: Any) -> bool:
+        if what in self._told:
+            return False
+        if len(self._told) >= TOLD_KEPT:
+            self._told.clear()
+        self._told.add(what)
+        return True
+
+    async def _announce(self, violation: Violation, told: Any) -> None:
+        try:
+            (first,) = await self._store.announce([(violation.account, violation.limit)])
+        except BudgetGuardError as error:
+            self._told.discard(told)
+            self._notify(StoreProblem("announce", str(error)))
+            return
+        if first:
+            self._notify(Exhausted(violation.account, violation.limit, violation.spent))
+
+    async def _open_calls(self, account: Account) -> str | None:
+        """How many calls hold the account. Counted once a second, so that a storm of refusals reads it once."""
+        now = asyncio.get_running_loop().time()
+        counted_at, counting = self._counts.get(account.key, (0.0, None))
+        if counting is None or now - counted_at > COUNT_KEPT_S:
+            if len(self._counts) >= TOLD_KEPT:
+                self._counts.clear()
+            counting = self._spawn(self._count(account))
+            self._counts[account.key] = (now, counting)
+        return await asyncio.shield(counting)
+
+    async def _count(self, account: Account) -> str | None:
+        try:
+            return await count_open_calls(self._store, account)
+        except BudgetGuardError as error:
+            self._notify(StoreProblem("read", str(error)))
+            return None
