@@ -8,7 +8,7 @@ import random
 import socket
 import time
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +61,7 @@ class Engine:
         self._heard_ms = time.time_ns() // 1_000_000
         self._heard_at = self.loop.time()
         self._sweeping: asyncio.Task[bool] | None = None
+        self._under_way: dict[str, Op] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._duties = [
             self.spawn(duty)
@@ -98,7 +99,7 @@ class Engine:
         await self.courier.delivered()
         self.end_duties()
         await asyncio.wait(self._duties)
-        return self.courier.left_over()
+        return self._undelivered()
 
     def end_duties(self) -> None:
         """Have the tasks of this engine end."""
@@ -107,18 +108,53 @@ class Engine:
 
     def left_over(self) -> list[Op]:
         """The event loop runs no more: what was recorded or posted here and still has to be delivered."""
-        return [*self._abandoned(), *self.courier.left_over()]
+        return [*self._abandoned(), *self._undelivered()]
 
     def adopt(self, other: Engine) -> None:
         """The event loop of `other` was closed: take over its open holds, and what it had to deliver."""
         for hold in list(other.holds.values()):
             hold.move_to(self)
-        for op in other.courier.left_over():
+        for op in other._undelivered():
             self.courier.post(op)
 
     def _abandoned(self) -> list[Op]:
         """End the open holds for which something was recorded."""
         return [op for hold in list(self.holds.values()) if (op := hold.abandoned()) is not None]
+
+    def _undelivered(self) -> list[Op]:
+        ops = list(self._under_way.values())
+        self._under_way.clear()
+        return [*ops, *self.courier.left_over()]
+
+    def deliver(self, op: Op, accounts: Sequence[str]) -> asyncio.Task[None]:
+        """Deliver what ends a hold on these accounts (identities), in a task of its own.
+
+        Where that ends without an answer, though it be cancelled before it began, the courier takes over.
+        """
+        self._under_way[op.id] = op
+        task = self.spawn(self._deliver(op, accounts))
+        task.add_done_callback(lambda _: self._hand_over(op.id))
+        return task
+
+    async def _deliver(self, op: Op, accounts: Sequence[str]) -> None:
+        store = self.shared.store
+        answer: Settlement
+        try:
+            if isinstance(op, Settle):
+                (answer,) = await store.settle([op])
+            else:
+                (answer,) = await store.release([op])
+        except StoreError as error:
+            self.shared.notify(StoreProblem(type(op).__name__.lower(), str(error)))
+            return
+        self._under_way.pop(op.id, None)
+        self.report(op, answer)
+        self.line.wake(accounts)
+
+    def _hand_over(self, id: str) -> None:
+        op = self._under_way.pop(id, None)
+        if op is not None:
+            self.courier.post(op)
 
     def hear(self, now_ms: int) -> None:
         """The store has told its time."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from budgetguard.call import Call, Priced, check_estimate, priced
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import UsageRow
-from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Settlement, Verdict
+from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
 from budgetguard.errors import ReservationFinished, StoreClockBehind, StoreError
-from budgetguard.events import Assumed, StoreProblem
+from budgetguard.events import Assumed
 from budgetguard.usage import Usage, read_usage
 from budgetguard.within import tell_scopes
 
@@ -219,22 +219,4 @@ class Hold:
             engine = engine.here()
         self._closed()
         self._engine = engine
-        await asyncio.shield(engine.spawn(self._deliver(op)))
-
-    async def _deliver(self, op: Settle | Release) -> None:
-        engine = self._engine
-        answer: Settlement
-        try:
-            if isinstance(op, Settle):
-                (answer,) = await engine.shared.store.settle([op])
-            else:
-                (answer,) = await engine.shared.store.release([op])
-        except StoreError as error:
-            engine.shared.notify(StoreProblem(type(op).__name__.lower(), str(error)))
-            engine.courier.post(op)
-        except BaseException:
-            engine.courier.post(op)
-            raise
-        else:
-            engine.report(op, answer)
-            engine.line.wake(self._call.plan.identities)
+        await asyncio.shield(engine.deliver(op, self._call.plan.identities))
