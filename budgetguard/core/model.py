@@ -23,6 +23,8 @@ Reason = Literal["impossible", "spent", "held"]
 NO_LABEL = "(none)"
 """How the account of calls without a `per` label is shown; its key cannot collide with a label of that text."""
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
 Subject = Mapping[str, str]
 """Who spends: the labels of one call. `model` and `provider` are added by the guard."""
 
@@ -61,9 +63,9 @@ class Account:
     """The account with its window: the store's key."""
 
     def __post_init__(self) -> None:
-        parts = [self.budget, self.per, self.unit, str(self.period)]
-        object.__setattr__(self, "identity", json.dumps(parts, separators=(",", ":")))
-        object.__setattr__(self, "key", json.dumps([*parts, self.window], separators=(",", ":")))
+        identity = _compact((self.budget, self.per, self.unit, str(self.period)))
+        object.__setattr__(self, "identity", identity)
+        object.__setattr__(self, "key", f"{identity[:-1]},{_compact(self.window)}]")
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -122,7 +124,7 @@ class Plan:
     def text(self) -> str:
         """The plan as JSON text; `plan_from_text` is its inverse."""
         claims = [(*claim.account.parts, claim.limit, claim.enforced, claim.alert_levels) for claim in self.claims]
-        return json.dumps([self.on_expiry, claims], separators=(",", ":"))
+        return _compact((self.on_expiry, claims))
 
 
 NO_PLAN = Plan(())

@@ -33,7 +33,7 @@ def account_row(namespace: str, account: Account, balance: Balance) -> tuple[Any
 
 def balance_row(namespace: str, key: str, balance: Balance) -> tuple[Any, ...]:
     """What changes of an account that has a row."""
-    return (*_amounts(balance), namespace, key)
+    return (namespace, key, *_amounts(balance))
 
 
 def _amounts(balance: Balance) -> tuple[Any, ...]:

@@ -66,9 +66,13 @@ INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET spent = excluded.spent, reserved = excluded.reserved,
 announced = excluded.announced, announced_ms = excluded.announced_ms, keep_until_ms = excluded.keep_until_ms,
 slots = excluded.slots"""
+# Two of them, because SQLite writes an index anew whenever its column is set, be it to what it was.
 UPDATE_ACCOUNT = """
-UPDATE accounts SET spent = ?, reserved = ?, announced = ?, announced_ms = ?, keep_until_ms = ?, slots = ?
-WHERE namespace = ? AND key = ?"""
+UPDATE accounts SET spent = ?3, reserved = ?4, announced = ?5, announced_ms = ?6, slots = ?8
+WHERE namespace = ?1 AND key = ?2"""
+PROLONG_ACCOUNT = """
+UPDATE accounts SET spent = ?3, reserved = ?4, announced = ?5, announced_ms = ?6, keep_until_ms = ?7, slots = ?8
+WHERE namespace = ?1 AND key = ?2"""
 READ_RESERVATIONS = """
 SELECT r.* FROM json_each(?2) AS asked CROSS JOIN reservations AS r ON r.namespace = ?1 AND r.id = asked.value
 WHERE r.state = 'held' OR r.keep_until_ms > ?3"""

@@ -59,6 +59,7 @@ class Transaction:
         self._balances: dict[str, Balance] = {}
         self._accounts: dict[str, Account] = {}
         self._reservations: dict[str, Reservation] = {}
+        self._plans: dict[str, tuple[Plan, bytes]] = {}
         self._changed_reservations: dict[str, Reservation] = {}
         self._rows: dict[str, Row] = {}
         self._spoiled: dict[str, Exception] = {}
@@ -125,14 +126,18 @@ class Transaction:
         asked = (self._namespace, json.dumps(ids), self._now_ms)
         found: list[Any] = self._db.execute(schema.READ_RESERVATIONS, asked).fetchall()
         for row in found:
-            written = self._memory.holds.get(row[1])
-            if written is not None and written[0] == row:
-                self._reservations[row[1]] = written[1]
-                continue
+            id, digest = row[1], row[3]
+            written = self._memory.holds.get(id)
             try:
-                self._reservations[row[1]] = rows.reservation_from(row, self._plan(row[3]))
+                if written is not None and written[0] == row:
+                    reservation = written[1]
+                else:
+                    reservation = rows.reservation_from(row, self._plan(digest))
             except (ValueError, TypeError, KeyError) as error:
-                self._spoiled[row[1]] = error
+                self._spoiled[id] = error
+                continue
+            self._reservations[id] = reservation
+            self._plans[id] = (reservation.plan, digest)
 
     def _plan(self, digest: bytes) -> Plan:
         plan = self._memory.plans.get(digest)
@@ -169,9 +174,8 @@ class Transaction:
             self._db.executemany(schema.WRITE_ROW, ledger)
 
     def _write_reservations(self, changed: Collection[Reservation]) -> None:
-        digests = {text: rows.digest_of(text) for text in {reservation.plan.text for reservation in changed}}
-        self._db.executemany(schema.ADD_PLAN, [(digest, text) for text, digest in digests.items()])
-        written = [rows.reservation_row(self._namespace, r, digests[r.plan.text]) for r in changed]
+        digests = self._digests(changed)
+        written = [rows.reservation_row(self._namespace, r, digests[r.id]) for r in changed]
         self._db.executemany(schema.WRITE_RESERVATION, written)
         for reservation, row in zip(changed, written, strict=True):
             if reservation.state == "held":
@@ -179,16 +183,32 @@ class Transaction:
             else:
                 self._memory.holds.pop(reservation.id, None)
 
+    def _digests(self, changed: Collection[Reservation]) -> dict[str, bytes]:
+        """Of each reservation's plan, by id. Plans that may not be in the file yet are written."""
+        digests: dict[str, bytes] = {}
+        new: dict[str, bytes] = {}
+        for reservation in changed:
+            plan, digest = self._plans.get(reservation.id, (None, b""))
+            if plan is not reservation.plan:
+                text = reservation.plan.text
+                digest = new.get(text) or new.setdefault(text, rows.digest_of(text))
+            digests[reservation.id] = digest
+        self._db.executemany(schema.ADD_PLAN, [(digest, text) for text, digest in new.items()])
+        return digests
+
     def _write_accounts(self, changed: Iterable[str]) -> None:
-        new, known = [], []
+        made, moved, changed_only = [], [], []
         for key in changed:
-            balance = self._balances[key]
-            if key in self._read:
-                known.append(rows.balance_row(self._namespace, key, balance))
+            balance, before = self._balances[key], self._read.get(key)
+            if before is None:
+                made.append(rows.account_row(self._namespace, self._accounts[key], balance))
+            elif balance.keep_until_ms == before.keep_until_ms:
+                changed_only.append(rows.balance_row(self._namespace, key, balance))
             else:
-                new.append(rows.account_row(self._namespace, self._accounts[key], balance))
-        self._db.executemany(schema.UPDATE_ACCOUNT, known)
-        self._db.executemany(schema.WRITE_ACCOUNT, new)
+                moved.append(rows.balance_row(self._namespace, key, balance))
+        self._db.executemany(schema.WRITE_ACCOUNT, made)
+        self._db.executemany(schema.PROLONG_ACCOUNT, moved)
+        self._db.executemany(schema.UPDATE_ACCOUNT, changed_only)
 
 
 def _keep(cache: dict[Any, Any], key: Any, value: Any) -> None:
