@@ -195,7 +195,7 @@ def grow(state: State, op: Grow, now_ms: int) -> tuple[Verdict, Change]:
         return Verdict("clock", now_ms, known.admitted_ms), UNCHANGED
     limits = {claim.account.key: claim for claim in op.plan.claims}
     plan = Plan(tuple(limits.get(c.account.key, c) for c in known.plan.claims), known.plan.on_expiry)
-    without = returned(known, state.accounts, now_ms)
+    without = with_unended(plan, returned(known, state.accounts, now_ms), now_ms)
     standing = Plan(tuple(claim for claim in plan.claims if claim.account.key in without))
     violations, would_refuse = judge_all(standing, to, without, now_ms)
     if violations:

@@ -1,0 +1,136 @@
+"""The oracle: `core.machine` over plain dicts, with everything that a store must do around it and nothing else.
+
+It keeps reservations and balances itself, applies what the verbs return, forgets what is too old, tells the time, and
+remembers of every resolved call what the ledger would be asked for once the id is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from budgetguard.core import machine
+from budgetguard.core.amounts import Amounts
+from budgetguard.core.balances import announced_level
+from budgetguard.core.machine import State
+from budgetguard.core.model import Account, Balance, Reservation
+from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Row, Settle
+
+CLOCK_TOLERANCE_MS = 60_000
+VERBS = {
+    Reserve: machine.reserve, Settle: machine.settle, Release: machine.release,
+    Grow: machine.grow, Extend: machine.extend, Expire: machine.expire,
+}  # fmt: skip
+
+
+class Announce(NamedTuple):
+    """Mark an account as announced up to a level."""
+
+    account: Account
+    level: int
+
+
+class Picture(NamedTuple):
+    """All that stands in a store at an instant, in one form for every store: what is compared."""
+
+    balances: Mapping[str, Balance]
+    reservations: Mapping[str, tuple[Any, ...]]
+    ledger: Mapping[str, tuple[Any, ...]]
+
+
+@dataclass
+class World:
+    """One namespace. `step` is one transaction; its answers are what the store must answer."""
+
+    last_ms: int = 0
+    balances: dict[str, Balance] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    ledger: dict[str, tuple[Row, Reservation]] = field(default_factory=dict)
+    _told: dict[tuple[str, str], tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
+
+    def step(self, ops: Sequence[Any], clock_ms: int) -> list[Any]:
+        """The answers to the operations of one transaction."""
+        behind = self.last_ms - clock_ms > CLOCK_TOLERANCE_MS
+        self.hear(clock_ms)
+        return [self._announce(op) if isinstance(op, Announce) else self._do(op, behind) for op in ops]
+
+    def hear(self, clock_ms: int) -> None:
+        """Time never runs backwards; what is too old is forgotten."""
+        self.last_ms = now_ms = max(self.last_ms, clock_ms)
+        for id in [i for i, r in self.reservations.items() if r.state != "held" and r.keep_until_ms <= now_ms]:
+            del self.reservations[id]
+        for key in [k for k, b in self.balances.items() if b.keep_until_ms <= now_ms and b.reserved == 0]:
+            del self.balances[key]
+
+    def due(self) -> set[str]:
+        """Ids of the open reservations whose lease has passed."""
+        held = {id: found.lease_end_ms for id, found in self.reservations.items() if found.state == "held"}
+        return {id for id, lease_end_ms in held.items() if lease_end_ms <= self.last_ms}
+
+    def picture(self) -> Picture:
+        """What stands now."""
+        self.hear(self.last_ms)
+        return Picture(
+            dict(self.balances),
+            {id: self._as_told("r", id, found, reservation_told) for id, found in self.reservations.items()},
+            {id: self._as_told("l", id, row, row_told) for id, (row, _) in self.ledger.items()},
+        )
+
+    def _as_told(self, kind: str, id: str, found: Any, tell: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """As `tell` tells it; once for each value, which never changes."""
+        known = self._told.get((kind, id))
+        if known is None or known[0] is not found:
+            known = self._told[kind, id] = found, tell(found)
+        return known[1]
+
+    def _do(self, op: Any, behind: bool) -> Any:
+        known = self.reservations.get(op.id)
+        if isinstance(op, Settle) and (known is None or known.state == "tombstone") and op.id in self.ledger:
+            known = remembered(*self.ledger[op.id], op)
+        answer, change = VERBS[type(op)](State(known, self.balances, behind), op, self.last_ms)
+        if change.reservation is not None:
+            self.reservations[op.id] = change.reservation
+            self.accounts.update((c.account.key, c.account) for c in change.reservation.plan.claims)
+        self.balances.update(change.accounts)
+        if change.row is not None:
+            assert change.reservation is not None
+            assert op.id not in self.ledger or change.row.revision > self.ledger[op.id][0].revision
+            self.ledger[op.id] = change.row, change.reservation
+        return answer
+
+    def _announce(self, op: Announce) -> bool:
+        balance = self.balances.get(op.account.key)
+        if balance is None or announced_level(op.account, balance, self.last_ms) >= op.level:
+            return False
+        self.balances[op.account.key] = balance._replace(announced=op.level, announced_ms=self.last_ms)
+        return True
+
+
+def remembered(row: Row, resolved: Reservation, op: Settle) -> Reservation:
+    """A reservation that was forgotten, as its row and a settle can tell it."""
+    expired = Amounts(tokens=row.expired_charge.tokens, usd=row.expired_charge.usd)
+    return resolved._replace(
+        plan=op.plan, estimate=op.estimate, info=op.info, admitted_ms=op.admitted_ms, lease_end_ms=row.slot_ms,
+        expired_charge=expired,
+    )  # fmt: skip
+
+
+def reservation_told(r: Reservation) -> tuple[Any, ...]:
+    """A reservation as plain values."""
+    return (
+        r.state, r.plan.text, tuple(r.estimate), tuple(r.charged), dict(r.info.labels), r.info.price_source,
+        r.info.host, tuple(r.info.usage), r.admitted_ms, r.slot_ms, r.lease_end_ms, r.keep_until_ms, r.revision,
+        tuple(r.would_refuse), tuple(r.expired_charge),
+    )  # fmt: skip
+
+
+def row_told(row: Row) -> tuple[Any, ...]:
+    """A ledger row as plain values: what a store must be able to tell of it."""
+    counted = tuple(c.account.key for c in row.plan.claims if c.account.key not in row.gone)
+    return (
+        row.revision, row.status, row.timestamp_ms, row.settled_ms, row.slot_ms, dict(row.info.labels), *row.usage,
+        row.estimate.tokens, row.estimate.usd, row.latency_ms, row.error_type, row.price_source, counted,
+        tuple(row.would_refuse), row.info.host, row.expired_charge.tokens, row.expired_charge.usd,
+    )  # fmt: skip

@@ -1,0 +1,222 @@
+"""`core.machine` as the oracle, every store beside it, and a book kept from the answers: one history for all of them.
+
+After every step each store has given the oracle's answers and holds the oracle's accounts, reservations and ledger
+rows, and the book (`machine_shadow`) agrees: the invariants I1 to I7 and I10 of FAILURES 2.0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from machine_calls import LEASES_MS, POLICIES, REPLAY_KEEP_MS, Clients
+from machine_contenders import CONTENDERS
+from machine_shadow import Shadow
+from machine_world import Announce, World
+from store_kit import DAY_MS, HOUR_MS, MINUTE_MS, instant_ms
+
+from budgetguard.core.verbs import Expire, Verdict
+from budgetguard.testing.clock import ManualClock
+
+STARTS = tuple(
+    instant_ms(text)
+    for text in (
+        "2026-11-22T12:00:00+00:00",
+        "2026-04-23T21:58:00+00:00",  # Cairo skips the midnight of the 24th
+        "2026-11-01T03:58:00+00:00",  # Havana has the hour after midnight twice
+        "2026-10-03T15:28:00+00:00",  # Lord Howe moves by half an hour
+        "2026-10-25T00:58:00+00:00",  # Berlin has 02:00 to 03:00 twice
+        "2026-12-31T23:58:30+00:00",
+        "2028-02-29T23:59:00+00:00",
+    )
+)
+STEPS_MS = (
+    1, 999, 10_000, 20_000, 59_999, MINUTE_MS, 10 * MINUTE_MS, REPLAY_KEEP_MS // 2, REPLAY_KEEP_MS // 2 + 1,
+    REPLAY_KEEP_MS, HOUR_MS, DAY_MS, 25 * HOUR_MS, 7 * DAY_MS, 32 * DAY_MS, -1, -30_000, -60_000, -60_001, -120_000,
+)  # fmt: skip
+MOST_MS = 300 * DAY_MS
+SIZES = (12, 4, 30)
+CHOICE = st.binary(min_size=8, max_size=8)
+CHANGING = {"granted", "settled", "late", "released", "tombstone", "extended", "expired"}
+# What the histories may not be without: every answer that a store may give.
+REACHABLE = {
+    f"{line.split()[0]} {word}"
+    for line in """
+        reserve granted refused replayed conflict finished voided too_old clock stale_window
+        settle settled late replayed conflict finished
+        release released finished replayed tombstone
+        grow granted refused replayed finished unknown clock
+        extend extended replayed finished unknown
+        expire expired not_due finished replayed unknown
+    """.strip().splitlines()
+    for word in line.split()[1:]
+}
+done = {"operations": 0, "transactions": 0, "histories": 0}
+words: dict[str, int] = {}
+
+
+class Histories(RuleBasedStateMachine):
+    """One history: every rule is some operations, or time, or a change around the stores."""
+
+    @initialize(start=st.sampled_from(STARTS))
+    def begin(self, start: int) -> None:
+        done["histories"] += 1
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.clock = ManualClock(start)
+        self.start_ms = start
+        self.world, self.shadow, self.clients = World(), Shadow(), Clients(start)
+        self.contenders = [make(Path(self.folder.name), self.clock) for make in CONTENDERS]
+        neighbour = Clients(start)
+        ops = [neighbour.next(bytes([n, n, n, n])) for n in range(40)]
+        self._all(lambda contender: contender.begin([op for op in ops if not isinstance(op, Announce)]))
+
+    @rule(count=st.integers(1, 100), size=st.sampled_from(SIZES), number=st.integers(0, 2**24 - 1))
+    def many(self, count: int, size: int, number: int) -> None:
+        """Clients ask; so many operations at a time share a transaction. Volume: what to ask comes from a generator."""
+        dice = random.Random(number)
+        self.calls([dice.randbytes(8) for _ in range(count)], size)
+
+    @rule(choices=st.lists(CHOICE, min_size=1, max_size=30), size=st.sampled_from(SIZES))
+    def few(self, choices: list[bytes], size: int) -> None:
+        """The same; what to ask is drawn by Hypothesis, which makes a failing history small."""
+        self.calls(choices, size)
+
+    def calls(self, choices: list[bytes], size: int) -> None:
+        for first in range(0, len(choices), size):
+            if choices[first][-1] >= 224:  # time passes in between
+                self.move(self.clock.now_ms() + STEPS_MS[choices[first][-2] % len(STEPS_MS)])
+            self._step([self.clients.next(choice) for choice in choices[first : first + size]])
+
+    @rule(choices=st.lists(CHOICE, min_size=1, max_size=2))
+    def repeated(self, choices: list[bytes]) -> None:
+        """Each operation twice, at the same instant: one effect, and the same answer."""
+        for choice in choices:
+            op = self.clients.next(choice)
+            (first,) = self._step([op])
+            before = self.world.picture()
+            (again,) = self._step([op])
+            assert self.world.picture() == before
+            if isinstance(op, Announce):
+                assert again is False
+            else:
+                assert again.word == ("replayed" if first.word in CHANGING else first.word)
+
+    @rule(change=st.sampled_from(["tick", "edge", "sweep", "reload", "reopen"]), choice=st.integers(0, 59))
+    def meanwhile(self, change: str, choice: int) -> None:
+        """Time passes, limits change, or something happens around the stores."""
+        getattr(self, change)(choice)
+
+    def tick(self, choice: int) -> None:
+        """The clock moves on, or back."""
+        self.move(self.clock.now_ms() + STEPS_MS[choice % len(STEPS_MS)])
+
+    def edge(self, choice: int) -> None:
+        """The clock moves to where a window of the last call ends, or a lease, or just before or after."""
+        if not self.clients.calls:
+            return
+        ends = [claim.account.window_end_ms for claim in self.clients.calls[-1].plan.claims]
+        lease_end_ms = self.clock.now_ms() + LEASES_MS[choice % 4]
+        targets = sorted({end for end in ends if end is not None and end > self.clock.now_ms()} | {lease_end_ms})
+        self.move(targets[choice % len(targets)] + choice // 20 - 1)
+
+    def move(self, to_ms: int) -> None:
+        if to_ms < self.start_ms + MOST_MS:
+            self.clock.set(to_ms)
+
+    def sweep(self, _: int) -> None:
+        """What is due is resolved, and what is too old is forgotten."""
+        found = self._all(lambda contender: contender.due())
+        self.world.hear(self.clock.now_ms())
+        ids = sorted(self.world.due())
+        assert all(due == set(ids) for due in found)
+        for contender in self.contenders:
+            assert contender.picture(self.world.last_ms, swept=True) == self.world.picture()
+        if ids:
+            self._step([Expire(id) for id in ids])
+
+    def reload(self, choice: int) -> None:
+        """Other limits from now on."""
+        self.clients.policy = choice % len(POLICIES)
+
+    def reopen(self, _: int) -> None:
+        """The stores are closed and opened again."""
+        self._all(lambda contender: contender.reopen())
+
+    @invariant()
+    def nothing_differs(self) -> None:
+        """Stores, oracle and book hold the same."""
+        if hasattr(self, "world"):
+            picture = self.world.picture()
+            for contender in self.contenders:
+                for theirs, mine in zip(contender.picture(self.world.last_ms), picture, strict=True):
+                    assert theirs == mine
+            self.shadow.check(picture, self.world.accounts, self.world.last_ms)
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self._all(lambda contender: contender.end())
+            self.loop.close()
+            self.folder.cleanup()
+            for word, times in self.shadow.words.items():
+                words[word] = words.get(word, 0) + times
+
+    def _all(self, ask: Any) -> list[Any]:
+        return [self.loop.run_until_complete(ask(contender)) for contender in self.contenders]
+
+    def _step(self, ops: list[Any]) -> list[Any]:
+        """One transaction of the oracle, of every store and of the book; its answers."""
+        done["operations"] += len(ops)
+        done["transactions"] += 1
+        self.world.hear(self.clock.now_ms())
+        self.shadow.standing = frozenset(self.world.balances)
+        due_before = bool(self.world.due())
+        answers = self.world.step(ops, self.clock.now_ms())
+        for op, answer in zip(ops, answers, strict=True):
+            if not isinstance(op, Announce):
+                self.shadow.see(op, answer, self.world.last_ms)
+            self.clients.heard(op, answer)
+        due_after = bool(self.world.due())
+        for told in self._all(lambda contender: contender.step(ops)):
+            # A hint, not a decision: it must be there if something was due all the while, and not if nothing was.
+            hints = [answer.sweep_due for answer in told if isinstance(answer, Verdict) and answer.word == "refused"]
+            assert not (due_before and due_after) or all(hints)
+            assert due_before or not any(hints)
+            assert [a._replace(sweep_due=False) if isinstance(a, Verdict) else a for a in told] == answers
+        return answers
+
+
+def run(operations: int, request: pytest.FixtureRequest) -> None:
+    """Run histories until there were so many operations, from a seed that is printed; `--hypothesis-seed` sets it."""
+    done.update(operations=0, transactions=0, histories=0)
+    words.clear()
+    number = int(request.config.getoption("hypothesis_seed") or random.randrange(2**32))
+    while done["operations"] < operations:
+        print(f"\nrepeat with --hypothesis-seed={number}")
+        run_state_machine_as_test(
+            seed(number)(Histories),
+            settings=settings(
+                max_examples=12, stateful_step_count=60, deadline=None, database=None, print_blob=True,
+                suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink),
+            ),
+        )  # fmt: skip
+        number += 1
+    print(f"{done['operations']} operations in {done['transactions']} transactions of {done['histories']} histories")
+    print(", ".join(f"{word} {words[word]}" for word in sorted(words)))
+    assert set(words) >= REACHABLE
+
+
+def test_every_store_decides_as_the_oracle_does(request: pytest.FixtureRequest) -> None:
+    run(50_000, request)
+
+
+@pytest.mark.long
+def test_every_store_decides_as_the_oracle_does_a_million_times(request: pytest.FixtureRequest) -> None:
+    run(1_000_000, request)
