@@ -88,7 +88,7 @@ class Telling:
     async def refusal(self, call: Call, violations: Sequence[Violation], now_ms: int) -> BudgetExceeded:
         """Tell that budgets refused the call; the error that says so, with the number of calls that hold them."""
         counts = {v.account.key: await self._open_calls(v.account) for v in violations if v.reason == "held"}
-        known = {key: count for key, count in counts.items() if count is not None}
+        known = {key: count for key, count in counts.items() if count not in (None, "0")}
         refusal = budget_exceeded(call.id, call.subject, violations, now_ms, known)
         self._notify(Refused(call.id, call.subject, "budget", refusal.violations, refusal.retry_after))
         return refusal
