@@ -104,13 +104,17 @@ class Courier:
         return ops
 
     async def deliver(self, ops: Sequence[Op]) -> list[Op]:
-        """Deliver `ops` now, or spool them; returns what could be neither delivered nor spooled."""
+        """Deliver `ops` now, or spool them: a process that ends must not wait long for a store that is away.
+
+        Returns what could be neither delivered nor spooled.
+        """
         self._posted.update(((op.id, type(op)), op) for op in ops)
         try:
-            await self._deliver_or_spool()
-        except BaseException:
+            error = await self._deliver_posted()
+            if error is not None:
+                self._notify(StoreProblem("settle", str(error)))
+        finally:
             self._to_spool()
-            raise
         return self.left_over()
 
     async def _deliver_or_spool(self) -> bool:
