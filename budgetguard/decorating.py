@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from budgetguard.reserving import Reserving
 from budgetguard.usage import Usage
 
 Estimate = Usage | Callable[..., Usage]
+Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 
-def budgeted(
-    reserve: Callable[..., Reserving], estimate: Estimate | None, options: Mapping[str, Any]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The decorator; `options` are passed to `reserve`.
+def budgeted(reserve: Callable[[Usage | None], Reserving], estimate: Estimate | None) -> Callable[[Fn], Fn]:
+    """The decorator; `reserve` is called with the estimate of each call.
 
     Raises (when applied):
         TypeError: the function is not async.
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Fn) -> Fn:
         if not inspect.iscoroutinefunction(function):
             raise TypeError(
                 f"budgeted needs an async function, not {function!r}; for sync code use guard.sync.budgeted"
@@ -31,11 +30,11 @@ def budgeted(
         @wraps(function)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             expected = estimate(*args, **kwargs) if callable(estimate) else estimate
-            async with reserve(estimate=expected, **options) as hold:
+            async with reserve(expected) as hold:
                 result = await function(*args, **kwargs)
                 hold.record(result)
                 return result
 
-        return guarded
+        return cast(Fn, guarded)
 
     return decorate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from budgetguard.admission import Admission
 from budgetguard.call import Call, new_id
 from budgetguard.core.model import Claim, Plan
-from budgetguard.decorating import Estimate, budgeted
+from budgetguard.decorating import Estimate, Fn, budgeted
 from budgetguard.engine import Resources
 from budgetguard.engines import Engines
 from budgetguard.errors import BudgetExceeded, CallRefused
@@ -158,22 +158,28 @@ class Guard:
     def budgeted(
         self,
         *,
-        estimate: Estimate | None = None,
+        team: str | None = None,
+        agent: str | None = None,
+        session: str | None = None,
+        task: str | None = None,
+        user: str | None = None,
         model: str | None = None,
         provider: str | None = None,
         labels: Mapping[str, str] | None = None,
-        **usual: str | None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Guard each call of an async function that returns something with usage.
+        estimate: Estimate | None = None,
+    ) -> Callable[[Fn], Fn]:
+        """Guard each call of an async function that returns something with usage: labels as for `reserve`.
 
         Args:
             estimate: a `Usage`, or a callable that makes one from the function's arguments.
-            usual: team, agent, session, task, user.
 
         Raises:
             TypeError: when applied to a function that is not async.
         """
-        return budgeted(self.reserve, estimate, dict(usual, model=model, provider=provider, labels=labels))
+        own = own_labels(
+            labels, team=team, agent=agent, session=session, task=task, user=user, model=model, provider=provider
+        )
+        return budgeted(lambda expected: Reserving(lambda: self._admit(own, expected)), estimate)
 
     def within(self, *limits: str, name: str = "run") -> Within:
         """A run's own budget: `async with guard.within("$2", "200k tokens", name="run")`.

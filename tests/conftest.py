@@ -8,9 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from guard_kit import World
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -67,3 +71,12 @@ def shared() -> Path:
     if not (folder / "traces").is_dir():
         pytest.skip("needs the shared data beside the checkout (../shared), which is not here")
     return folder
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A store's file on a clock that stands still, and what the guards on it tell; the user's state is under it."""
+    from guard_kit import World
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return World(tmp_path)
