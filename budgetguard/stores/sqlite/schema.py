@@ -113,6 +113,8 @@ def connect(path: str, timeout_ms: int) -> apsw.Connection:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     db = apsw.Connection(path)
     try:
+        # One plan for a statement, whatever is bound to it: or SQLite plans those that read anew at every use.
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         db.set_busy_handler(_patience(timeout_ms))
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
