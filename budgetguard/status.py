@@ -44,7 +44,7 @@ async def account_rows(policy: Policy, store: Store, labels: Mapping[str, str]) 
             identity = f"{row.account.unit}/{row.account.period}"
             if identity in limits and tuple(name for name, _ in row.account.per) == tuple(budget.per):
                 unseen.pop(identity, None)
-                found.append(_row(row, limits[identity].amount))
+                found.append(as_status(row, limits[identity].amount))
         for limit in unseen.values():
             found.append(
                 AccountStatus(budget.name, {}, limit.unit, limit.period.label, limit.amount, 0, 0, limit.amount, None)
@@ -89,7 +89,8 @@ def _may_match(budget: Budget, labels: Mapping[str, str]) -> bool:
     )
 
 
-def _row(row: AccountRow, limit: int) -> AccountStatus:
+def as_status(row: AccountRow, limit: int) -> AccountStatus:
+    """An account of the store beside the limit that judges it."""
     account = row.account
     zone = account.period.zone
     resets_at = None

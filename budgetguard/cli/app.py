@@ -11,14 +11,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 from typer.main import get_command
 
+from budgetguard.cli import holds
+from budgetguard.cli.check import check
+from budgetguard.cli.demo import demo
+from budgetguard.cli.init import init
 from budgetguard.cli.output import note
-from budgetguard.errors import BudgetGuardError
+from budgetguard.cli.status import status
+from budgetguard.errors import BudgetGuardError, ConfigError
 
 FAILED = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -31,40 +34,52 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _commands() -> None:
-    """Budgets that hold for the LLM calls of many agents and teams."""
-
-
-for _name in ("simulate", "demo"):
-    if find_spec(f"budgetguard.cli.{_name}"):
-        app.command(_name)(getattr(import_module(f"budgetguard.cli.{_name}"), _name))
+app.command()(init)
+app.command()(check)
+app.command()(status)
+app.add_typer(holds.commands, name="holds")
+app.command()(demo)
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command; returns its exit code. No error leaves this function."""
+    code = _run(args)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # It cannot be written; Python must not try again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or _told(error)
+    return code
+
+
+def _run(args: Sequence[str]) -> int:
     try:
         command = get_command(app)
         with command.make_context("budgetguard", list(args) or ["--help"]) as context:
             command.invoke(context)
-        sys.stdout.flush()
     except typer.Exit as end:
         return end.exit_code
     except typer.TyperException as error:
         return _failed(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has gone; what is still buffered must not be tried again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
-    except BudgetGuardError as error:
-        return _failed(str(error))
-    except OSError as error:
-        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except Exception as error:  # noqa: BLE001 - a user is never shown a traceback
-        return _failed(f"a defect of budgetguard, please report it: {type(error).__name__}: {error}")
+        return _told(error)
     return 0
+
+
+def _told(error: Exception) -> int:
+    """Say what went wrong, in one line (a policy's faults in one each); returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return PIPE_CLOSED  # who read has gone, and need not be told
+    if isinstance(error, ConfigError) and len(error.faults) == 1:
+        return _failed(f"{error.source}: {error.faults[0]}")
+    if isinstance(error, BudgetGuardError):
+        return _failed(str(error))
+    if isinstance(error, OSError):
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    return _failed(f"a defect of budgetguard, please report it: {type(error).__name__}: {error}")
 
 
 def _failed(text: str) -> int:

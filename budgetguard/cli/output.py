@@ -11,12 +11,12 @@ import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import typer
 
 from budgetguard.cli.options import Format
-from budgetguard.core.amounts import NANOUSD_PER_USD, Unit
+from budgetguard.core.amounts import NANOUSD_PER_USD, Unit, format_usd
 from budgetguard.refusal import escaped
 
 if TYPE_CHECKING:
@@ -24,24 +24,29 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Record = Mapping[str, Any]
-NARROWEST = 8
+NARROWEST = 14
+GAP = 2
 
 
 class Column(NamedTuple):
-    """One column of a table: its title, and what to show of a record. `styled` is for terminals only."""
+    """One column of a table: its title, and what to show of a record.
+
+    `styled` is for terminals only. An `extra` column is left out of a terminal that is too narrow, the last one first.
+    """
 
     title: str
     cell: Callable[[Record], str]
     right: bool = False
+    extra: bool = False
     styled: Callable[[Record], Text] | None = None
 
 
 def emit(
     format: Format, records: Sequence[Record], keys: Sequence[str], columns: Sequence[Column], empty: str = ""
 ) -> None:
-    """Print records, each of which has these keys; `empty` is what a table says where there are none."""
+    """Print these keys of the records, or these columns; `empty` is what a table says where there are no records."""
     if format == "json":
-        typer.echo(json.dumps(records, indent=2))
+        typer.echo(json.dumps([{key: record[key] for key in keys} for record in records], indent=2))
     elif format == "csv":
         typer.echo(csv_text(records, keys), nl=False)
     elif not records:
@@ -59,15 +64,23 @@ def note(text: str) -> None:
         typer.echo(escaped(line), err=True)
 
 
-def amount_fields(key: str, unit: Unit, amount: int) -> dict[str, Any]:
+def amount_fields(key: str, unit: Unit, amount: int | None) -> dict[str, Any]:
     """An amount under its key, and under `<key>_usd` the exact dollars as text; None where it is not in dollars."""
-    return {key: amount, f"{key}_usd": usd_text(amount) if unit == "usd" else None}
+    return {key: amount, f"{key}_usd": usd_text(amount) if unit == "usd" and amount is not None else None}
 
 
 def usd_text(amount_nanousd: int) -> str:
     """Exact dollars as a plain decimal, at least two digits: "4.9931", "-0.10"."""
     whole, part = divmod(abs(amount_nanousd), NANOUSD_PER_USD)
     return f"{'-' if amount_nanousd < 0 else ''}{whole}.{f'{part:09d}'.rstrip('0').ljust(2, '0')}"
+
+
+def short_amount(unit: Unit, amount: int, down: bool = False) -> str:
+    """An amount for a table: dollars to four places, rounded up (or down); others whole."""
+    if unit != "usd":
+        return f"{amount:,}"
+    step = NANOUSD_PER_USD // 10**4
+    return format_usd((amount // step if down else -(-amount // step)) * step)
 
 
 def labels_text(labels: Mapping[str, str]) -> str:
@@ -105,7 +118,7 @@ def terminal() -> Console:
 
 
 def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> RenderableType:
-    """A table for a terminal of this width; where the columns do not fit beside each other, one below the other."""
+    """A table for a terminal of this width; where not even the narrowest fits, one value below the other."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -113,24 +126,37 @@ def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> R
     def cell(column: Column, record: Record) -> Text:
         return Text(column.cell(record)) if column.styled is None else column.styled(record)
 
-    cells = [[cell(column, record) for column in columns] for record in records]
-    needed = sum(2 + _least_width(column, place, cells) for place, column in enumerate(columns))
-    if needed > width:
-        return Text("\n\n").join(_stacked(columns, line) for line in cells)
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
+    lines = [[cell(column, record) for column in columns] for record in records]
+    places = _fitting(width, columns, lines)
+    if not places:
+        return Text("\n\n").join(_stacked(columns, line) for line in lines)
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for place in places:
+        column = columns[place]
         fixed = column.right or column.styled is not None
-        shown.add_column(
-            column.title, justify="right" if column.right else "left", no_wrap=fixed, overflow="fold",
-            min_width=min(NARROWEST, len(column.title)),
-        )  # fmt: skip
-    for line in cells:
-        shown.add_row(*line)
+        least = None if fixed else _least_width(column, place, lines)
+        justify: Literal["right", "left"] = "right" if column.right else "left"
+        shown.add_column(column.title, justify=justify, no_wrap=fixed, overflow="fold", min_width=least)
+    for line in lines:
+        shown.add_row(*[line[place] for place in places])
     return shown
 
 
-def _least_width(column: Column, place: int, cells: Sequence[Sequence[Text]]) -> int:
-    widest = max([len(column.title), *(line[place].cell_len for line in cells)])
+def _fitting(width: int, columns: Sequence[Column], lines: Sequence[Sequence[Text]]) -> list[int]:
+    """The places of the columns that fit beside each other; none if even those that must be there do not."""
+    least = [_least_width(column, place, lines) + GAP for place, column in enumerate(columns)]
+    places = list(range(len(columns)))
+    while sum(least[place] for place in places) > width:
+        extra = [place for place in places if columns[place].extra]
+        if not extra:
+            return []
+        places.remove(extra[-1])
+    return places
+
+
+def _least_width(column: Column, place: int, lines: Sequence[Sequence[Text]]) -> int:
+    """What a column needs: numbers and bars stay whole, other text may be folded."""
+    widest = max([len(column.title), *(line[place].cell_len for line in lines)])
     return widest if column.right or column.styled is not None else min(widest, max(NARROWEST, len(column.title)))
 
 
