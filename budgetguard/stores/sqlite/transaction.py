@@ -133,7 +133,7 @@ class Transaction:
                     reservation = written[1]
                 else:
                     reservation = rows.reservation_from(row, self._plan(digest))
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, LookupError) as error:
                 self._spoiled[id] = error
                 continue
             self._reservations[id] = reservation
