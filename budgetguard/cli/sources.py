@@ -44,7 +44,7 @@ def policy_or_store(config: Path | None, store: str | None) -> tuple[Policy | No
     Raises:
         ConfigError: as `policy_of`; also if there is neither.
     """
-    named = config is not None or CONFIG_VARIABLE in os.environ
+    named = config is not None or os.environ.get(CONFIG_VARIABLE)
     url = store_url(store) or os.environ.get(STORE_VARIABLE)
     if url and not named and not policy_path(None).exists():
         return None, StoreSettings(url=url)
