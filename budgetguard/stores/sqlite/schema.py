@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import secrets
 import time
@@ -115,14 +116,27 @@ def connect(path: str, timeout_ms: int) -> apsw.Connection:
     try:
         # One plan for a statement, whatever is bound to it: or SQLite plans those that read anew at every use.
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        db.set_busy_handler(_patience(timeout_ms))
-        db.execute("PRAGMA journal_mode = WAL")
+        patience = _patience(timeout_ms)
+        db.set_busy_handler(patience)
+        _use_wal(db, patience)
         db.execute("PRAGMA synchronous = FULL")
         _prepare(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _use_wal(db: apsw.Connection, patience: Callable[[int], bool]) -> None:
+    """Switch to WAL. Where others make the file at the same time, SQLite gives up without asking the busy handler."""
+    for tries in itertools.count():
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except apsw.BusyError:
+            if not patience(tries):
+                raise
+        else:
+            return
 
 
 def _prepare(db: apsw.Connection) -> None:
