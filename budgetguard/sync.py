@@ -6,11 +6,13 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from budgetguard.decorating import Estimate
 from budgetguard.hold import Hold
@@ -71,7 +73,7 @@ class SyncGuard:
         self._guard = guard
         self._check_process = check_process
         self._starting = threading.Lock()
-        self._running: AbstractContextManager[BlockingPortal] | None = None
+        self._thread: threading.Thread | None = None
         self._portal: BlockingPortal | None = None
         self._pid = os.getpid()
 
@@ -147,15 +149,28 @@ class SyncGuard:
     def _started(self) -> BlockingPortal:
         with self._starting:
             if self._portal is None or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._running = start_blocking_portal("asyncio")
-                self._portal = self._running.__enter__()
+                ready: Future[BlockingPortal] = Future()
+                # Not as a context manager of anyio's: dropped in a forked child, that waits for a thread that is gone.
+                self._thread = threading.Thread(
+                    target=anyio.run, args=(_serve, ready), name="budgetguard-portal", daemon=True
+                )
+                self._thread.start()
+                self._portal, self._pid = ready.result(), os.getpid()
                 atexit.register(self._stop)
             return self._portal
 
     def _stop(self) -> None:
         """End the portal's thread; what its loop still had to deliver goes to the spool."""
-        running, self._running, self._portal = self._running, None, None
-        if running is not None and self._pid == os.getpid():  # in a child there is no such thread
-            running.__exit__(None, None, None)
-            atexit.unregister(self._stop)
+        thread, portal = self._thread, self._portal
+        if thread is None or portal is None or self._pid != os.getpid():
+            return
+        self._thread = self._portal = None
+        atexit.unregister(self._stop)
+        portal.call(portal.stop)
+        thread.join()
+
+
+async def _serve(ready: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        ready.set_result(portal)
+        await portal.sleep_until_stopped()
