@@ -88,6 +88,8 @@ TABLE = (
     Row("guard", "middle"),
     Row("testing.*", "rim"),
     Row("testing", "rim"),
+    Row("simulation.*", "rim"),
+    Row("simulation", "rim"),
     Row("demo.*", "rim", owns=("openai", "rich")),
     Row("demo", "rim"),
     Row("cli.*", "rim", owns=("typer", "rich")),
@@ -96,7 +98,8 @@ TABLE = (
     Row("", "root"),
 )
 
-# The rim may use all but the root and each other, save that the demonstration runs against the fake provider.
+# The rim may use all but the root and each other, save that the command line has its commands, and that some need the
+# fake provider or a clock that is set.
 REACH: Mapping[str, tuple[str, ...]] = {
     "core": ("core",),
     "contract": ("core",),
@@ -105,7 +108,7 @@ REACH: Mapping[str, tuple[str, ...]] = {
     "rim": ("core", "contract", "middle", "stores"),
     "root": ("core", "contract", "middle"),
 }
-RIM_MAY_USE = {("demo", "testing"), ("cli", "demo")}
+RIM_MAY_USE = {("demo", "testing"), ("simulation", "testing"), ("cli", "demo"), ("cli", "simulation")}
 NOT_IN_CORE = {"asyncio", "time", "os", "random", "logging"}
 
 
