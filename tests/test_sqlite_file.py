@@ -107,15 +107,14 @@ def test_stores_that_make_the_file_together_meet_in_one_store(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
-def test_opening_waits_for_whoever_reads_a_file_that_is_not_in_wal_mode_yet(tmp_path: Path) -> None:
+def test_opening_waits_for_whoever_writes_a_file_that_is_not_in_wal_mode_yet(tmp_path: Path) -> None:
     """What the one that comes second meets, when two make a file: SQLite itself would give up at once."""
 
     async def scenario() -> None:
         path = tmp_path / "store.db"
         other = apsw.Connection(str(path))
         other.execute("CREATE TABLE other (a)")
-        other.execute("BEGIN")
-        other.execute("SELECT * FROM other").fetchall()
+        other.execute("BEGIN IMMEDIATE")
         store = SQLiteStore(str(path), timeout_ms=60_000, clock=ManualClock(NOON_MS))
         leaving = threading.Timer(0.05, other.execute, ("COMMIT",))
         leaving.start()
