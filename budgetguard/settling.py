@@ -30,7 +30,7 @@ class Spool(Protocol):
         """Keep the operations, durably."""
 
     def take(self, most: int, after: int) -> list[Any]:
-        """The oldest entries with numbers above `after`, each with its `number` and `op`."""
+        """The oldest entries with numbers above `after`, each with its `number` and `op`, or its error."""
 
     def drop(self, numbers: Sequence[int]) -> None:
         """Forget entries."""
@@ -142,21 +142,24 @@ class Courier:
                 del self._posted[op.id, type(op)]
         return next((error for error in errors if error is not None), None)
 
-    async def _deliver_each(self, ops: Sequence[Op]) -> list[Exception | None]:
+    async def _deliver_each(self, ops: Sequence[Op | StoreError]) -> list[Exception | None]:
         """Ask for all at once (the store makes batches of it); for each operation its error, None if it was done."""
-        store = self._store
-        asked = [store.settle([op]) if isinstance(op, Settle) else store.release([op]) for op in ops]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await asyncio.gather(*map(self._ask, ops), return_exceptions=True)
         errors: list[Exception | None] = []
         for op, answer in zip(ops, answers, strict=True):
             if isinstance(answer, Exception):
                 errors.append(answer)
             elif isinstance(answer, BaseException):
                 raise answer
-            else:
+            elif not isinstance(op, StoreError):
                 errors.append(None)
                 self._told(op, answer[0])
         return errors
+
+    async def _ask(self, op: Op | StoreError) -> list[Settlement]:
+        if isinstance(op, StoreError):
+            raise op
+        return await (self._store.settle([op]) if isinstance(op, Settle) else self._store.release([op]))
 
     def _to_spool(self) -> bool:
         """Put what is undelivered in the spool, now. False if that cannot be used: the operations stay posted."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
+import apsw
 import pytest
 from storm_again import spooled
 from storm_books import books_of, check_balance, check_bill
@@ -19,6 +20,7 @@ from storm_fleet import until
 from storm_world import MODEL, PRICES, BillingProvider, Task, tasks_of
 
 import budgetguard as bg
+from budgetguard.events import StoreProblem
 from budgetguard.testing import read_bill
 
 ROUNDS, UNDER_WAY, ARRIVING = 3, 25, 15
@@ -63,6 +65,7 @@ class Storm:
     def __init__(self, folder: Path, on_store_away: Literal["refuse", "allow"]) -> None:
         self.refused = 0
         self.told: Counter[str] = Counter()
+        self.problems: list[str] = []
         self._folder = folder
         self._settings = bg.StoreSettings(
             f"sqlite:///{folder / 'budgets.db'}",
@@ -77,6 +80,8 @@ class Storm:
 
     def on_event(self, event: bg.Event) -> None:
         self.told[event.name] += 1
+        if isinstance(event, StoreProblem):
+            self.problems.append(event.error)
 
     def guard(self) -> bg.Guard:
         return bg.Guard(budgets=BUDGETS, prices=PRICES, store=self._settings, observers=[self])
@@ -133,6 +138,28 @@ class Storm:
 
     async def _spool_is_empty(self) -> bool:
         return spooled(self._folder) == 0
+
+
+def test_an_entry_of_the_spool_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storm = Storm(tmp_path, "refuse")
+        guard = storm.guard()
+        async with Locker.on(tmp_path / "budgets.db") as locker:
+            await storm.round(guard, locker)
+        left = await guard.aclose()
+        db = apsw.Connection(str(tmp_path / "spool.db"))
+        db.execute("UPDATE spool SET body = '{}' WHERE number = (SELECT min(number) FROM spool)")
+        db.close()
+        async with storm.guard():
+
+            async def one_is_left() -> bool:
+                return spooled(tmp_path) == 1
+
+            await until(one_is_left, "the next guard to replay what it can read")
+        assert left > 1
+        assert storm.problems[-1].startswith("entry 1 of the spool")
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("on_store_away", ["refuse", "allow"])

@@ -31,10 +31,10 @@ MEMORY = ":memory:"
 
 
 class Entry(NamedTuple):
-    """One operation in the spool, and its number there."""
+    """One operation in the spool, and its number there; an error in the place of one that cannot be read."""
 
     number: int
-    op: Settle | Release
+    op: Settle | Release | StoreUnusable
 
 
 class Spool:
@@ -80,7 +80,7 @@ class Spool:
         try:
             return Entry(number, _decoded(verb, body))
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreUnusable(f"entry {number} of the spool {self.path} cannot be read: {error!r}") from error
+            return Entry(number, StoreUnusable(f"entry {number} of the spool {self.path} cannot be read: {error!r}"))
 
     def _run(self, job: Any) -> Any:
         with self._lock:
