@@ -20,6 +20,7 @@ from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
 from budgetguard.cli.init import init
 from budgetguard.cli.output import note
+from budgetguard.cli.simulate import simulate
 from budgetguard.cli.status import status
 from budgetguard.errors import BudgetGuardError, ConfigError
 
@@ -38,6 +39,7 @@ app.command()(init)
 app.command()(check)
 app.command()(status)
 app.add_typer(holds.commands, name="holds")
+app.command()(simulate)
 app.command()(demo)
 
 
