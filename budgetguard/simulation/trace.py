@@ -50,23 +50,21 @@ def read_trace(path: Path) -> list[TracedCall]:
         InvalidInput: the file is no such trace; names the file, the line and the column.
         OSError: it cannot be read.
     """
+    data = path.read_bytes()
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == _GZIP
-            file.seek(0)
-            raw = gzip.GzipFile(fileobj=file) if packed else file
-            calls = list(_calls(io.TextIOWrapper(raw, "utf-8-sig", newline=""), str(path)))
+        text = (gzip.decompress(data) if data.startswith(_GZIP) else data).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidInput(f"{path}: it is not UTF-8 text; a trace is a CSV file, plain or gzipped") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InvalidInput(f"{path}: it cannot be unpacked: {error}") from None
+    calls = list(_calls(io.StringIO(text, newline=""), str(path)))
     if not calls:
         raise InvalidInput(f"{path}: there are no calls in it")
     calls.sort(key=itemgetter(0))
     return [call for _, call in calls]
 
 
-def _calls(text: io.TextIOWrapper, source: str) -> Iterator[tuple[float, TracedCall]]:
+def _calls(text: io.StringIO, source: str) -> Iterator[tuple[float, TracedCall]]:
     reader = csv.reader(text, strict=True)
     try:
         places = _places(next(reader, []), source)
