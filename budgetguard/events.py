@@ -1,6 +1,8 @@
 """What happens, told to observers: logs, alerts, metrics and reports all hang here.
 
 An event is a frozen dataclass; `fields()` gives its flat keys, units last. No prompt text and no secret is ever in one.
+Each is one happening, equal to no other; to write `__eq__` and `__hash__` for all of them would take a sixth of the
+time of `import budgetguard`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from budgetguard.core.model import Account, Violation
 Level = Literal["debug", "info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Event:
     """The root of the events. `name` is stable; `level` is how loud a log should be."""
 
@@ -44,7 +46,7 @@ class Observer(Protocol):
         """Take note of `event`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Refused(Event):
     """A call was refused: by budgets (violations), or for the cause that is named."""
 
@@ -57,7 +59,7 @@ class Refused(Event):
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class WouldRefuse(Event):
     """A call was let through that shadow budgets, or shadow mode, would have refused."""
 
@@ -68,7 +70,7 @@ class WouldRefuse(Event):
     budgets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Delayed(Event):
     """A call was admitted after it had waited for room."""
 
@@ -78,7 +80,7 @@ class Delayed(Event):
     waited_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Settled(Event):
     """A call was settled; `cost_nanousd` is None where nobody knows it."""
 
@@ -93,7 +95,7 @@ class Settled(Event):
     latency_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AlertReached(Event):
     """An account's level has passed a threshold of its limit. Told once in the fleet."""
 
@@ -105,7 +107,7 @@ class AlertReached(Event):
     level_reached: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Exhausted(Event):
     """The first refusal of a window because its limit is spent. Told once in the fleet."""
 
@@ -116,7 +118,7 @@ class Exhausted(Event):
     spent: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Overage(Event):
     """A call used more than it had reserved; `overdrawn` counts the accounts that now stand above their limit."""
 
@@ -128,7 +130,7 @@ class Overage(Event):
     overdrawn: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Assumed(Event):
     """What a call used is not known, and its estimate was charged."""
 
@@ -139,7 +141,7 @@ class Assumed(Event):
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Late(Event):
     """A settle found its reservation expired, released or lost; it was charged all the same."""
 
@@ -149,7 +151,7 @@ class Late(Event):
     word: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expired(Event):
     """A reservation whose lease had passed was resolved as its `on_expiry` says."""
 
@@ -158,7 +160,7 @@ class Expired(Event):
     reservation_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LeaseLost(Event):
     """A hold that is still open here was resolved by somebody else; its settle will be late."""
 
@@ -167,7 +169,7 @@ class LeaseLost(Event):
     reservation_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StoreProblem(Event):
     """The store did not answer, or must not be used; `let_through`: calls go on without it."""
 
@@ -178,7 +180,7 @@ class StoreProblem(Event):
     let_through: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Spooled(Event):
     """Settles or releases were put in the durable local spool, to be delivered later."""
 
@@ -187,7 +189,7 @@ class Spooled(Event):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SpoolReplayed(Event):
     """Settles or releases from the spool were delivered."""
 
@@ -195,7 +197,7 @@ class SpoolReplayed(Event):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SettleRejected(Event):
     """A settle disagrees with what is already recorded; the record stands."""
 
@@ -205,7 +207,7 @@ class SettleRejected(Event):
     word: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unmatched(Event):
     """A call that no budget covers. Told once per label set."""
 
@@ -214,7 +216,7 @@ class Unmatched(Event):
     subject: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PolicyReloaded(Event):
     """The policy's file was read again; `resets` says which accounts start at zero."""
 
@@ -223,7 +225,7 @@ class PolicyReloaded(Event):
     resets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PolicyRejected(Event):
     """The new version of the policy's file is wrong; the old one stays in force."""
 
