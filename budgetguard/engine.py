@@ -174,18 +174,22 @@ class Engine:
         return let_through
 
     async def beat(self) -> None:
-        """Extend the lease of every hold that is alive, until it is older than `max_hold`."""
-        settings = self.shared.policy.guard
-        youngest_ms = self.now_ms() - settings.max_hold_ms
-        alive = [h.id for h in list(self.holds.values()) if not h.lease_lost and h.admitted_ms > youngest_ms]
+        """Extend the lease of every hold that is alive."""
+        alive, lease_ms = self._alive(), self.shared.policy.guard.lease_ms
         if not alive:
             return
-        answers = await self.shared.store.extend([Extend(id, settings.lease_ms) for id in alive])
+        answers = await self.shared.store.extend([Extend(id, lease_ms) for id in alive])
+        self.hear(answers[-1].now_ms)
         for id, answer in zip(alive, answers, strict=True):
             hold = self.holds.get(id)
             if answer.word == "finished" and hold is not None:
                 hold.lease_lost = True
                 self.shared.notify(LeaseLost(id))
+
+    def _alive(self) -> list[str]:
+        """The holds whose leases are extended: those that somebody has, until they are older than `max_hold`."""
+        oldest_ms = self.now_ms() - self.shared.policy.guard.max_hold_ms
+        return [h.id for h in list(self.holds.values()) if not h.lease_lost and h.admitted_ms > oldest_ms]
 
     def swept(self) -> asyncio.Future[bool]:
         """The answer of a sweep, which is one for all who ask while it is under way."""
@@ -194,9 +198,14 @@ class Engine:
         return asyncio.shield(self._sweeping)
 
     async def sweep(self) -> bool:
-        """Resolve the reservations of anybody whose lease has passed. True if there were any."""
+        """Resolve the reservations of anybody whose lease has passed. True if there were any.
+
+        Not those that are alive here: this process may have been paused, and the next beat extends them.
+        """
         try:
             due = await self.shared.store.due(SWEEP_MOST)
+            alive = set(self._alive()) if due else set()
+            due = [id for id in due if id not in alive]
             answers = await self.shared.store.expire([Expire(id) for id in due]) if due else []
         except BudgetGuardError as error:
             self.shared.notify(StoreProblem("expire", str(error)))
