@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.admission import Admission
@@ -26,6 +25,8 @@ from budgetguard.subjects import Subjects, own_labels
 from budgetguard.within import Within, scopes_of, tell_scopes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from budgetguard.pricing import Price
     from budgetguard.store import Store
     from budgetguard.sync import SyncGuard

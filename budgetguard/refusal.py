@@ -5,14 +5,14 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from budgetguard.core.amounts import format_amount, format_usd
 from budgetguard.core.balances import HELD_RETRY_MS
 from budgetguard.core.grammar import format_limit
 from budgetguard.core.model import Account, Limit, Violation
+from budgetguard.core.periods import zone_of
 from budgetguard.errors import BudgetExceeded
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def budget_exceeded(
         lines += [_headline(violation, open_calls or {}), _figures(violation, now_ms)]
     labels = " ".join(f"{name}={escaped(value)}" for name, value in subject.items() if name != "model")
     model = escaped(subject.get("model", ""))
-    lines.append(f"  {' '.join(part for part in (labels, model) if part)} | {id}")
+    lines.append(f"  {' '.join(part for part in (labels, model) if part) or 'no labels'} | {id}")
     return BudgetExceeded("\n".join(lines), violations, retry_after_s(violations), id, dict(subject))
 
 
@@ -99,8 +99,7 @@ def _figures(v: Violation, now_ms: int) -> str:
     text = f"  asked {short(v.requested)} | {equation} + available {short(v.available)}"
     if v.resets_at_ms is None:
         return text if v.account.period.kind != "total" else f"{text} | never resets"
-    zone = v.account.period.zone
-    at = datetime.fromtimestamp(v.resets_at_ms / 1000, UTC).astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
+    at = datetime.fromtimestamp(v.resets_at_ms / 1000, zone_of(v.account.period.zone))
     return f"{text} | resets {at:%Y-%m-%d %H:%M %Z} (in {span(v.resets_at_ms - now_ms)})"
 
 

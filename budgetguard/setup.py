@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from budgetguard.engine import Resources
@@ -16,6 +15,8 @@ from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, 
 from budgetguard.pricing import Price, PriceTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from budgetguard.policy_file import PolicyFile
     from budgetguard.store import Store
 
@@ -40,6 +41,8 @@ class PolicySource:
         Raises:
             ConfigError: lists every fault.
         """
+        from pathlib import Path
+
         from budgetguard.policy_file import PolicyFile
 
         file = PolicyFile(Path(path or os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE), os.environ)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from budgetguard.core.amounts import NANOUSD_PER_USD, Unit
 from budgetguard.core.model import Plan
+from budgetguard.core.periods import zone_of
 
 if TYPE_CHECKING:
     from budgetguard.policy import Budget, Policy
@@ -92,11 +92,9 @@ def _may_match(budget: Budget, labels: Mapping[str, str]) -> bool:
 def as_status(row: AccountRow, limit: int) -> AccountStatus:
     """An account of the store beside the limit that judges it."""
     account = row.account
-    zone = account.period.zone
     resets_at = None
     if account.window_end_ms is not None:
-        resets_at = datetime.fromtimestamp(account.window_end_ms / 1000, UTC)
-        resets_at = resets_at if zone == "UTC" else resets_at.astimezone(ZoneInfo(zone))
+        resets_at = datetime.fromtimestamp(account.window_end_ms / 1000, zone_of(account.period.zone))
     left = limit - row.spent - row.reserved
     return AccountStatus(
         account.budget, account.subject, account.unit, account.period.label, limit, row.spent, row.reserved, left,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
@@ -42,7 +42,7 @@ class Within:
         """
         check_label("name", name)
         self.guard = guard
-        self.name = f"{name}#{secrets.token_hex(6)}"
+        self.name = f"{name}#{os.urandom(6).hex()}"
         """The budget's name in refusals and in the ledger: unique to this run."""
         claims: dict[str, Claim] = {}
         for text in limits:

@@ -7,7 +7,6 @@ Instants are milliseconds since 1970-01-01 UTC.
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -113,7 +112,7 @@ def window_at(period: Period, now_ms: int) -> Window:
     """
     if period.kind != "calendar":
         raise ValueError(f"a {period.kind} period has no windows")
-    zone = _zone(period.zone)
+    zone = zone_of(period.zone)
     if period.name in ("minute", "hour"):
         return _clock_window(period.name, zone, now_ms)
     now_s = now_ms // 1000
@@ -149,7 +148,7 @@ def _checked_text(period: Period) -> str:
             raise InvalidLimit(f"period: must be one of {', '.join(CALENDAR_NAMES)}, not {shown(name)}")
         if type(zone) is not str:
             raise InvalidLimit(f"timezone: must be text such as Europe/Berlin, not {type(zone).__name__}")
-        _zone(zone)
+        zone_of(zone)
         return f"{name}@{zone}"
     if kind == "rolling":
         if type(span_ms) is not int or not SLOTS <= span_ms <= MAX_SPAN_MS or span_ms % SLOTS:
@@ -174,10 +173,16 @@ def _span_label(span_ms: int) -> str:
 
 
 @cache
-def _zone(name: str) -> tzinfo:
-    """The time zone of this name. UTC needs no database; "localtime" would differ from machine to machine."""
+def zone_of(name: str) -> tzinfo:
+    """The time zone of this name (IANA). "localtime" is none: it would differ from machine to machine.
+
+    Raises:
+        InvalidLimit: this machine does not know the zone.
+    """
     if name == "UTC":
         return UTC
+    import zoneinfo  # takes milliseconds, which UTC does not need
+
     known = zoneinfo.available_timezones() - {"localtime"}
     if name in known:
         return zoneinfo.ZoneInfo(name)
