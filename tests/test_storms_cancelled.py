@@ -15,6 +15,7 @@ from storm_world import MODEL, PRICES, BillingProvider, Task, tasks_of
 from test_storms import SEED
 
 import budgetguard as bg
+from budgetguard.reserving import open_holds
 from budgetguard.testing import read_bill
 
 TASKS, STORMS, LONG_STORMS = 200, 4, 100
@@ -84,8 +85,6 @@ class Storm:
     async def _decorated(self, call: Task) -> None:
         @self._guard.budgeted(agent=call.agent, model=MODEL, estimate=call.estimate)
         async def answer() -> bg.Usage:
-            from budgetguard.reserving import open_holds
-
             (hold,) = open_holds()
             self._step(call, "admitted")
             usage = await self._provider.answer(call, hold.id)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from storm_again import spooled
 from storm_books import Books, books_of, check_balance, check_bill
 from storm_disk import Fault, FaultyDisk
 from storm_fleet import until
@@ -26,18 +27,18 @@ BUDGETS = [bg.Budget("all", ["2M tokens/hour", "$50/day"]), bg.Budget("each-agen
 class Disturbed:
     """One process whose store and spool are on a disk that will fail; it makes calls and keeps what it is told."""
 
-    def __init__(self, folder: Path, store: Path, spool: Path) -> None:
+    def __init__(self, folder: Path, store: Path) -> None:
         self.events: list[str] = []
         self.store = store
         self.provider = BillingProvider(folder / "bill.jsonl")
         self.tasks = iter(tasks_of(1, 0, MOST_CALLS))
-        self._folder, self._spool = folder, spool
+        self._folder = folder
 
     def on_event(self, event: bg.Event) -> None:
         self.events.append(event.name)
 
     def guard(self) -> bg.Guard:
-        settings = bg.StoreSettings(f"sqlite:///{self.store}", spool=str(self._spool))
+        settings = bg.StoreSettings(f"sqlite:///{self.store}", spool=str(self._folder / "spool.db"))
         return bg.Guard(budgets=BUDGETS, prices=PRICES, store=settings, observers=[self])
 
     async def reserve(self, guard: bg.Guard) -> tuple[bg.Hold, Task]:
@@ -56,10 +57,13 @@ class Disturbed:
 
     async def check(self) -> Books:
         """After the next start has replayed the spool: every billed call at its true cost, and nothing else."""
-        guard = self.guard()
-        async with guard:
+
+        async def spool_is_empty() -> bool:
+            return spooled(self._folder) == 0
+
+        async with self.guard() as guard:
             await self.call(guard)
-            await until(self._spool_is_empty, "the spool to be replayed")
+            await until(spool_is_empty, "the spool to be replayed")
         books = await books_of(self.store)
         bill = read_bill(self._folder / "bill.jsonl")
         check_balance(books, BUDGETS)
@@ -67,15 +71,6 @@ class Disturbed:
         assert books.holds == ()
         assert set(books.statuses) == {"settled"} and len(books.ledger) == len(bill)
         return books
-
-    async def _spool_is_empty(self) -> bool:
-        from budgetguard.stores import open_spool
-
-        spool = open_spool(None, "default", str(self._spool))
-        try:
-            return len(spool) == 0
-        finally:
-            spool.close()
 
 
 async def reserve_until_refused(calls: Disturbed, guard: bg.Guard) -> None:
@@ -109,7 +104,7 @@ def disk() -> Iterator[FaultyDisk]:
 
 
 def test_a_full_disk_refuses_calls_by_name_and_the_spool_keeps_their_settles(tmp_path: Path, disk: FaultyDisk) -> None:
-    calls = Disturbed(tmp_path, tmp_path / "budgets.db", tmp_path / "spool.db")
+    calls = Disturbed(tmp_path, tmp_path / "budgets.db")
     asyncio.run(outlive_a_full_disk(calls, lambda: disk.fill("budgets.db"), disk.make_room))
     assert disk.hits > 0
 
@@ -142,13 +137,13 @@ def test_a_real_disk_that_fills_up_ends_the_same(tmp_path: Path, small_disk: Pat
         status = os.statvfs(small_disk)
         assert status.f_bavail == 0
 
-    calls = Disturbed(tmp_path, small_disk / "budgets.db", tmp_path / "spool.db")
+    calls = Disturbed(tmp_path, small_disk / "budgets.db")
     asyncio.run(outlive_a_full_disk(calls, fill, ballast.unlink))
 
 
 def test_with_the_spool_on_the_full_disk_too_settles_wait_in_the_process(tmp_path: Path, disk: FaultyDisk) -> None:
     async def scenario() -> None:
-        calls = Disturbed(tmp_path, tmp_path / "budgets.db", tmp_path / "spool.db")
+        calls = Disturbed(tmp_path, tmp_path / "budgets.db")
         guard = calls.guard()
         hold, task = await calls.reserve(guard)
         disk.fill("budgets.db", "spool.db")
@@ -165,7 +160,7 @@ def test_with_the_spool_on_the_full_disk_too_settles_wait_in_the_process(tmp_pat
 
 def test_settles_that_wait_in_the_process_are_delivered_once_there_is_room(tmp_path: Path, disk: FaultyDisk) -> None:
     async def scenario() -> None:
-        calls = Disturbed(tmp_path, tmp_path / "budgets.db", tmp_path / "spool.db")
+        calls = Disturbed(tmp_path, tmp_path / "budgets.db")
         guard = calls.guard()
         hold, task = await calls.reserve(guard)
         disk.fill("budgets.db", "spool.db")
@@ -191,7 +186,7 @@ def test_wherever_one_write_or_sync_of_a_call_fails_the_books_are_whole(
     """The k-th write (or sync) fails, for every k until a whole call passes without meeting it."""
 
     async def scenario() -> None:
-        calls = Disturbed(tmp_path, tmp_path / "budgets.db", tmp_path / "spool.db")
+        calls = Disturbed(tmp_path, tmp_path / "budgets.db")
         guard = calls.guard()
         await calls.call(guard)
         refused, steps = 0, 0
