@@ -80,7 +80,7 @@ def init(
         done = asyncio.run(_accept_loss(settings))
         text = (
             f"{done['store']} is accepted as it is: {done['accounts']} accounts, {done['open_holds']} open holds; "
-            "restart the processes that refuse calls with StateLost"
+            "processes that refused calls with StateLost go on with it"
         )
     else:
         done = {"file": str(_write(policy_path(config), store))}

@@ -106,8 +106,8 @@ class Verdict(NamedTuple):
 class Settlement(NamedTuple):
     """The answer to settle, release and expire.
 
-    `overage` is what was charged above the reservation. `overdrawn` names the accounts (by key)
-    that now stand above their limit.
+    `overage` is what was charged above the reservation, in the units that the plan counts. `overdrawn` names
+    the accounts (by key) that now stand above their limit.
     """
 
     word: SettlementWord

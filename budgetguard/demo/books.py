@@ -13,7 +13,7 @@ from budgetguard.testing import BilledCall
 
 BY_AGENT = """
 SELECT team, agent, count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost_nanousd)
-FROM token_usage GROUP BY team, agent ORDER BY team, agent"""
+FROM token_usage WHERE namespace = ? GROUP BY team, agent ORDER BY team, agent"""
 
 
 class AgentUsage(NamedTuple):
@@ -51,10 +51,10 @@ class Books(NamedTuple):
         return self.bill == self.ledger == self.accounts and calls == self.billed_calls and self.overspend == 0
 
 
-def read_books(ledger: Path, bill: Sequence[BilledCall], status: Sequence[AccountStatus]) -> Books:
+def read_books(ledger: Path, namespace: str, bill: Sequence[BilledCall], status: Sequence[AccountStatus]) -> Books:
     """Read the ledger as any user would, with SQL, and hold it against the bill and the company's accounts."""
     with closing(sqlite3.connect(ledger)) as db:
-        by_agent = [AgentUsage(*row) for row in db.execute(BY_AGENT)]
+        by_agent = [AgentUsage(*row) for row in db.execute(BY_AGENT, (namespace,))]
     company = {row.unit: row.spent for row in status if row.budget == "company"}
     return Books(
         by_agent,

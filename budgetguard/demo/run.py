@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from rich.table import Table
 from budgetguard.core.amounts import format_amount, format_usd
 from budgetguard.demo.books import Books, Totals, read_books
 from budgetguard.demo.scenario import PROVIDER_PRICES, TEAMS, Scenario
+from budgetguard.policy import Policy
 from budgetguard.status import AccountStatus
 from budgetguard.stores import SQLITE, open_store
 from budgetguard.testing import FakeProvider
@@ -27,21 +29,28 @@ REFRESH_S = 0.25
 STORE_TIMEOUT_MS = 5_000
 
 
-async def demonstrate(console: Console) -> bool:
-    """Run it all; True if the books agree at the end."""
+async def demonstrate(console: Console, store_url: str | None = None, policy: Policy | None = None) -> Books:
+    """Run it all and return the books, which should agree.
+
+    Args:
+        console: where it is shown.
+        store_url: the SQLite file to use, of which only this demonstration's rows count; default a temporary one.
+        policy: budgets to hold the agents to beside the demonstration's own.
+    """
     logging.getLogger("budgetguard").addHandler(logging.NullHandler())  # what they would say is shown here anyway
     with tempfile.TemporaryDirectory(prefix="budgetguard-demo-") as folder:
-        ledger = Path(folder) / "budgets.db"
+        url = store_url or f"{SQLITE}{Path(folder) / 'budgets.db'}"
+        namespace = f"demo-{secrets.token_hex(4)}"
         async with FakeProvider(PROVIDER_PRICES, latency_ms=LATENCY_MS) as provider:
             client = AsyncOpenAI(base_url=provider.base_url, api_key="none-needed", max_retries=0)
-            store = open_store(f"{SQLITE}{ledger}", "demo", STORE_TIMEOUT_MS)
-            scenario = Scenario(store, client, partial(console.print, soft_wrap=True, markup=False))
+            store = open_store(url, namespace, STORE_TIMEOUT_MS)
+            scenario = Scenario(store, client, partial(console.print, soft_wrap=True, markup=False), policy)
             async with client, scenario.guard:
                 await _watched(scenario, console)
                 status = await scenario.guard.status()
-            books = read_books(ledger, provider.bill, status)
+            books = read_books(Path(url.removeprefix(SQLITE)), namespace, provider.bill, status)
     _show_books(console, scenario, books)
-    return books.agree
+    return books
 
 
 async def _watched(scenario: Scenario, console: Console) -> None:

@@ -13,7 +13,7 @@ from budgetguard.core.amounts import format_usd
 from budgetguard.errors import BudgetExceeded
 from budgetguard.events import AlertReached, Delayed, Event
 from budgetguard.guard import Guard
-from budgetguard.policy import Budget
+from budgetguard.policy import Budget, Policy
 from budgetguard.pricing import Price
 from budgetguard.store import Store
 from budgetguard.testing import ProviderPrice, count_input_tokens
@@ -38,8 +38,11 @@ Messages = list[dict[str, str]]
 class Scenario:
     """Six agents at work. `calls` counts what became of their calls, by agent; `tell` prints what is worth a line."""
 
-    def __init__(self, store: Store, client: AsyncOpenAI, tell: Callable[[str], None]) -> None:
-        self.guard = Guard(budgets=BUDGETS, prices=PRICES, store=store, observers=[self])
+    def __init__(
+        self, store: Store, client: AsyncOpenAI, tell: Callable[[str], None], policy: Policy | None = None
+    ) -> None:
+        more = policy.budgets if policy is not None else ()
+        self.guard = Guard(budgets=[*BUDGETS, *more], prices=PRICES, store=store, observers=[self])
         self.calls: dict[str, Counter[str]] = {agent: Counter() for agents in TEAMS.values() for agent in agents}
         self.refusal: BudgetExceeded | None = None
         self._client = client

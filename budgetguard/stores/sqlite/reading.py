@@ -41,6 +41,7 @@ class Query(NamedTuple):
     most: int
 
     def matches(self, budgets: set[str], labels: Mapping[str, str]) -> bool:
+        """Whether one of the budgets, and all labels that are asked for, match."""
         return any(fnmatchcase(budget, self.budget) for budget in budgets) and all(
             fnmatchcase(labels.get(name, NO_LABEL), glob) for name, glob in self.labels.items()
         )

@@ -25,6 +25,7 @@ def digest_of(plan_text: str) -> bytes:
 
 
 def account_row(namespace: str, account: Account, balance: Balance) -> tuple[Any, ...]:
+    """The row of `accounts`."""
     return (
         namespace, account.key, account.budget, _compact(account.per), account.unit, str(account.period),
         account.window, account.window_start_ms, account.window_end_ms, *_amounts(balance),
@@ -61,6 +62,7 @@ def _check(*amounts: Any) -> None:
 
 
 def reservation_row(namespace: str, r: Reservation, digest: bytes) -> tuple[Any, ...]:
+    """The row of `reservations`; `digest` stands for its plan."""
     info = r.info
     body = [
         r.estimate, r.charged, info.labels, info.price_source, info.host, info.usage, r.would_refuse, r.expired_charge

@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -55,6 +56,10 @@ WRITE_META = "INSERT INTO meta (name, value) VALUES (?, ?)"
 READ_CLOCK = """
 SELECT (SELECT value FROM meta WHERE name = 'incarnation'), (SELECT last_ms FROM clocks WHERE namespace = ?)"""
 WRITE_CLOCK = "INSERT OR REPLACE INTO clocks (namespace, last_ms) VALUES (?, ?)"
+ACCEPT_LOSS = "INSERT OR REPLACE INTO meta (name, value) VALUES ('loss_accepted', ?)"
+LOSS_ACCEPTED = """
+SELECT 1 FROM meta AS accepted JOIN meta AS found ON found.value = accepted.value
+WHERE accepted.name = 'loss_accepted' AND found.name = 'incarnation'"""
 ADD_PLAN = "INSERT INTO plans (digest, body) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING"
 READ_PLAN = "SELECT body FROM plans WHERE digest = ?"
 # CROSS JOIN keeps SQLite to the written order: it may otherwise read the whole namespace for every batch.
@@ -102,6 +107,15 @@ READ_ROW = """
 SELECT revision, status, prompt_tokens, completion_tokens, cost_nanousd, would_refuse, expired_tokens,
        expired_cost_nanousd, slot_ms
 FROM token_usage WHERE reservation_id = ? AND namespace = ?"""
+
+
+def loss_was_accepted(path: str) -> bool:
+    """Whether somebody said of the file that it may be started from although another was lost. Changes nothing."""
+    with closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as db:
+        try:
+            return bool(db.execute(LOSS_ACCEPTED).fetchall())
+        except apsw.SQLError:
+            return False  # no tables yet
 
 
 def connect(path: str, timeout_ms: int) -> apsw.Connection:

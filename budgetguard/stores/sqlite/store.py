@@ -175,7 +175,10 @@ class SQLiteStore:
             self._incarnation = None
             if self._inode != self._current_inode():
                 self._close()
-        return self._now_ms()
+        now_ms = self._now_ms()
+        if accept_loss:
+            self._open_db().execute(schema.ACCEPT_LOSS, (self._incarnation,))
+        return now_ms
 
     def _open_db(self) -> apsw.Connection:
         if self._db is None:
@@ -184,7 +187,10 @@ class SQLiteStore:
             self._db = schema.connect(self._path, self._timeout_ms)
             self._inode = self._current_inode()
         elif self._inode != self._current_inode():
-            raise self._lost()
+            if not self._current_inode() or not schema.loss_was_accepted(self._path):
+                raise self._lost()
+            self._close()
+            return self._open_db()
         return self._db
 
     def _current_inode(self) -> int | None:
@@ -208,10 +214,10 @@ class SQLiteStore:
     def _last_ms(self, db: apsw.Connection) -> int:
         """The time last told. Raises StateLost if this is not the store that this object knows."""
         ((incarnation, last_ms),) = db.execute(schema.READ_CLOCK, (self._namespace,)).fetchall()
-        if self._incarnation is None:
+        if incarnation != self._incarnation:
+            if self._incarnation is not None and not db.execute(schema.LOSS_ACCEPTED).fetchall():
+                raise self._lost()
             self._incarnation = str(incarnation)
-        elif incarnation != self._incarnation:
-            raise self._lost()
         return int(last_ms or 0)
 
     def _close(self) -> None:
