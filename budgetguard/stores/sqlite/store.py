@@ -24,6 +24,8 @@ from budgetguard.stores.worker import WorkerThread
 T = TypeVar("T")
 MOST_OPS = 512
 CLOCK_TOLERANCE_MS = 60_000
+HANGS_MS = 1_000
+"""What a job may take beyond its wait for other processes; after that its outcome is not known."""
 FORGET_PLANS_EVERY_MS = 3_600_000
 
 
@@ -142,7 +144,11 @@ class SQLiteStore:
             if self._worker is None:
                 self._worker = WorkerThread("budgetguard-sqlite")
             future = self._worker.submit(lambda: _translated(job, self._path))
-        return await future
+        try:
+            async with asyncio.timeout((self._timeout_ms + HANGS_MS) / 1000):
+                return await future
+        except TimeoutError:
+            raise StoreAway(f"the store {self._path} did not answer: its disk may hang") from None
 
     def _write(self, job: Callable[[apsw.Connection, int, bool], T]) -> T:
         """Run the job in one durable transaction, in store time. Any error rolls everything back."""
