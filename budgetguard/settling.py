@@ -47,6 +47,7 @@ class Courier:
 
     Args:
         told: called with each operation and its answer once it is known.
+        wake: called in the event loop when there is something for `work` to do.
     """
 
     def __init__(
@@ -55,56 +56,47 @@ class Courier:
         spool: Spool,
         notify: Callable[[Event], None],
         told: Callable[[Op, Settlement], None],
+        wake: Callable[[], None],
     ) -> None:
         self._store = store
         self._spool = spool
         self._notify = notify
         self._told = told
+        self._wake = wake
         self._posted: dict[tuple[str, type], Op] = {}
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._ended = False
+        self._replay_pause_s = REPLAY_FIRST_S
 
     def post(self, op: Op) -> None:
         """Deliver `op` in the background. From any thread; once this courier has ended, `op` goes to the spool."""
         self._posted[op.id, type(op)] = op
         if not self._ended:
-            self._idle.clear()
             try:
-                self._loop.call_soon_threadsafe(self._news.set)
-            except RuntimeError:  # the event loop was closed, and `run` with it
+                self._loop.call_soon_threadsafe(self._wake)
+            except RuntimeError:  # the event loop is closed
                 self._ended = True
         if self._ended:
             self._to_spool()
 
-    async def run(self) -> None:
-        """Deliver until cancelled; what is then still undelivered goes to the spool, if it can."""
-        try:
-            while True:
-                await self._news.wait()
-                self._news.clear()
-                while self._posted and not await self._deliver_or_spool():
-                    self._idle.set()
-                    await asyncio.sleep(REPLAY_FIRST_S)
-                self._idle.set()
-        finally:
-            self._ended = True
-            self._to_spool()
-            self._idle.set()
+    async def work(self) -> None:
+        """Deliver or spool what is posted; if neither can be done, come back later."""
+        while self._posted:
+            if not await self._deliver_or_spool():
+                self._loop.call_later(REPLAY_FIRST_S, self._wake)
+                return
 
-    async def delivered(self) -> None:
-        """Return when all that was posted is delivered or spooled, or when neither can be done."""
-        await self._idle.wait()
+    def end(self) -> None:
+        """`wake` is heard no more: what is posted from now on goes to the spool."""
+        self._ended = True
 
     def left_over(self) -> list[Op]:
         """Take what is still undelivered."""
         ops, self._posted = list(self._posted.values()), {}
         return ops
 
-    async def deliver(self, ops: Sequence[Op]) -> list[Op]:
-        """Deliver `ops` now, or spool them: a process that ends must not wait long for a store that is away.
+    async def deliver(self, ops: Sequence[Op] = ()) -> list[Op]:
+        """Deliver `ops` and what is posted now, or spool it: whoever ends must not wait long for a store that is away.
 
         Returns what could be neither delivered nor spooled.
         """
@@ -176,8 +168,17 @@ class Courier:
         self._notify(Spooled(len(ops)))
         return True
 
-    async def replay(self) -> bool:
-        """Deliver what is in the spool, the oldest first. True if it is empty now (of other processes' entries too)."""
+    def replay_pause_s(self) -> float:
+        """How long to wait before the next replay: longer and longer while something remains in the spool."""
+        return self._replay_pause_s
+
+    async def replay(self) -> None:
+        """Deliver what is in the spool, the oldest first: that of other processes too."""
+        empty = await self._replayed()
+        self._replay_pause_s = REPLAY_FIRST_S if empty else min(self._replay_pause_s * 2, REPLAY_MOST_S)
+
+    async def _replayed(self) -> bool:
+        """True if the spool is empty now."""
         delivered, after = 0, 0
         try:
             while entries := self._spool.take(REPLAY_BATCH, after):
@@ -197,10 +198,3 @@ class Courier:
         if delivered:
             self._notify(SpoolReplayed(delivered))
         return empty
-
-    async def keep_replaying(self) -> None:
-        """Replay the spool at the start and then with backoff, until cancelled."""
-        pause_s = REPLAY_FIRST_S
-        while True:
-            pause_s = REPLAY_FIRST_S if await self.replay() else min(pause_s * 2, REPLAY_MOST_S)
-            await asyncio.sleep(pause_s)

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from storm_books import Books, books_of, check_balance, check_bill
@@ -15,7 +16,10 @@ from storm_world import MODEL, PRICES, BillingProvider, Task, tasks_of
 from test_storms import SEED
 
 import budgetguard as bg
+from budgetguard.core.verbs import Release, Reserve, Settlement, Verdict
 from budgetguard.reserving import open_holds
+from budgetguard.store import Store
+from budgetguard.stores import open_store
 from budgetguard.testing import read_bill
 
 TASKS, STORMS, LONG_STORMS = 200, 4, 100
@@ -135,6 +139,55 @@ def test_cancelled_calls_hold_nothing_and_lose_nothing(tmp_path: Path) -> None:
         statuses += books.statuses
     assert min(struck[where] for where in ("reserving", "growing", "calling", "settling")) > 5, struck
     assert {"settled", "assumed"} <= set(statuses), statuses
+
+
+class GatedStore:
+    """A real store whose answers to reserves never come, and which does releases only once the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate, self.reserved, self.releasing = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._store = open_store("sqlite:///:memory:", "default", 1_000)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def reserve(self, ops: Sequence[Reserve]) -> list[Verdict]:
+        await self._store.reserve(ops)
+        self.reserved.set()
+        return await asyncio.get_running_loop().create_future()
+
+    async def release(self, ops: Sequence[Release]) -> list[Settlement]:
+        self.releasing.set()
+        await self.gate.wait()
+        return await self._store.release(ops)
+
+
+def test_what_is_returned_while_the_courier_is_on_its_way_goes_with_the_next_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second reserve is cancelled while the release of a first is under way, and then the guard is closed."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    async def scenario() -> None:
+        store = GatedStore()
+        guard = bg.Guard("10 concurrent", store=cast("Store", store))
+        for _ in range(2):
+            store.reserved.clear()
+            reserving = asyncio.create_task(_reserved(guard))
+            await store.reserved.wait()
+            reserving.cancel()
+            await asyncio.wait([reserving])
+            await store.releasing.wait()
+        assert [row.reserved for row in await guard.status()] == [2]
+        closing = asyncio.create_task(guard.aclose())
+        store.gate.set()
+        assert await closing == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+async def _reserved(guard: bg.Guard) -> bg.Hold:
+    return await guard.reserve()
 
 
 @pytest.mark.long
