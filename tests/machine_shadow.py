@@ -39,6 +39,12 @@ def live(account: Account, slot_ms: int, now_ms: int) -> bool:
     return (slot_ms // length_ms + 1) * length_ms > now_ms - account.period.span_ms
 
 
+def within(account: Account, now_ms: int) -> bool:
+    """Whether an account's window, if it has one, is the one of now."""
+    start_ms, end_ms = account.window_start_ms, account.window_end_ms
+    return start_ms is None or end_ms is None or start_ms <= now_ms < end_ms
+
+
 class Shadow:
     """The book. `see` takes an operation with its answer; `check` compares with what stands in a store."""
 
@@ -47,6 +53,7 @@ class Shadow:
         # By account and call: what it counts there (amount, instant of its slot, whether it is a hold).
         self.pages: defaultdict[str, dict[str, tuple[int, int, bool]]] = defaultdict(dict)
         self.rows: dict[str, tuple[int, int]] = {}
+        self.leases: dict[str, int] = {}
         self.standing: frozenset[str] = frozenset()
         self.words: Counter[str] = Counter()
 
@@ -59,12 +66,18 @@ class Shadow:
             self._judge(op.plan, op.estimate, op.id, answer, now_ms)
             if answer.word == "granted":
                 assert known is None
+                assert all(within(claim.account, now_ms) for claim in op.plan.claims)
                 self._note(op.id, Entry(op.plan, op.estimate, now_ms, True))
+                self.leases[op.id] = now_ms + op.lease_ms
         elif isinstance(op, Grow):
             self._see_growth(op, held, answer, now_ms)
         elif isinstance(op, Extend):
             assert (answer.word in ("extended", "replayed")) == (held is not None)
-        elif answer.word in ("settled", "late", "released", "expired"):
+            if held is not None:
+                self.leases[op.id] = max(self.leases[op.id], now_ms + op.lease_ms)
+        elif isinstance(op, Expire) and held is not None:
+            assert answer.word == ("not_due" if now_ms < self.leases[op.id] else "expired")
+        if answer.word in ("settled", "late", "released", "expired"):
             self._note(op.id, self._resolved(op, known, answer))
 
     def _see_growth(self, op: Grow, held: Entry | None, answer: Any, now_ms: int) -> None:
