@@ -1,4 +1,5 @@
-"""The store at its edges: the last token of a limit, every limit in its place, the slot in which a call sits.
+"""The store at its edges: the last token of a limit, every limit in its place, the slot in which a call sits, a disk
+that fails between two writes.
 
 Written where the bugs of `test_mutants` were found by no other test, or only by a long one.
 """
@@ -8,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
+import apsw
 import pytest
 from store_kit import (
     DAY_MS,
@@ -21,9 +24,11 @@ from store_kit import (
     ask,
     ask_one,
     claims,
+    dump,
     expire,
     extend,
     grow,
+    ledger,
     plan,
     release,
     reserve,
@@ -32,6 +37,7 @@ from store_kit import (
 )
 
 from budgetguard.core.model import Account, Claim, Plan
+from budgetguard.errors import StoreUnusable
 from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.testing.clock import ManualClock
 
@@ -216,3 +222,38 @@ def test_an_account_stands_as_long_as_a_hold_is_open_on_it_however_often_it_is_s
         assert await store.due(10) == []
 
     in_memory(scenario)
+
+
+def sabotage(path: Path, statement: str) -> None:
+    """Change the file behind the store's back, as a broken disk or another program would."""
+    db = apsw.Connection(str(path))
+    db.set_busy_timeout(5_000)
+    db.execute(statement)
+    db.close()
+
+
+@pytest.mark.parametrize("table", ["token_usage", "accounts", "reservations"])
+def test_a_settle_is_recorded_whole_or_not_at_all(tmp_path: Path, table: str) -> None:
+    """The disk fails at one of the three writes: account, reservation and ledger row stay as they were."""
+
+    async def run() -> None:
+        path = tmp_path / "store.db"
+        store = SQLiteStore(str(path), clock=ManualClock(NOON_MS))
+        known = plan("1000 tokens/hour")
+        await ask_one(store, reserve("r", known, amounts(50)))
+        before = dump(path)
+        for verb in ("INSERT", "UPDATE"):
+            fails = "BEGIN SELECT RAISE(ABORT, 'disk'); END"
+            sabotage(path, f"CREATE TRIGGER broken_{verb} BEFORE {verb} ON {table} {fails}")
+        with pytest.raises(StoreUnusable, match="disk"):
+            await ask_one(store, settle("r", known, amounts(70), amounts(50)))
+        assert dump(path) == before
+        for verb in ("INSERT", "UPDATE"):
+            sabotage(path, f"DROP TRIGGER broken_{verb}")
+        assert (await ask_one(store, settle("r", known, amounts(70), amounts(50)))).word == "settled"
+        assert await stands(store) == {"all tokens/hour@UTC": (70, 0)}
+        row = ledger(path, "r")
+        assert row is not None and row["total_tokens"] == 70
+        await store.aclose()
+
+    asyncio.run(run())
