@@ -62,8 +62,10 @@ NO_ESTIMATE = Priced(Amounts(requests=1, concurrent=1), UsageRow(), "")
 """What a call asks that came without an estimate."""
 
 
-def priced(policy: Policy, model: str | None, usage: Usage, at_ms: int, *, lenient: bool) -> Priced:
-    """What `usage` amounts to in every unit that can be spent; `usd` is 0 where nobody knows the cost.
+def priced(
+    policy: Policy, model: str | None, usage: Usage, at_ms: int, *, lenient: bool, concurrent: int = 0
+) -> Priced:
+    """What `usage` amounts to in every unit; `usd` is 0 where nobody knows the cost. An actual is not `concurrent`.
 
     Raises (if lenient, such a cost is one that nobody knows):
         ConfigError: two prices tie for the model.
@@ -79,7 +81,7 @@ def priced(policy: Policy, model: str | None, usage: Usage, at_ms: int, *, lenie
     row = UsageRow(
         read, written, usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens, cost_nanousd
     )
-    return Priced(Amounts(read + written, read, written, cost_nanousd or 0, 1), row, source)
+    return Priced(Amounts(read + written, read, written, cost_nanousd or 0, 1, concurrent), row, source)
 
 
 @dataclass(slots=True)
@@ -134,8 +136,7 @@ class Call:
         if self.estimate is None:
             return NO_ESTIMATE
         estimate, model = check_estimate(self.estimate), self.subject.get("model")
-        estimated = priced(policy, model, estimate, now_ms, lenient=policy.mode == "shadow")
-        return estimated._replace(amounts=estimated.amounts._replace(concurrent=1))
+        return priced(policy, model, estimate, now_ms, lenient=policy.mode == "shadow", concurrent=1)
 
     def _check(self, policy: Policy) -> None:
         """Pass a call that can be judged."""

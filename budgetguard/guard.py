@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.admission import Admission
@@ -18,7 +18,7 @@ from budgetguard.hold import Hold
 from budgetguard.off import OffHold
 from budgetguard.outcome import Outcome, outcome_of
 from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings
-from budgetguard.reserving import Reserving, open_holds
+from budgetguard.reserving import Reserving, is_inside_hold
 from budgetguard.setup import PolicySource, observed, policy_from, resources_of
 from budgetguard.status import AccountStatus, account_rows, amounts_left
 from budgetguard.subjects import Subjects, own_labels
@@ -154,7 +154,7 @@ class Guard:
         own = own_labels(
             labels, team=team, agent=agent, session=session, task=task, user=user, model=model, provider=provider
         )
-        return Reserving(lambda: self._admit(own, estimate))
+        return Reserving(partial(self._admit, own, estimate))
 
     def budgeted(
         self,
@@ -248,9 +248,8 @@ class Guard:
             return OffHold(dict(own))
         engine = self._engines.current()
         call = self._call(own, estimate)
-        nested = any(hold.belongs_to(self._shared) for hold in open_holds())
         try:
-            return await Admission(engine, call, nested).admit()
+            return await Admission(engine, call, nested=is_inside_hold(self._shared)).admit()
         except BudgetExceeded as refusal:
             tell_scopes(refusal)
             raise

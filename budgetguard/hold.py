@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from budgetguard.call import Call, Priced, check_estimate, priced
 from budgetguard.core.amounts import Amounts
+from budgetguard.core.effects import chargeable
 from budgetguard.core.model import UsageRow
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
 from budgetguard.errors import ReservationFinished, StoreClockBehind, StoreError
@@ -189,7 +190,7 @@ class Hold:
             status, charged = "assumed", call.priced
             engine.shared.notify(Assumed(call.id, call.subject, cause))
         return Settle(
-            call.id, call.plan, charged.amounts._replace(concurrent=0), charged.row, call.info, status,
+            call.id, call.plan, chargeable(charged.amounts), charged.row, call.info, status,
             call.priced.amounts, self.admitted_ms, engine.shared.policy.guard.replay_keep_ms, engine.now_ms(),
             int((engine.loop.time() - self._since) * 1000), error_type, charged.source,
         )  # fmt: skip

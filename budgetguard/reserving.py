@@ -18,9 +18,19 @@ def open_holds() -> list[Hold]:
     return [hold for ref in _open.get() if (hold := ref()) is not None and hold.open]
 
 
+def is_inside_hold(shared: object) -> bool:
+    """Whether a hold of the guard with these resources is open around the caller."""
+    for ref in _open.get():
+        hold = ref()
+        if hold is not None and hold.open and hold.belongs_to(shared):
+            return True
+    return False
+
+
 def remember_open(hold: Hold) -> None:
     """This hold is now open around the caller, and all that it awaits or starts."""
-    _open.set((*(ref for ref in _open.get() if (outer := ref()) is not None and outer.open), weakref.ref(hold)))
+    outer = [ref for ref in _open.get() if (other := ref()) is not None and other.open]
+    _open.set((*outer, weakref.ref(hold)))
 
 
 class Reserving:

@@ -142,7 +142,7 @@ def read_usage(response: Any) -> Usage:
         TypeError: there is no usage of a known shape; says what is taken.
         InvalidAmount: a count is no whole number in [0, 2**53 - 1]; names the provider's field.
     """
-    usage = _get(response, "usage")
+    usage = None if isinstance(response, Usage) else _get(response, "usage")
     if usage is None:
         usage = response
     if isinstance(usage, Usage):
