@@ -98,10 +98,12 @@ def test_of_a_rolling_limit_the_level_is_the_most_that_ever_counted() -> None:
     # 60 leave when their slot of one second has: at 61 s there is room for 70 beside 30, at 62 s there is none.
     assert (figures.spent, figures.refused, figures.windows, figures.overspend) == (160, 1, 1, 0)
     assert figures.utilisation == 1.0
-    over = only(
-        ran(budget("100 tokens/rolling 1 minute"), calls=[call(0, 50, 60), call(70_000, 40, 90)], hold_output=0)
-    )
-    assert (over.spent, over.overspend, over.overage) == (240, 30, 150)
+    # A slot counts to its end, and the most may have counted long ago.
+    figures = only(ran(budget("100 tokens/rolling 1 minute"), calls=[call(0, 60, 0), call(60_500, 30, 0)]))
+    assert figures.utilisation == 0.9
+    calls = [call(0, 50, 90), call(70_000, 50, 60)]
+    over = only(ran(budget("100 tokens/rolling 1 minute"), calls=calls, hold_output=0))
+    assert (over.spent, over.overspend, over.overage) == (250, 40, 150)
 
 
 def test_concurrent_calls_are_counted_while_they_are_open() -> None:
@@ -164,6 +166,17 @@ def test_patience_ends() -> None:
     assert (report.admitted, report.refused, report.waits) == (2, 2, Waits(1, 800, 800))
     report = ran(budget("100 tokens/hour", on_exceed="delay"), calls=[call(0, 90), call(600, 1)])
     assert (report.refused, report.delayed, only(report).refused) == (1, 0, 1), "an hour is longer than its patience"
+
+
+def test_who_waits_is_refused_by_another_budget_as_soon_as_that_one_fills() -> None:
+    slow = budget("1 concurrent", name="slow", where={"task": "t"}, on_exceed="delay")
+    hard = budget("1 concurrent", name="hard", where={"agent": "a"})
+    first, waits = call(0, 1, 500, task="t"), call(1000, 2, task="t", agent="a")
+    report = ran(slow, hard, calls=[first, waits])
+    assert (report.admitted, report.waits) == (2, Waits(1, 9300, 9300))
+    # At 2.2 s it asks again, as it does five times a second, and finds that the third has taken its place.
+    report = ran(slow, hard, calls=[first, waits, call(2050, 3, agent="a")])
+    assert (report.admitted, report.refused_by, report.delayed) == (2, {"slow": 1, "hard": 1}, 0)
 
 
 def test_calls_that_no_budget_covers() -> None:

@@ -120,9 +120,8 @@ class Delays:
         accounts = call.asked_accounts
         ahead = line.ahead_of(waiter, accounts)
         if ahead:
-            blocked_on = {account: v for account, v in waiter.blocked_on.items() if account in accounts} | ahead
-            line.block(waiter, blocked_on)
-            return self._stand_behind(waiting, blocked_on)
+            blocked_on = {account: v for account, v in waiter.blocked_on.items() if account in accounts}
+            return self._stand_behind(waiting, blocked_on | ahead)
         verdict = self._ask(call, self._now_ms)
         if verdict.word == "granted":
             ended = self._leave(waiting, True, ())

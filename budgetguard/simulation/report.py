@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import add
+from operator import add, gt
 
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import Account, Limit, OnExceed, Violation
@@ -193,8 +193,9 @@ class Tally:
         usage = row.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
         actual = Amounts(tokens, usage.prompt_tokens, usage.completion_tokens, usage.cost_nanousd or 0, 1)
-        if any(settlement.overage):
-            self._overage = Amounts(*map(add, self._overage, settlement.overage))
+        if any(map(gt, actual, row.estimate)):
+            above = (max(0, took - held) for took, held in zip(actual, row.estimate, strict=True))
+            self._overage = Amounts(*map(add, self._overage, above))
         for claim in row.plan.claims:
             account = claim.account
             window = self._windows[account.key]
