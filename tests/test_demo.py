@@ -31,7 +31,7 @@ def test_the_books_agree_and_the_exit_code_says_so(shown: subprocess.CompletedPr
 def test_a_refusal_a_delayed_call_and_an_alert_are_shown_without_a_traceback(
     shown: subprocess.CompletedProcess[str],
 ) -> None:
-    assert re.search(r"BudgetExceeded: search-team refused this call: .*\n  asked .* \| limit \$0\.045 = ", shown.stdout)
+    assert re.search(r"BudgetExceeded: search-team refused this call: .*\n  asked .* \| limit \$0\.045 =", shown.stdout)
     assert re.search(r"delayed: [a-z-]+ waited \d+ ms", shown.stdout)
     assert re.search(r"alert: search-team has spent \$0\.0\d+ of \$0\.045", shown.stdout)
     assert "Traceback" not in shown.stdout + shown.stderr
