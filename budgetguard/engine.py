@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import random
 import socket
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from budgetguard.core.verbs import Expire, Extend, Settle, Settlement
+from budgetguard.duties import Duties
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
 from budgetguard.events import Event, Expired, LeaseLost, StoreProblem
 from budgetguard.settling import Courier, Op, Spool
@@ -54,7 +55,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.host = f"{socket.gethostname()}:{os.getpid()}"
         self.line = Line()
-        self.courier = Courier(shared.store, shared.spool, shared.notify, self.report)
+        self.courier = Courier(shared.store, shared.spool, shared.notify, self.report, self._work)
         self.tell = Telling(shared.store, shared.notify, self.spawn)
         self.holds: weakref.WeakValueDictionary[str, Hold] = weakref.WeakValueDictionary()
         self.opened = False
@@ -63,16 +64,16 @@ class Engine:
         self._sweeping: asyncio.Task[bool] | None = None
         self._under_way: dict[str, Op] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._duties = [
-            self.spawn(duty)
-            for duty in (
-                self.courier.run(),
-                self.courier.keep_replaying(),
-                self._every(lambda: self.shared.policy.guard.lease_ms / 3000, 0.0, self.beat),
-                self._every(lambda: self.shared.policy.guard.lease_ms / 4000, 0.3, self.sweep),
-                self._every(lambda: 1.0, 0.0, self._watch),
-            )
-        ]
+        self._working: asyncio.Task[None] | None = None
+        self._ended = False
+        self._duties = Duties(shared.notify)
+        self._duties.begin(self.courier.replay_pause_s, self.courier.replay)
+        self._duties.every(lambda: self.shared.policy.guard.lease_ms / 3000, self.beat)
+        self._duties.every(lambda: self.shared.policy.guard.lease_ms / 4000, self.sweep, jitter=0.3)
+        self._duties.every(lambda: 1.0, self._watch)
+        self._until_end = self._ends_with_the_loop()
+        with contextlib.suppress(StopIteration):  # begun here and now, so that the loop knows it
+            self._until_end.__anext__().send(None)
 
     async def open(self) -> None:
         """Open the store, once. Errors: those of `Store.open`."""
@@ -88,27 +89,50 @@ class Engine:
         return task
 
     async def stop(self) -> list[Op]:
-        """Let settles under way finish, deliver or spool what was recorded or posted, and end the tasks.
+        """Let settles under way finish, deliver or spool what was recorded or posted, and end the duties.
 
         Returns what could be neither delivered nor spooled.
         """
         for op in self._abandoned():
             self.courier.post(op)
-        while others := [task for task in self._tasks if task not in self._duties]:
-            await asyncio.wait(others)
-        await self.courier.delivered()
-        self.end_duties()
-        await asyncio.wait(self._duties)
+        await self._until_end.aclose()
         return self._undelivered()
 
-    def end_duties(self) -> None:
-        """Have the tasks of this engine end."""
-        for task in self._duties:
-            task.cancel()
+    async def _ends_with_the_loop(self) -> AsyncGenerator[None, None]:
+        """Suspended until the loop closes its generators, at the end of `asyncio.run`: the last chance to await."""
+        try:
+            yield
+        finally:
+            if not self._ended:
+                await self._end()
+
+    async def _end(self) -> None:
+        await self._duties.end()
+        while others := [task for task in self._tasks if task is not self._working]:
+            await asyncio.wait(others)
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working])
+        for op in await self.courier.deliver():
+            self._under_way[op.id] = op
+        self._drop()
 
     def left_over(self) -> list[Op]:
         """The event loop runs no more: what was recorded or posted here and still has to be delivered."""
+        self._drop()
+        with contextlib.suppress(StopIteration):
+            self._until_end.aclose().send(None)
         return [*self._abandoned(), *self._undelivered()]
+
+    def _drop(self) -> None:
+        self._ended = True
+        self._duties.drop()
+        self.courier.end()
+
+    def _work(self) -> None:
+        """Let the courier work; it is told of whatever is posted meanwhile by finding it."""
+        if not self._ended and (self._working is None or self._working.done()):
+            self._working = self.spawn(self.courier.work())
 
     def adopt(self, other: Engine) -> None:
         """The event loop of `other` was closed: take over its open holds, and what it had to deliver."""
@@ -227,14 +251,3 @@ class Engine:
 
     async def _watch(self) -> None:
         self.shared.check_policy()
-
-    async def _every(
-        self, period_s: Callable[[], float], jitter: float, duty: Callable[[], Coroutine[Any, Any, Any]]
-    ) -> None:
-        """Do a duty again and again; a store that is away does not end it."""
-        while True:
-            await asyncio.sleep(period_s() * random.uniform(1 - jitter, 1 + jitter))
-            try:
-                await duty()
-            except BudgetGuardError as error:
-                self.shared.notify(StoreProblem(duty.__name__.strip("_"), str(error)))

@@ -126,11 +126,12 @@ class Engines:
         if self._undelivered:
             count = len(self._undelivered)
             raise StoreUnusable(f"{count} settles and releases are lost: neither the store nor the spool can be used")
-        await courier.replay()
+        while await courier.replay():
+            pass
         await self._shared.store.aclose()
 
     def _courier(self) -> Courier:
-        return Courier(self._shared.store, self._shared.spool, self._shared.notify, lambda *_: None)
+        return Courier(self._shared.store, self._shared.spool, self._shared.notify, lambda *_: None, lambda: None)
 
 
 async def _stopped(loop: asyncio.AbstractEventLoop, engine: Engine) -> list[Op]:
@@ -143,8 +144,6 @@ async def _stopped(loop: asyncio.AbstractEventLoop, engine: Engine) -> list[Op]:
             return await asyncio.wait_for(asyncio.wrap_future(stopping), ELSEWHERE_S)
         except TimeoutError:
             return engine.left_over()
-    if not loop.is_closed():
-        engine.end_duties()
     return engine.left_over()
 
 

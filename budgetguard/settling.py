@@ -67,6 +67,8 @@ class Courier:
         self._loop = asyncio.get_running_loop()
         self._ended = False
         self._replay_pause_s = REPLAY_FIRST_S
+        self._replayed = 0
+        """The number of the last entry of the spool that this round of the replay has tried."""
 
     def post(self, op: Op) -> None:
         """Deliver `op` in the background. From any thread; once this courier has ended, `op` goes to the spool."""
@@ -169,32 +171,32 @@ class Courier:
         return True
 
     def replay_pause_s(self) -> float:
-        """How long to wait before the next replay: longer and longer while something remains in the spool."""
+        """How long to wait before the next replay: longer and longer while what is in the spool can't be delivered."""
         return self._replay_pause_s
 
-    async def replay(self) -> None:
-        """Deliver what is in the spool, the oldest first: that of other processes too."""
-        empty = await self._replayed()
-        self._replay_pause_s = REPLAY_FIRST_S if empty else min(self._replay_pause_s * 2, REPLAY_MOST_S)
-
-    async def _replayed(self) -> bool:
-        """True if the spool is empty now."""
-        delivered, after = 0, 0
+    async def replay(self) -> bool:
+        """Deliver some of what is in the spool, that of other processes too. True if there is more to do at once."""
+        fault: Exception | None = None
+        entries, done, empty = [], [], False
         try:
-            while entries := self._spool.take(REPLAY_BATCH, after):
-                errors = await self._deliver_each([entry.op for entry in entries])
-                done = [entry.number for entry, error in zip(entries, errors, strict=True) if error is None]
+            entries = self._spool.take(REPLAY_BATCH, self._replayed)
+            errors = await self._deliver_each([entry.op for entry in entries])
+            done = [entry.number for entry, error in zip(entries, errors, strict=True) if error is None]
+            fault = next((error for error in errors if error is not None), None)
+            if done:
                 self._spool.drop(done)
-                delivered += len(done)
-                for error in [error for error in errors if error is not None][:1]:
-                    self._notify(StoreProblem("replay", str(error)))
-                if not done:
-                    break
-                after = entries[-1].number
             empty = len(self._spool) == 0
         except StoreError as error:
-            self._notify(StoreProblem("replay", str(error)))
-            empty = False
-        if delivered:
-            self._notify(SpoolReplayed(delivered))
-        return empty
+            fault = error
+        if fault is not None:
+            self._notify(StoreProblem("replay", str(fault)))
+        if done:
+            self._notify(SpoolReplayed(len(done)))
+        # What cannot be delivered now is passed over, and begun with again after a pause.
+        more = bool(done) and len(entries) == REPLAY_BATCH
+        self._replayed = entries[-1].number if more else 0
+        self._replay_pause_s = 0.0 if more else REPLAY_FIRST_S if empty else self._longer_pause_s()
+        return more
+
+    def _longer_pause_s(self) -> float:
+        return min(max(self._replay_pause_s, REPLAY_FIRST_S) * 2, REPLAY_MOST_S)

@@ -74,6 +74,7 @@ TABLE = (
     Row("settling", "middle", owns=("tenacity",)),
     Row("call", "middle"),
     Row("telling", "middle"),
+    Row("duties", "middle"),
     Row("engine", "middle", types=("hold",)),
     Row("within", "middle"),
     Row("hold", "middle"),

@@ -128,6 +128,18 @@ def test_sync_callers_in_many_threads_share_one_event_loop(world: World) -> None
     guard.sync.close()
 
 
+def test_between_its_duties_a_guard_has_no_task_for_which_anybody_could_wait_in_vain(world: World) -> None:
+    async def main() -> None:
+        guard = world.guard("9k tokens/day", settings=bg.GuardSettings(lease_ms=100))
+        await call(guard)
+        async with asyncio.timeout(5):
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.gather(*others)
+        await guard.aclose()
+
+    asyncio.run(main())
+
+
 def test_an_observer_that_raises_disturbs_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def on_event(self, event: bg.Event) -> None:

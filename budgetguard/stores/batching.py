@@ -7,6 +7,7 @@ everything that the current round asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in ops]
         self._queue.extend(zip(ops, futures, strict=True))
-        if self._drain is None and futures:
+        if futures and not self._draining:
             self._drain = loop.create_task(self._work())
         if len(futures) == 1:
             return [await futures[0]]
@@ -46,8 +47,13 @@ class Batcher:
 
     async def idle(self) -> None:
         """Return when nothing is queued or under way."""
-        while self._drain is not None:
+        while self._drain is not None and self._draining:
             await asyncio.wait([self._drain])
+
+    @property
+    def _draining(self) -> bool:
+        # A task that is cancelled before it began never comes to its `finally`.
+        return self._drain is not None and not self._drain.done()
 
     async def _work(self) -> None:
         taken: list[tuple[Any, asyncio.Future[Any]]] = []
@@ -64,7 +70,8 @@ class Batcher:
         finally:
             # Only a loop that is closing cancels this task: nobody must wait for an answer that will not come.
             for _, future in [*taken, *self._queue]:
-                future.cancel()
+                with contextlib.suppress(RuntimeError):  # the loop is closed already
+                    future.cancel()
             self._queue.clear()
             self._drain = None
 

@@ -1,0 +1,64 @@
+"""What an event loop does again and again: heartbeats, sweeps, the replay of the spool, a look at the policy's file."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from budgetguard.errors import BudgetGuardError
+from budgetguard.events import Event, StoreProblem
+
+Duty = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class Duties:
+    """The duties of one event loop.
+
+    Between its turns a duty is a timer, not a task: whoever waits for all tasks of the loop does not wait for it, and a
+    loop that is dropped leaves nothing pending. Each turn runs in a context of its own, not that of the first caller.
+    """
+
+    def __init__(self, notify: Callable[[Event], None]) -> None:
+        self._notify = notify
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._turns: set[asyncio.Task[None]] = set()
+        self._ended = False
+
+    def every(self, period_s: Callable[[], float], duty: Duty, jitter: float = 0.0) -> None:
+        """Do it after a period, and then again and again; a store that is away does not end it."""
+        if not self._ended:
+            pause_s = period_s() * random.uniform(1 - jitter, 1 + jitter)
+            self._timers[duty.__name__] = self._loop.call_later(pause_s, self.begin, period_s, duty, jitter)
+
+    def begin(self, period_s: Callable[[], float], duty: Duty, jitter: float = 0.0) -> None:
+        """Do it now, and then `every` period."""
+
+        def again(turn: asyncio.Task[None]) -> None:
+            self._turns.discard(turn)
+            self.every(period_s, duty, jitter)
+
+        turn = self._loop.create_task(self._do(duty), context=Context())
+        self._turns.add(turn)
+        turn.add_done_callback(again)
+
+    async def _do(self, duty: Duty) -> None:
+        try:
+            await duty()
+        except BudgetGuardError as error:
+            self._notify(StoreProblem(duty.__name__, str(error)))
+
+    async def end(self) -> None:
+        """Begin nothing more, and let what is being done be finished."""
+        self.drop()
+        if self._turns:
+            await asyncio.wait(self._turns)
+
+    def drop(self) -> None:
+        """Begin nothing more: the event loop runs no longer."""
+        self._ended = True
+        for timer in self._timers.values():
+            timer.cancel()
