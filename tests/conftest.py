@@ -20,6 +20,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 hypothesis.settings.register_profile("budgetguard", deadline=None, print_blob=True, derandomize=False)
 hypothesis.settings.load_profile("budgetguard")
+hypothesis.settings.register_profile(  # for `test_mutants`, which asks whether a test fails, not on how little
+    "unshrunk", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate], deadline=None, database=None
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
