@@ -1,0 +1,34 @@
+"""The benchmark runs to its end and prints its table. What it measures is no test's business."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FIGURES = (
+    "SQLite, 256 callers, 12 limits: calls per single-row transaction",
+    "operations in a transaction",
+    "the same, syncs take 2 ms more",
+    "the slowest caller's share of the mean",
+    "the guard's own CPU for a call of 12 limits, us",
+    "by limits 1 to 32, agents known to the guard: 32 by 16",
+    "by limits 1 to 32, every call a new agent: off the line",
+    "SQLite, a call at 1,000 accounts by one at 10",
+    "import budgetguard beyond import asyncio, ms",
+    "optional packages that it imports",
+)
+
+
+def test_the_benchmark_runs_to_its_end_and_prints_its_table(checkout: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/bench_guard.py", "--quick", "--folder", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    heading, table = done.stdout.split("\n\n")
+    assert heading.startswith("budgetguard at ")
+    assert "SQLite" in heading
+    assert [figure for figure in FIGURES if figure not in table] == []
+    assert done.returncode == (1 if "MISSED" in table else 0)
+    assert list(tmp_path.iterdir()) == []
