@@ -77,6 +77,10 @@ def simulate(
 
     A call takes 0.3 s and 20 ms per output token. The trace begins on Monday 2026-01-05 at midnight in the policy's
     time zone, or on the first Monday on which all prices are valid.
+
+    Utilisation is what was spent of a limit in the windows that admitted a call; of rolling periods and of open calls
+    it is the most that counted at once. Overspend is what was spent above limits, those of shadow budgets too; overage
+    is what calls took above their estimates.
     """
     from budgetguard import simulation
 
@@ -118,6 +122,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _totals(report: Report) -> dict[str, Any]:
+    """Of the whole policy: overspend is 0 where no limit was overspent, overage is in LLM tokens."""
     return {
         "calls": report.calls, "admitted": report.admitted, "refused": report.refused, "delayed": report.delayed,
         "overspend": report.overspend, "overage": report.overage.tokens,
