@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -151,10 +150,3 @@ def dump(path: Path | str, clocks: bool = False) -> dict[str, list[tuple[Any, ..
     """Every row of every table of the file; that of the clocks only if asked for."""
     tables = [name for (name,) in rows(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
     return {name: rows(path, f"SELECT * FROM {name} ORDER BY 1, 2") for name in tables if clocks or name != "clocks"}
-
-
-def bad_numbers(dumped: dict[str, list[tuple[Any, ...]]]) -> list[Any]:
-    """Every number of the dump that is not an integer in [0, 2**53 - 1], but for `cost`, which is made of one."""
-    numbers = [value for name, found in dumped.items() if name != "token_usage" for row in found for value in row]
-    slots = [n for row in dumped["accounts"] if row[-1] for slot in json.loads(row[-1]) for n in slot]
-    return [n for n in (*numbers, *slots) if isinstance(n, (int, float)) and not (type(n) is int and 0 <= n < 2**53)]
