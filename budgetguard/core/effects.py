@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import le
 
-from budgetguard.core.amounts import Amounts
+from budgetguard.core.amounts import UNITS, Amounts
 from budgetguard.core.balances import DAY_MS, EMPTY, due_alerts, judge, shift, spent_and_reserved
 from budgetguard.core.model import Alert, Balance, Plan, Reservation, UsageRow, Violation
 from budgetguard.core.verbs import Row, RowStatus
@@ -110,10 +111,22 @@ def chargeable(amounts: Amounts) -> Amounts:
     return amounts._replace(concurrent=0) if amounts.concurrent else amounts
 
 
-def row_of(resolved: Reservation, status: RowStatus, usage: UsageRow, now_ms: int, gone: tuple[str, ...]) -> Row:
+def overage_of(known: Reservation, actual: Amounts) -> Amounts:
+    """What is charged above the reservation, in the units that the plan counts."""
+    if all(map(le, actual, known.estimate)):
+        return Amounts()
+    counted = known.plan.units
+    more = [max(0, a - e) if unit in counted else 0 for unit, a, e in zip(UNITS, actual, known.estimate, strict=True)]
+    return Amounts(*more)
+
+
+def row_of(
+    resolved: Reservation, status: RowStatus, usage: UsageRow, now_ms: int, gone: tuple[str, ...],
+    latency_ms: int = 0, error_type: str = "", price_source: str | None = None,
+) -> Row:  # fmt: skip
     """The ledger row of a reservation that has just been resolved."""
     return Row(
         resolved.id, resolved.revision, status, resolved.admitted_ms, resolved.slot_ms, now_ms, resolved.info, usage,
-        resolved.estimate, resolved.plan, gone, resolved.would_refuse, 0, "", resolved.info.price_source,
-        resolved.expired_charge,
+        resolved.estimate, resolved.plan, gone, resolved.would_refuse, latency_ms, error_type,
+        resolved.info.price_source if price_source is None else price_source, resolved.expired_charge,
     )  # fmt: skip

@@ -30,9 +30,18 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from budgetguard.core.amounts import UNITS, Amounts
+from budgetguard.core.amounts import Amounts
 from budgetguard.core.balances import DAY_MS, leased
-from budgetguard.core.effects import chargeable, hold_all, judge_all, resolve_all, returned, row_of, with_unended
+from budgetguard.core.effects import (
+    chargeable,
+    hold_all,
+    judge_all,
+    overage_of,
+    resolve_all,
+    returned,
+    row_of,
+    with_unended,
+)
 from budgetguard.core.model import Balance, CallInfo, Plan, Reservation, UsageRow
 from budgetguard.core.verbs import (
     Expire,
@@ -153,11 +162,9 @@ def _charge(
         keep_until_ms=now_ms + op.replay_keep_ms,
         revision=known.revision + 1,
     )
-    row = row_of(resolved, status, op.usage, now_ms, gone)
-    row = row._replace(latency_ms=op.latency_ms, error_type=op.error_type, price_source=op.price_source)
-    counted = known.plan.units
-    more = (max(0, a - e) if unit in counted else 0 for unit, a, e in zip(UNITS, actual, known.estimate, strict=True))
-    return Settlement(word, now_ms, alerts, Amounts(*more), overdrawn, row), Change(resolved, accounts, row)
+    row = row_of(resolved, status, op.usage, now_ms, gone, op.latency_ms, op.error_type, op.price_source)
+    overage = overage_of(known, actual)
+    return Settlement(word, now_ms, alerts, overage, overdrawn, row), Change(resolved, accounts, row)
 
 
 def release(state: State, op: Release, now_ms: int) -> tuple[Settlement, Change]:
