@@ -68,12 +68,15 @@ def judged_again(violation: Violation, requested: int, now_ms: int) -> Violation
     return replace(v, reason="spent", retry_ms=retry_ms)
 
 
-async def count_open_calls(store: Store, account: Account) -> str:
-    """How many calls hold the account, as text: exact, or "200+". Errors: those of `Store.read_holds`."""
+async def count_open_calls(store: Store, account: Account) -> str | None:
+    """How many calls hold the account, as text: exact, or "200+"; None if they have ended meanwhile.
+
+    Errors: those of `Store.read_holds`.
+    """
     labels = {name: glob.escape(value) for name, value in account.subject.items()}
     page = await store.read_holds(glob.escape(account.budget), labels, None, COUNTED_MOST)
     count = sum(any(held.key == account.key for held in row.accounts) for row in page.rows)
-    return f"{count}{'+' if page.cursor else ''} open call{'' if count == 1 else 's'}"
+    return f"{count}{'+' if page.cursor else ''} open call{'' if count == 1 else 's'}" if count else None
 
 
 def _headline(violation: Violation, open_calls: Mapping[str, str]) -> str:
