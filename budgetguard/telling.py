@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 TOLD_KEPT = 4096
 COUNT_KEPT_S = 1.0
+COUNT_PAUSES = 20
+"""How many times as long as it took to count open calls nothing is counted afterwards."""
+COUNTED_AT_ONCE = 8
+"""For how many accounts open calls are counted at the same time."""
 Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 
@@ -46,6 +50,8 @@ class Telling:
         self._spawn = spawn
         self._told: set[Any] = set()
         self._counts: dict[str, tuple[float, asyncio.Task[str | None]]] = {}
+        self._count_again_at = 0.0
+        self._counting = 0
 
     def settled(self, op: Settle, answer: Settlement) -> None:
         """What became of a settle."""
@@ -112,10 +118,12 @@ class Telling:
             self._notify(Exhausted(violation.account, violation.limit, violation.spent))
 
     async def _open_calls(self, account: Account) -> str | None:
-        """How many calls hold the account. Counted once a second, so that a storm of refusals reads it once."""
-        now = asyncio.get_running_loop().time()
+        """How many calls hold the account, as counted within the last second; None if that would cost too much now."""
+        now = self._now()
         counted_at, counting = self._counts.get(account.key, (0.0, None))
         if counting is None or now - counted_at > COUNT_KEPT_S:
+            if now < self._count_again_at or self._counting >= COUNTED_AT_ONCE:
+                return None
             if len(self._counts) >= TOLD_KEPT:
                 self._counts.clear()
             counting = self._spawn(self._count(account))
@@ -123,8 +131,17 @@ class Telling:
         return await asyncio.shield(counting)
 
     async def _count(self, account: Account) -> str | None:
+        began = self._now()
+        self._counting += 1
         try:
             return await count_open_calls(self._store, account)
         except BudgetGuardError as error:
             self._notify(StoreProblem("read", str(error)))
             return None
+        finally:
+            # It is for a text only: a storm of refusals, over however many accounts, must not keep the store busy.
+            self._counting -= 1
+            self._count_again_at = self._now() + (self._now() - began) * COUNT_PAUSES
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

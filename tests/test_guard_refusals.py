@@ -97,6 +97,26 @@ def test_a_storm_of_refusals_counts_the_open_calls_once(world: World) -> None:
     asyncio.run(main())
 
 
+def test_a_storm_over_many_accounts_does_not_count_for_each(world: World) -> None:
+    async def main() -> None:
+        store = LossyStore(world.store())
+        guard = world.guard(budgets=[bg.Budget("each-agent", ["1 concurrent"], per=["agent"])], store=store)
+        agents = [f"a{number}" for number in range(100)]
+        async with guard:
+            holds = await asyncio.gather(*(guard.reserve(agent=agent) for agent in agents))
+            texts = [str(await refused(guard, None, agent="a0")).splitlines()[0]]
+            storm = await asyncio.gather(*(guard.reserve(agent=agent) for agent in agents), return_exceptions=True)
+            texts += [str(refusal).splitlines()[0] for refusal in storm]
+            assert set(texts) == {
+                "each-agent refused this call: 1 concurrent is held by 1 open call; try again in 1 s",
+                "each-agent refused this call: 1 concurrent is held by open calls; try again in 1 s",
+            }
+            assert store.asked.count("read_holds") <= 8
+            await asyncio.gather(*(hold.release() for hold in holds))
+
+    asyncio.run(main())
+
+
 def test_open_calls_that_cannot_be_counted_are_left_out(world: World) -> None:
     async def main() -> None:
         store = LossyStore(world.store())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
@@ -26,7 +27,7 @@ WHERE namespace = ?1 AND key > ?2 AND (keep_until_ms > ?3 OR reserved > 0) AND i
 ORDER BY key"""
 HOLDS = """
 SELECT r.id, r.body, r.admitted_ms, r.lease_end_ms, p.body
-FROM reservations AS r LEFT JOIN plans AS p ON p.digest = r.plan
+FROM reservations AS r INDEXED BY reservations_open LEFT JOIN plans AS p ON p.digest = r.plan
 WHERE r.namespace = ? AND r.state = 'held' AND r.id > ?
 ORDER BY r.id"""
 
@@ -91,5 +92,9 @@ def _account(found: tuple[Any, ...]) -> tuple[Account, Balance]:
 def _hold(found: tuple[Any, ...]) -> HoldRow:
     id, body, admitted_ms, lease_end_ms, plan = found
     estimate, _, labels, _, host, *_ = json.loads(body)
-    held_on = tuple(claim.account for claim in plan_from_text(plan).claims)
-    return HoldRow(id, labels, held_on, Amounts(*estimate), host, admitted_ms, lease_end_ms, 0)
+    return HoldRow(id, labels, _held_on(plan), Amounts(*estimate), host, admitted_ms, lease_end_ms, 0)
+
+
+@lru_cache(4096)
+def _held_on(plan: str) -> tuple[Account, ...]:
+    return tuple(claim.account for claim in plan_from_text(plan).claims)
