@@ -127,21 +127,22 @@ class Telling:
             if len(self._counts) >= TOLD_KEPT:
                 self._counts.clear()
             counting = self._spawn(self._count(account))
+            counting.add_done_callback(lambda _: self._counted(now))
+            self._counting += 1
             self._counts[account.key] = (now, counting)
         return await asyncio.shield(counting)
 
     async def _count(self, account: Account) -> str | None:
-        began = self._now()
-        self._counting += 1
         try:
             return await count_open_calls(self._store, account)
         except BudgetGuardError as error:
             self._notify(StoreProblem("read", str(error)))
             return None
-        finally:
-            # It is for a text only: a storm of refusals, over however many accounts, must not keep the store busy.
-            self._counting -= 1
-            self._count_again_at = self._now() + (self._now() - began) * COUNT_PAUSES
+
+    def _counted(self, began: float) -> None:
+        """It is for a text only: a storm of refusals, over however many accounts, must not keep the store busy."""
+        self._counting -= 1
+        self._count_again_at = self._now() + (self._now() - began) * COUNT_PAUSES
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
