@@ -49,11 +49,12 @@ class Reserving:
             raise RuntimeError("this reservation is already entered: call guard.reserve() for each block")
         self._entered = True
         try:
-            self._hold = await self._reserve()
+            self._hold = hold = await self._admit()
         except BaseException:
             self._entered = False
             raise
-        return self._hold
+        remember_open(hold)
+        return hold
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

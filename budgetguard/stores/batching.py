@@ -32,18 +32,21 @@ class Batcher:
 
     async def ask(self, ops: Sequence[Any]) -> list[Any]:
         """The answers to `ops`, in order. A caller that is cancelled does not undo what was asked."""
-        loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in ops]
-        self._queue.extend(zip(ops, futures, strict=True))
-        if futures and not self._draining:
-            self._drain = loop.create_task(self._work())
-        if len(futures) == 1:
-            return [await futures[0]]
-        answers = await asyncio.gather(*futures, return_exceptions=True)
+        if len(ops) == 1:  # as in every guarded call
+            return [await self._put(ops[0])]
+        answers = await asyncio.gather(*map(self._put, ops), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
         return answers
+
+    def _put(self, op: Any) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.append((op, future))
+        if not self._draining:
+            self._drain = loop.create_task(self._work())
+        return future
 
     async def idle(self) -> None:
         """Return when nothing is queued or under way."""
