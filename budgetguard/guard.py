@@ -15,6 +15,7 @@ from budgetguard.engines import Engines
 from budgetguard.errors import BudgetExceeded, CallRefused
 from budgetguard.events import Observer, Refused
 from budgetguard.hold import Hold
+from budgetguard.labels import check_label
 from budgetguard.off import OffHold
 from budgetguard.outcome import Outcome, outcome_of
 from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings
@@ -194,9 +195,11 @@ class Guard:
         """A row for each account that matches these labels (globs), in the order of the policy.
 
         Raises:
-            InvalidLabel: a label is not known.
+            InvalidLabel: a label is not 1 to 512 bytes of text, or not known.
             StoreError: the store cannot be read.
         """
+        for name, value in labels.items():
+            check_label(name, value)
         self.policy.labels.check(labels)
         await self._engines.current().open()
         return await account_rows(self.policy, self._shared.store, labels)
