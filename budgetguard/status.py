@@ -10,12 +10,13 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from budgetguard.core.amounts import NANOUSD_PER_USD, Unit
-from budgetguard.core.model import Plan
-from budgetguard.core.periods import zone_of
+from budgetguard.core.model import Account, Limit, Plan
+from budgetguard.core.periods import window_at, zone_of
+from budgetguard.store import AccountRow
 
 if TYPE_CHECKING:
     from budgetguard.policy import Budget, Policy
-    from budgetguard.store import AccountRow, Store
+    from budgetguard.store import Store
 
 
 class AccountStatus(NamedTuple):
@@ -33,38 +34,43 @@ class AccountStatus(NamedTuple):
 
 
 async def account_rows(policy: Policy, store: Store, labels: Mapping[str, str]) -> list[AccountStatus]:
-    """A row for each matching account, and for each limit of a budget without `per` even before its first call."""
+    """A row for each matching account, and for each limit of a budget without `per` even before its first call.
+
+    In the order of the policy's budgets and of their limits, then of the `per` values.
+    """
     found: list[AccountStatus] = []
+    now_ms = await store.open()
     for budget in policy.budgets:
         if not _may_match(budget, labels):
             continue
         limits = {limit.identity: limit for limit in budget.parsed_limits(policy.timezone)}
-        unseen = dict(limits) if not budget.per else {}
+        rows: dict[str, list[AccountRow]] = {identity: [] for identity in limits}
         async for row in _accounts(store, budget.name, {k: v for k, v in labels.items() if k in budget.per}):
             identity = f"{row.account.unit}/{row.account.period}"
             if identity in limits and tuple(name for name, _ in row.account.per) == tuple(budget.per):
-                unseen.pop(identity, None)
-                found.append(as_status(row, limits[identity].amount))
-        for limit in unseen.values():
-            found.append(
-                AccountStatus(budget.name, {}, limit.unit, limit.period.label, limit.amount, 0, 0, limit.amount, None)
-            )
+                rows[identity].append(row)
+        for identity, limit in limits.items():
+            if not rows[identity] and not budget.per:
+                rows[identity] = [_unseen(budget.name, limit, now_ms)]
+            rows[identity].sort(key=lambda row: [value or "" for _, value in row.account.per])
+            found += [as_status(row, limit.amount) for row in rows[identity]]
     return found
+
+
+def _unseen(budget: str, limit: Limit, now_ms: int) -> AccountRow:
+    """The account that the first call will make."""
+    window = window_at(limit.period, now_ms) if limit.period.kind == "calendar" else ()
+    return AccountRow(Account(budget, (), limit.unit, limit.period, *window), 0, 0, now_ms)
 
 
 async def amounts_left(plan: Plan, store: Store) -> dict[str, Any]:
     """What the accounts of a plan leave, by unit: the smallest decides."""
     left: dict[str, Any] = {}
-    for claim in plan.claims:
-        account = claim.account
-        if not claim.enforced:
-            continue
-        globs = {name: glob.escape(value) for name, value in account.per if value is not None}
-        amount = claim.limit
-        async for row in _accounts(store, account.budget, globs):
-            if row.account.key == account.key:
-                amount = claim.limit - row.spent - row.reserved
-        left[account.unit] = min(left.get(account.unit, amount), amount)
+    enforced = [claim for claim in plan.claims if claim.enforced]
+    rows = await store.read_balances([claim.account for claim in enforced])
+    for claim, row in zip(enforced, rows, strict=True):
+        unit, amount = claim.account.unit, claim.limit - row.spent - row.reserved
+        left[unit] = min(left.get(unit, amount), amount)
     if "usd" in left:
         left["usd"] = Decimal(left["usd"]) / NANOUSD_PER_USD
     return left

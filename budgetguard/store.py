@@ -90,10 +90,16 @@ class Store(Protocol):
     async def announce(self, levels: Sequence[tuple[Account, int]]) -> list[bool]:
         """Mark each account as announced up to a level. True for exactly one asker of the fleet and window."""
 
+    async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
+        """These accounts as they stand, in order; one that does not exist has nothing spent or reserved."""
+
     async def read_accounts(
         self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
     ) -> Page[AccountRow]:
-        """Accounts of current windows whose budget's name and `per` labels match these globs (as fnmatchcase)."""
+        """Accounts of current windows whose budget's name and `per` labels match these globs (as fnmatchcase).
+
+        A page holds at most `most` rows, and fewer, even none, where it looked at many that do not match.
+        """
 
     async def read_holds(
         self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000

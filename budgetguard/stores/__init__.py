@@ -41,8 +41,7 @@ def open_store(url: str | None, namespace: str, timeout_ms: int, clock: Clock | 
         raise ConfigError("store.url", [f"no store for {scheme!r}: expected sqlite:///file.db or sqlite:///:memory:"])
     from budgetguard.stores.sqlite import SQLiteStore
 
-    path = url[len(SQLITE) :]
-    return SQLiteStore(path if path == ":memory:" else str(Path(path).resolve()), namespace, timeout_ms, clock)
+    return SQLiteStore(url.removeprefix(SQLITE), namespace, timeout_ms, clock)
 
 
 def open_spool(url: str | None, namespace: str, path: str | None) -> Spool:
@@ -53,5 +52,8 @@ def open_spool(url: str | None, namespace: str, path: str | None) -> Spool:
         return Spool(Path(path))
     if url is not None and MEMORY in url:
         return Spool(Path(MEMORY))
-    name = blake2b(f"{url or default_url()}\n{namespace}".encode(), digest_size=8).hexdigest()
+    # By the file itself: another folder's relative URL is another store.
+    url = url or default_url()
+    where = str(Path(url.removeprefix(SQLITE)).resolve()) if url.startswith(SQLITE) else url
+    name = blake2b(f"{where}\n{namespace}".encode(), digest_size=8).hexdigest()
     return Spool(state_dir() / "spool" / f"{name}.db")

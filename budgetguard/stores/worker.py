@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ class WorkerThread:
     """Owns whatever must be used from one thread only. A daemon: what must not be lost is awaited before the exit."""
 
     def __init__(self, name: str) -> None:
+        self._busy_since = math.inf
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -26,6 +29,10 @@ class WorkerThread:
         self._jobs.put((job, future))
         return future
 
+    def busy_s(self) -> float:
+        """For how long the job under way has been at it."""
+        return max(0.0, time.monotonic() - self._busy_since)
+
     def stop(self) -> None:
         """End the thread once the jobs before this call are done."""
         self._jobs.put(None)
@@ -33,10 +40,12 @@ class WorkerThread:
     def _work(self) -> None:
         while (item := self._jobs.get()) is not None:
             job, future = item
+            self._busy_since = time.monotonic()
             try:
                 result, error = job(), None
             except Exception as raised:  # noqa: BLE001 - whoever asked for the job is told
                 result, error = None, raised
+            self._busy_since = math.inf
             # The loop that asked may have been closed meanwhile: the job is done, and nobody waits.
             with contextlib.suppress(RuntimeError):
                 future.get_loop().call_soon_threadsafe(_deliver, future, result, error)

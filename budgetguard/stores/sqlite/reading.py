@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -11,20 +13,24 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 
 from budgetguard.core.amounts import Amounts
-from budgetguard.core.balances import spent_and_reserved
+from budgetguard.core.balances import EMPTY, spent_and_reserved
 from budgetguard.core.model import NO_LABEL, Account, Balance, plan_from_text
 from budgetguard.core.periods import parse_period_text
 from budgetguard.errors import StoreUnusable
 from budgetguard.store import AccountRow, HoldRow, Page
 from budgetguard.stores.sqlite.rows import balance_from
+from budgetguard.stores.sqlite.schema import READ_BALANCES
 
 T = TypeVar("T")
 ACCOUNTS = """
 SELECT key, budget, per, unit, period, window, window_start_ms, window_end_ms,
        spent, reserved, announced, announced_ms, keep_until_ms, slots
 FROM accounts
-WHERE namespace = ?1 AND key > ?2 AND (keep_until_ms > ?3 OR reserved > 0) AND ifnull(window_end_ms > ?3, TRUE)
+WHERE namespace = ?1 AND key > ?2 AND key < ?4
+  AND (keep_until_ms > ?3 OR reserved > 0) AND ifnull(window_end_ms > ?3, TRUE)
 ORDER BY key"""
+LOOKED_AT_MOST = 5_000
+"""How many rows make a page: others wait for the store meanwhile."""
 HOLDS = """
 SELECT r.id, r.body, r.admitted_ms, r.lease_end_ms, p.body
 FROM reservations AS r INDEXED BY reservations_open LEFT JOIN plans AS p ON p.digest = r.plan
@@ -41,6 +47,15 @@ class Query(NamedTuple):
     cursor: str | None
     most: int
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Between which keys the accounts stand: a key begins with its budget's name, as JSON."""
+        literal = re.sub(r"\[([*?[])\]", r"\1", self.budget)
+        if glob.escape(literal) != self.budget:
+            return "", "\x7f"
+        head = json.dumps([literal])[:-1]
+        return f"{head},", f"{head}-"
+
     def matches(self, budgets: set[str], labels: Mapping[str, str]) -> bool:
         """Whether one of the budgets, and all labels that are asked for, match."""
         return any(fnmatchcase(budget, self.budget) for budget in budgets) and all(
@@ -51,24 +66,40 @@ class Query(NamedTuple):
 def accounts(db: apsw.Connection, query: Query, now_ms: int) -> Page[AccountRow]:
     """Accounts whose window stands. A label that is not among an account's `per` does not tell accounts apart."""
     rows: list[AccountRow] = []
-    bindings = (query.namespace, query.cursor or "", now_ms)
-    for found in db.execute(ACCOUNTS, bindings):
-        if len(rows) == query.most:
-            return Page(tuple(rows), rows[-1].account.key)
-        account, balance = _readable(_account, found)
-        asked = {name: glob for name, glob in query.labels.items() if name in account.subject}
-        if query._replace(labels=asked).matches({account.budget}, account.subject):
-            spent, reserved = spent_and_reserved(account, balance, now_ms)
-            rows.append(AccountRow(account, spent, reserved, now_ms))
+    first, end = query.keys
+    last = max(query.cursor or "", first)
+    for number, found in enumerate(db.execute(ACCOUNTS, (query.namespace, last, now_ms, end))):
+        if len(rows) == query.most or number == LOOKED_AT_MOST:
+            return Page(tuple(rows), last)
+        last = found[0]
+        labels = _readable(_labels, found)
+        asked = {name: glob for name, glob in query.labels.items() if name in labels}
+        if query._replace(labels=asked).matches({found[1]}, labels):
+            account, balance = _readable(_account, found)
+            rows.append(AccountRow(account, *spent_and_reserved(account, balance, now_ms), now_ms))
     return Page(tuple(rows), None)
+
+
+def balances(db: apsw.Connection, namespace: str, accounts: Sequence[Account], now_ms: int) -> list[AccountRow]:
+    """These accounts, in order; nothing is spent or reserved where there is none."""
+    found: dict[Any, Balance] = {}
+    keys = json.dumps([account.key for account in accounts])
+    for key, *row in db.execute(READ_BALANCES, (namespace, keys, now_ms)):
+        found[key] = _readable(lambda row: balance_from(*row[1:]), (key, *row))
+    return [
+        AccountRow(account, *spent_and_reserved(account, found.get(account.key, EMPTY), now_ms), now_ms)
+        for account in accounts
+    ]
 
 
 def holds(db: apsw.Connection, query: Query, now_ms: int) -> Page[HoldRow]:
     """Open reservations, the oldest id first."""
     rows: list[HoldRow] = []
-    for found in db.execute(HOLDS, (query.namespace, query.cursor or "")):
-        if len(rows) == query.most:
-            return Page(tuple(rows), rows[-1].id)
+    last = query.cursor or ""
+    for number, found in enumerate(db.execute(HOLDS, (query.namespace, last))):
+        if len(rows) == query.most or number == LOOKED_AT_MOST:
+            return Page(tuple(rows), last)
+        last = found[0]
         row = _readable(_hold, found)._replace(now_ms=now_ms)
         if query.matches({account.budget for account in row.accounts} or {"*"}, row.labels):
             rows.append(row)
@@ -80,6 +111,10 @@ def _readable(read: Callable[[tuple[Any, ...]], T], found: tuple[Any, ...]) -> T
         return read(found)
     except (ValueError, TypeError) as error:
         raise StoreUnusable(f"the store's row of {found[0]} cannot be read: {error!r}") from error
+
+
+def _labels(found: tuple[Any, ...]) -> dict[str, str]:
+    return {name: NO_LABEL if value is None else value for name, value in json.loads(found[2])}
 
 
 def _account(found: tuple[Any, ...]) -> tuple[Account, Balance]:

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
@@ -22,10 +23,11 @@ from budgetguard.stores.sqlite.transaction import Announce, Memory, Transaction
 from budgetguard.stores.worker import WorkerThread
 
 T = TypeVar("T")
+MEMORY = ":memory:"
 MOST_OPS = 512
 CLOCK_TOLERANCE_MS = 60_000
 HANGS_MS = 1_000
-"""What a job may take beyond its wait for other processes; after that its outcome is not known."""
+"""What one job may take beyond its wait for other processes; after that the store is away."""
 FORGET_PLANS_EVERY_MS = 3_600_000
 
 
@@ -49,7 +51,7 @@ class SQLiteStore:
     def __init__(
         self, path: str, namespace: str = "default", timeout_ms: int = 2_000, clock: Clock | None = None
     ) -> None:
-        self._path = path
+        self._path = path if path == MEMORY else str(Path(path).resolve())
         self._namespace = namespace
         self._timeout_ms = timeout_ms
         self._clock = clock or WallClock()
@@ -91,6 +93,11 @@ class SQLiteStore:
 
     async def due(self, most: int) -> list[str]:
         return await self._in_thread(lambda: self._write(lambda db, now_ms, _: self._due(db, now_ms, most)))
+
+    async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
+        return await self._in_thread(
+            lambda: reading.balances(self._open_db(), self._namespace, accounts, self._now_ms())
+        )
 
     async def read_accounts(
         self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
@@ -143,12 +150,16 @@ class SQLiteStore:
         with self._starting:  # the event loops of several threads may ask at once
             if self._worker is None:
                 self._worker = WorkerThread("budgetguard-sqlite")
-            future = self._worker.submit(lambda: _translated(job, self._path))
+            worker = self._worker
+            future = worker.submit(lambda: _translated(job, self._path))
+        most_s = (self._timeout_ms + HANGS_MS) / 1000
         try:
-            async with asyncio.timeout((self._timeout_ms + HANGS_MS) / 1000):
-                return await future
-        except TimeoutError:
-            raise StoreAway(f"the store {self._path} did not answer: its disk may hang") from None
+            while not (await asyncio.wait([future], timeout=most_s))[0]:
+                if worker.busy_s() >= most_s:
+                    raise StoreAway(f"the store {self._path} did not answer for {most_s} s: its disk may hang")
+            return future.result()
+        finally:
+            future.cancel()  # nobody waits for it any more
 
     def _write(self, job: Callable[[apsw.Connection, int, bool], T]) -> T:
         """Run the job in one durable transaction, in store time. Any error rolls everything back."""
@@ -188,7 +199,7 @@ class SQLiteStore:
 
     def _open_db(self) -> apsw.Connection:
         if self._db is None:
-            if self._incarnation is not None and self._path != ":memory:" and not os.path.exists(self._path):
+            if self._incarnation is not None and self._path != MEMORY and not os.path.exists(self._path):
                 raise self._lost()
             self._db = schema.connect(self._path, self._timeout_ms)
             self._inode = self._current_inode()
@@ -201,7 +212,7 @@ class SQLiteStore:
 
     def _current_inode(self) -> int | None:
         """Which file stands at the path now; None for memory, 0 if there is none."""
-        if self._path == ":memory:":
+        if self._path == MEMORY:
             return None
         try:
             return os.stat(self._path).st_ino
