@@ -74,6 +74,7 @@ class Admission:
             return self._without_store(error)
 
     def _match(self) -> None:
+        self._engine.here()  # raises if the guard was closed meanwhile
         shared = self._engine.shared
         self._call.match(shared.policy, self._engine.now_ms(), self._engine.host)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
 
@@ -72,9 +73,9 @@ class Engines:
             return list(self._engines.items())
 
     def wake_all(self) -> None:
-        """Limits have changed: let all who wait look again, in whatever loop."""
+        """The policy has changed, or the guard was closed: let all who wait look again, in whatever loop."""
         for loop, engine in self._all():
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(engine.line.wake_all)
 
     async def close(self) -> int:
@@ -86,6 +87,7 @@ class Engines:
         self._closed = True
         if self._pid not in (None, os.getpid()):
             return 0
+        self.wake_all()
         loop = asyncio.get_running_loop()
         if self._closing is None or self._closing.done() or self._closing.get_loop() is not loop:
             self._closing = loop.create_task(self._close())
