@@ -24,7 +24,7 @@ class Duties:
     def __init__(self, notify: Callable[[Event], None]) -> None:
         self._notify = notify
         self._loop = asyncio.get_running_loop()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._waiting: dict[str, tuple[asyncio.TimerHandle, Callable[[], float], Duty, float]] = {}
         self._turns: set[asyncio.Task[None]] = set()
         self._ended = False
 
@@ -32,10 +32,12 @@ class Duties:
         """Do it after a period, and then again and again; a store that is away does not end it."""
         if not self._ended:
             pause_s = period_s() * random.uniform(1 - jitter, 1 + jitter)
-            self._timers[duty.__name__] = self._loop.call_later(pause_s, self.begin, period_s, duty, jitter)
+            timer = self._loop.call_later(pause_s, self.begin, period_s, duty, jitter)
+            self._waiting[duty.__name__] = timer, period_s, duty, jitter
 
     def begin(self, period_s: Callable[[], float], duty: Duty, jitter: float = 0.0) -> None:
         """Do it now, and then `every` period."""
+        self._waiting.pop(duty.__name__, None)
 
         def again(turn: asyncio.Task[None]) -> None:
             self._turns.discard(turn)
@@ -44,6 +46,13 @@ class Duties:
         turn = self._loop.create_task(self._do(duty), context=Context())
         self._turns.add(turn)
         turn.add_done_callback(again)
+
+    def hurry(self) -> None:
+        """Periods may have become shorter: no duty waits longer than its period is now."""
+        for timer, period_s, duty, jitter in list(self._waiting.values()):
+            if timer.when() > self._loop.time() + period_s():
+                timer.cancel()
+                self.every(period_s, duty, jitter)
 
     async def _do(self, duty: Duty) -> None:
         try:
@@ -60,5 +69,5 @@ class Duties:
     def drop(self) -> None:
         """Begin nothing more: the event loop runs no longer."""
         self._ended = True
-        for timer in self._timers.values():
+        for timer, *_ in self._waiting.values():
             timer.cancel()

@@ -134,6 +134,11 @@ class Engine:
         if not self._ended and (self._working is None or self._working.done()):
             self._working = self.spawn(self.courier.work())
 
+    def look_again(self) -> None:
+        """The policy has changed, or the guard was closed: leases may be shorter, and waiters be admitted or refused."""
+        self._duties.hurry()
+        self.line.wake_all()
+
     def adopt(self, other: Engine) -> None:
         """The event loop of `other` was closed: take over its open holds, and what it had to deliver."""
         for hold in list(other.holds.values()):

@@ -73,10 +73,10 @@ class Engines:
             return list(self._engines.items())
 
     def wake_all(self) -> None:
-        """The policy has changed, or the guard was closed: let all who wait look again, in whatever loop."""
+        """The policy has changed, or the guard was closed: let all engines look again, in whatever loop."""
         for loop, engine in self._all():
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(engine.line.wake_all)
+                loop.call_soon_threadsafe(engine.look_again)
 
     async def close(self) -> int:
         """As `Guard.aclose`. Safe to cancel: what was begun is finished in the background.

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from delay_kit import ONE_AT_A_TIME, soon, taken, waits
 from guard_kit import ESTIMATE, USAGE, World
+from store_kit import NOON_MS
+from test_guard_reload import write
+from virtual_time import Patiently, VirtualLoop, run
 
 import budgetguard as bg
+from budgetguard.events import Expired, LeaseLost
+from budgetguard.stores.sqlite import SQLiteStore
 
 
 def test_who_waits_when_the_guard_is_closed_is_told_so_and_not_admitted(world: World) -> None:
@@ -24,3 +30,37 @@ def test_who_waits_when_the_guard_is_closed_is_told_so_and_not_admitted(world: W
         assert (world.statuses(), world.held(), world.spent()) == (["settled"], 0, 600)
 
     asyncio.run(main())
+
+
+class Noon:
+    """A store's clock that goes with a loop's time, from noon."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+
+    def now_ms(self) -> int:
+        return NOON_MS + self._loop.now_ms()
+
+
+@pytest.mark.parametrize("reloads", [1, 40])
+def test_a_shorter_lease_is_kept_from_the_reload_on(world: World, tmp_path: Path, reloads: int) -> None:
+    """The heartbeat of a minute's lease would come after 20 s; reloading again and again does not put it off."""
+    loop, file = VirtualLoop(), tmp_path / "budgetguard.toml"
+    write(file, "9k tokens/day")
+
+    async def main() -> None:
+        stores = [Patiently(SQLiteStore(str(world.path), clock=Noon(loop)), loop) for _ in range(2)]
+        holder = bg.Guard.from_toml(file, store=stores[0], observers=[world.heard])
+        sweeper = world.guard("9k tokens/day", store=stores[1], settings=bg.GuardSettings(lease_ms=1_000))
+        async with holder, sweeper:
+            write(file, "9k tokens/day", '[guard]\nlease = "1s"')
+            holder.reload()
+            async with holder.reserve(estimate=ESTIMATE) as hold:
+                for _ in range(reloads):
+                    await asyncio.sleep(15 / reloads)
+                    holder.reload()
+                hold.record(USAGE)
+        assert world.statuses() == ["settled"]
+        assert world.heard.of(Expired) == world.heard.of(LeaseLost) == []
+
+    run(loop, main())
