@@ -135,7 +135,7 @@ class Engine:
             self._working = self.spawn(self.courier.work())
 
     def look_again(self) -> None:
-        """The policy has changed, or the guard was closed: leases may be shorter, and waiters be admitted or refused."""
+        """The policy has changed, or the guard was closed: leases may be shorter, waiters admitted or refused."""
         self._duties.hurry()
         self.line.wake_all()
 
