@@ -64,6 +64,8 @@ class Within:
             self._refusal = self._refusal or refusal
 
     def __enter__(self) -> Within:
+        if self in _scopes.get():
+            raise RuntimeError("this run is already entered here: call guard.within() for each block")
         _scopes.set((*_scopes.get(), self))
         return self
 
