@@ -47,3 +47,13 @@ def test_status_is_in_the_order_of_the_policy_before_and_after_calls(world: Worl
                 await hold.release()
 
     asyncio.run(main())
+
+
+def test_a_guard_that_is_off_has_no_accounts_and_no_limits(world: World) -> None:
+    async def main(guard: bg.Guard) -> None:
+        assert await guard.status() == []
+        assert await guard.available(team="search") == {}
+
+    asyncio.run(main(bg.Guard.off()))
+    asyncio.run(main(world.guard("$5/day", mode="off")))
+    assert not world.path.exists(), "nor does it open the store"
