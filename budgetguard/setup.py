@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from budgetguard.engine import Resources
-from budgetguard.errors import ConfigError
+from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.events import Event, Observer, PolicyRejected, PolicyReloaded
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
 from budgetguard.outcome import Outcome
@@ -32,7 +32,7 @@ class PolicySource:
     def __init__(self, policy: Policy, file: PolicyFile | None = None) -> None:
         self.policy = policy
         self._file = file
-        self.env_labels: Mapping[str, str] = labels_from_env(os.environ.get(LABELS_VARIABLE, ""))
+        self.env_labels: Mapping[str, str] = env_labels(policy)
 
     @classmethod
     def of_file(cls, path: str | Path | None) -> PolicySource:
@@ -56,7 +56,9 @@ class PolicySource:
         """Put the file's present version in force. False for a policy made in Python. Errors: ConfigError."""
         if self._file is None:
             return False
-        old, shared.policy = shared.policy, self._file.load()
+        new = self._file.load()
+        self.env_labels = env_labels(new)
+        old, shared.policy = shared.policy, new
         shared.notify(PolicyReloaded(str(self._file.path), tuple(changes(old, shared.policy))))
         return True
 
@@ -66,6 +68,21 @@ class PolicySource:
             reload()
         except ConfigError as error:
             notify(PolicyRejected(error.source, str(error)))
+
+
+def env_labels(policy: Policy) -> Mapping[str, str]:
+    """The labels that BUDGETGUARD_LABELS states for every call.
+
+    Raises:
+        ConfigError: it cannot be read, or states a label that the policy does not know, so that no call could pass.
+    """
+    labels = labels_from_env(os.environ.get(LABELS_VARIABLE, ""))
+    if policy.mode != "off":
+        try:
+            policy.labels.check(labels)
+        except InvalidLabel as error:
+            raise ConfigError(LABELS_VARIABLE, [str(error)]) from None
+    return labels
 
 
 def policy_from(

@@ -17,6 +17,7 @@ from budgetguard.core.grammar import format_limit
 from budgetguard.errors import ConfigError, StoreError
 from budgetguard.policy import Budget, Policy, changes
 from budgetguard.refusal import escaped
+from budgetguard.setup import env_labels
 
 if TYPE_CHECKING:
     from budgetguard.core.model import Limit
@@ -56,6 +57,7 @@ def check(
     store_url(store)
     try:
         policy = policy_of(config, store)
+        env_labels(policy)
     except ConfigError as error:
         if format == "json":
             typer.echo(json.dumps({"file": str(path), "valid": False, "faults": error.faults}, indent=2))

@@ -1,0 +1,59 @@
+"""What the command line says where there is little to say: no budgets, no file, no room, another store's URL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_kit import POLICY, command
+
+import budgetguard as bg
+from budgetguard.errors import ConfigError
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a policy, and no store yet."""
+    (tmp_path / "budgetguard.toml").write_text(POLICY, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [("x", "'x' must be name=value"), ("foo=1", 'label "foo" is not a known label')]
+)
+def test_labels_of_the_environment_that_no_call_could_pass_are_told_at_once(
+    labels: str, said: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = command(place, "check", BUDGETGUARD_LABELS=labels)
+    assert (done.code, done.out) == (1, "")
+    assert "BUDGETGUARD_LABELS" in done.err
+    assert said in done.err
+    found = json.loads(command(place, "check", "--format", "json", BUDGETGUARD_LABELS=labels).out)
+    assert (found["valid"], len(found["faults"])) == (False, 1)
+    monkeypatch.setenv("BUDGETGUARD_LABELS", labels)
+    with pytest.raises(ConfigError, match=said):
+        bg.Guard.from_toml(place / "budgetguard.toml")
+    with pytest.raises(ConfigError, match=said):
+        bg.Guard("$5/day", store="sqlite:///:memory:")
+
+
+def test_labels_of_the_environment_that_the_policy_knows_are_none_of_its_faults(place: Path) -> None:
+    assert command(place, "check", BUDGETGUARD_LABELS="tenant=acme, team=search").code == 0
+
+
+def test_a_guard_that_is_off_takes_any_label_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUDGETGUARD_LABELS", "foo=1")
+    assert bg.Guard.off().policy.mode == "off"
+
+
+def test_a_new_version_that_does_not_know_a_label_of_the_environment_is_not_put_in_force(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUDGETGUARD_LABELS", "tenant=acme")
+    guard = bg.Guard.from_toml(place / "budgetguard.toml")
+    before = guard.policy
+    (place / "budgetguard.toml").write_text(POLICY.replace(', "tenant"', ""), encoding="utf-8")
+    with pytest.raises(ConfigError, match='label "tenant" is not a known label'):
+        guard.reload()
+    assert guard.policy is before
