@@ -96,6 +96,7 @@ class Engine:
         for op in self._abandoned():
             self.courier.post(op)
         await self._until_end.aclose()
+        await self._end()  # if that was cancelled, once
         return self._undelivered()
 
     async def _ends_with_the_loop(self) -> AsyncGenerator[None, None]:
@@ -103,10 +104,11 @@ class Engine:
         try:
             yield
         finally:
-            if not self._ended:
-                await self._end()
+            await self._end()
 
     async def _end(self) -> None:
+        if self._ended:
+            return
         await self._duties.end()
         while others := [task for task in self._tasks if task is not self._working]:
             await asyncio.wait(others)

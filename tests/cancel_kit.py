@@ -27,6 +27,10 @@ class StrikingLoop(asyncio.SelectorEventLoop):
             self.before_round()
         super()._run_once()  # type: ignore[misc]  # not public, and the only place between two rounds
 
+    def timers(self) -> int:
+        """How many are set."""
+        return sum(not timer.cancelled() for timer in self._scheduled)  # type: ignore[attr-defined]
+
 
 async def run_struck(play: Coroutine[Any, Any, Any], at: frozenset[int], everybody: bool) -> Ran:
     """Run a play in a task of its own, and cancel it at these rounds (from 1), or all, as a loop does that ends."""

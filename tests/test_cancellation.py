@@ -21,6 +21,8 @@ from budgetguard import telling
 STEPS = 1
 """Rounds of the loop before and after each verb of the store: an answer takes several steps to come."""
 FEWEST_POINTS = 3
+DUTIES = 4
+"""How many timers an open guard has."""
 
 
 async def struck(
@@ -36,6 +38,11 @@ async def struck(
     await case.after()
     if kind.fresh:
         await guard.aclose()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, StrikingLoop)
+        assert loop.timers() <= DUTIES, "the guard that was closed has no duties any more; the other one has"
+            "a guard that was closed has no duties any more, beside those of the other guard"
+        )
     wanted = asyncio.CancelledError if ran.struck else ERRORS.get(kind, type(None))
     assert isinstance(ran.error, wanted), f"ended with {ran.error!r}"
     await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "no task is left")
