@@ -53,7 +53,8 @@ class Engine:
         self.shared = shared
         self.here = here
         self.loop = asyncio.get_running_loop()
-        self.host = f"{socket.gethostname()}:{os.getpid()}"
+        self.pid = os.getpid()
+        self.host = f"{socket.gethostname()}:{self.pid}"
         self.line = Line()
         self.courier = Courier(shared.store, shared.spool, shared.notify, self.report, self._work)
         self.tell = Telling(shared.store, shared.notify, self.spawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.call import Call, Priced, check_estimate, priced
@@ -176,6 +177,16 @@ class Hold:
         op = self._settlement("settled", "")
         self._closed()
         return op
+
+    def __del__(self) -> None:
+        """Nobody has it any more: charge what was recorded. Where nothing was, its lease ends it."""
+        try:
+            if self._recorded is not None and self._open and self._engine.pid == os.getpid():
+                op = self._settlement("settled", "")
+                self._open = False
+                self._engine.courier.post(op)
+        except Exception:  # noqa: BLE001 - half made, or at the end of the interpreter: its lease ends it
+            return
 
     def move_to(self, engine: Engine) -> None:
         """Its event loop was closed: it now lives in that of `engine`."""

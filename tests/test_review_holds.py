@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
-from guard_kit import ESTIMATE, USAGE, World
+from guard_kit import ESTIMATE, USAGE, World, until
+
+import budgetguard as bg
 
 
 def test_a_run_is_not_entered_inside_itself_and_keeps_its_limit(world: World) -> None:
@@ -23,3 +26,46 @@ def test_a_run_is_not_entered_inside_itself_and_keeps_its_limit(world: World) ->
                 assert await guard.available() == {"tokens": 400}
 
     asyncio.run(main())
+
+
+async def recorded(guard: bg.Guard) -> bg.Hold:
+    hold = await guard.reserve(estimate=ESTIMATE)
+    hold.record(USAGE)
+    return hold
+
+
+def test_what_was_recorded_is_charged_when_the_hold_is_dropped(world: World) -> None:
+    async def main() -> None:
+        async with world.guard("9k tokens/day") as guard:
+            hold = await recorded(guard)
+            del hold
+            await until(lambda: world.statuses() == ["settled"], "it is settled")
+            assert (world.spent(), world.reserved()) == (600, 0)
+            kept = [await recorded(guard)]
+            thread = threading.Thread(target=kept.clear)
+            thread.start()
+            thread.join()
+        assert (world.spent(), world.held()) == (1_200, 0)
+
+    asyncio.run(main())
+
+
+def test_what_was_recorded_is_spooled_when_the_hold_is_dropped_after_its_loop_or_guard_has_ended(world: World) -> None:
+    async def closed() -> bg.Hold:
+        async with world.guard("9k tokens/day") as guard:
+            hold = await guard.reserve(estimate=ESTIMATE)
+        return hold
+
+    async def replayed() -> None:
+        async with world.guard("9k tokens/day"):
+            await until(lambda: world.spent() == 1_200, "the next guard delivers it")
+
+    guard = world.guard("9k tokens/day")
+    after_loop = asyncio.run(recorded(guard))
+    del after_loop
+    assert asyncio.run(guard.aclose()) == 1
+    after_close = asyncio.run(closed())
+    after_close.record(USAGE)
+    del after_close
+    asyncio.run(replayed())
+    assert (world.statuses(), world.held()) == (["settled", "settled"], 0)

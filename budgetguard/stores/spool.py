@@ -46,7 +46,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a hold that is collected meanwhile, in the same thread, puts what it recorded
         self._db: apsw.Connection | None = None
 
     def put(self, ops: Sequence[Settle | Release]) -> None:
