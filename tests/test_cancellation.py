@@ -41,8 +41,6 @@ async def struck(
         loop = asyncio.get_running_loop()
         assert isinstance(loop, StrikingLoop)
         assert loop.timers() <= DUTIES, "the guard that was closed has no duties any more; the other one has"
-            "a guard that was closed has no duties any more, beside those of the other guard"
-        )
     wanted = asyncio.CancelledError if ran.struck else ERRORS.get(kind, type(None))
     assert isinstance(ran.error, wanted), f"ended with {ran.error!r}"
     await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "no task is left")
