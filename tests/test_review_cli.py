@@ -57,3 +57,21 @@ def test_a_new_version_that_does_not_know_a_label_of_the_environment_is_not_put_
     with pytest.raises(ConfigError, match='label "tenant" is not a known label'):
         guard.reload()
     assert guard.policy is before
+
+
+@pytest.mark.parametrize("url", ["foo", "postgres://host/db", "redis://", "rediz://host"])
+def test_a_url_of_no_store_is_told_what_there_is(url: str, place: Path) -> None:
+    done = command(place, "status", "--store", url)
+    assert (done.code, done.out) == (2, "")
+    assert "--store must be a URL such as sqlite:///budgets.db; it " in done.err
+    assert "did you mean" not in done.err
+
+
+@pytest.mark.parametrize(("name", "code"), [("check", 1), ("status", 2), ("holds", 2)])
+def test_a_redis_url_is_told_that_there_is_no_redis_store_yet(name: str, code: int, place: Path) -> None:
+    done = command(place, name, "--store", "redis://:secret@host:6379/0")
+    assert (done.code, done.out) == (code, "")
+    assert "the Redis store is not in this version: expected sqlite:///" in done.err
+    assert "secret" not in done.err
+    with pytest.raises(ConfigError, match="the Redis store is not in this version"):
+        bg.Guard("$5/day", store="redis://host:6379/0")

@@ -55,16 +55,17 @@ def check(
     if not path.is_file():
         policy_of(config, store)  # says what is wrong with the path itself
     store_url(store)
+    before = None if against is None else _policy_until_now(against)
     try:
         policy = policy_of(config, store)
         env_labels(policy)
+        resets = _against_store(policy) if before is None else changes(before, policy)
     except ConfigError as error:
         if format == "json":
             typer.echo(json.dumps({"file": str(path), "valid": False, "faults": error.faults}, indent=2))
         else:
             note(str(error))
         raise typer.Exit(1) from None
-    resets = changes(_policy_until_now(against), policy) if against is not None else _against_store(policy)
     _show(format, path, policy, resets)
 
 
@@ -75,14 +76,18 @@ def _policy_until_now(path: Path) -> Policy:
 
 
 def _against_store(policy: Policy) -> list[str]:
-    """What the policy would start at zero or no longer count, by the accounts that stand in its store."""
+    """What the policy would start at zero or no longer count, by the accounts that stand in its store.
+
+    Raises:
+        ConfigError: there is no such kind of store.
+    """
     from budgetguard.cli.standing import resets
 
     if is_missing(policy.store):
         return []
     try:
         return asyncio.run(resets(policy))
-    except (StoreError, ConfigError) as error:
+    except StoreError as error:
         note(f"the store was not looked at, so nothing is said of what would start at zero: {error}")
         return []
 

@@ -38,7 +38,8 @@ def open_store(url: str | None, namespace: str, timeout_ms: int, clock: Clock | 
     url = url or default_url()
     if not url.startswith(SQLITE) or url == SQLITE:
         scheme = url.partition(":")[0][:20]
-        raise ConfigError("store.url", [f"no store for {scheme!r}: expected sqlite:///file.db or sqlite:///:memory:"])
+        missing = f"no store for {scheme!r}" if scheme == "sqlite" else "the Redis store is not in this version"
+        raise ConfigError("store.url", [f"{missing}: expected sqlite:///file.db or sqlite:///:memory:"])
     from budgetguard.stores.sqlite import SQLiteStore
 
     return SQLiteStore(url.removeprefix(SQLITE), namespace, timeout_ms, clock)
