@@ -116,10 +116,13 @@ class Hold:
             StoreError: the store did not decide; the hold stands.
         """
         self._must_be_open()
-        call, engine = self._call, self._engine
+        call, engine = self._call, self._engine_here()
         wanted = self._priced(check_estimate(estimate))
         to = Amounts(*map(max, wanted.amounts, call.priced.amounts))
-        verdict = await self._ask_growth(Grow(call.id, call.plan, to, wanted.row))
+        op = Grow(call.id, call.plan, to, wanted.row)
+        verdict = await self._ask_growth(op)
+        if verdict.word == "refused" and verdict.sweep_due and await engine.swept():
+            verdict = await self._ask_growth(op)
         if verdict.word == "refused":
             refusal = await engine.tell.refusal(call, verdict.violations, verdict.now_ms)
             tell_scopes(refusal)
@@ -224,11 +227,14 @@ class Hold:
         self._open = False
         self._engine.holds.pop(self.id, None)
 
+    def _engine_here(self) -> Engine:
+        """The engine of the running event loop, which need not be that of the reserve."""
+        engine = self._engine
+        return engine if engine.loop is asyncio.get_running_loop() else engine.here()
+
     async def _end(self, op: Settle | Release) -> None:
         """Deliver `op` in a task of its own: cancelling the caller does not cancel it."""
-        engine = self._engine
-        if engine.loop is not asyncio.get_running_loop():
-            engine = engine.here()
+        engine = self._engine_here()
         self._closed()
         self._engine = engine
         await asyncio.shield(engine.deliver(op, self._call.plan.identities))

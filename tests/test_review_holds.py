@@ -53,8 +53,7 @@ def test_what_was_recorded_is_charged_when_the_hold_is_dropped(world: World) -> 
 def test_what_was_recorded_is_spooled_when_the_hold_is_dropped_after_its_loop_or_guard_has_ended(world: World) -> None:
     async def closed() -> bg.Hold:
         async with world.guard("9k tokens/day") as guard:
-            hold = await guard.reserve(estimate=ESTIMATE)
-        return hold
+            return await guard.reserve(estimate=ESTIMATE)
 
     async def replayed() -> None:
         async with world.guard("9k tokens/day"):
@@ -69,3 +68,22 @@ def test_what_was_recorded_is_spooled_when_the_hold_is_dropped_after_its_loop_or
     del after_close
     asyncio.run(replayed())
     assert (world.statuses(), world.held()) == (["settled", "settled"], 0)
+
+
+def test_a_refused_growth_sweeps_what_is_due_and_asks_once_more(world: World) -> None:
+    async def dropped() -> None:
+        guard = world.guard("1500 tokens/day", settings=bg.GuardSettings(on_expiry="release"))
+        await guard.reserve(estimate=ESTIMATE)
+
+    async def main() -> None:
+        async with world.guard("1500 tokens/day") as guard, guard.reserve(estimate=USAGE) as hold:
+            with pytest.raises(bg.BudgetExceeded):
+                await hold.grow(bg.Usage(1_000, 0))
+            world.clock.advance(60_000)
+            await hold.grow(bg.Usage(1_000, 0))
+            assert world.reserved() == 1_000
+            hold.record(USAGE)
+        assert sorted(world.statuses()) == ["expired", "settled"]
+
+    asyncio.run(dropped())
+    asyncio.run(main())
