@@ -152,26 +152,29 @@ class Hold:
         """Resolve the hold at the end of its block, as what was recorded and `error` tell."""
         if not self.open:
             return
-        op = self._end_after(error)
+        op, cause = self._end_after(error)
         if isinstance(error, GeneratorExit):  # nothing can be awaited any more
             self._closed()
             self._engine.courier.post(op)
+            self._tell_assumed(op, cause)
         else:
-            await self._end(op)
+            await self._end(op, cause)
 
-    def _end_after(self, error: BaseException | None) -> Settle | Release:
+    def _end_after(self, error: BaseException | None) -> tuple[Settle | Release, str]:
+        """What ends the hold, and for what cause."""
         error_type = "" if error is None else type(error).__name__
         if self._recorded is not None:
             cancelled = isinstance(error, asyncio.CancelledError)
-            return self._settlement("settled" if error is None else "cancelled" if cancelled else "error", error_type)
+            status: EndStatus = "settled" if error is None else "cancelled" if cancelled else "error"
+            return self._settlement(status, error_type), error_type
         cause = error_type or NOT_RECORDED
         if error is not None:
             try:
                 if self._engine.shared.outcome_of(error) == "release":
-                    return Release(self.id, self._engine.shared.policy.guard.replay_keep_ms)
+                    return Release(self.id, self._engine.shared.policy.guard.replay_keep_ms), cause
             except Exception as fault:  # noqa: BLE001 - the user's function; its fault must not hide the call's error
                 cause = f"{error_type}, and outcome_of failed: {fault!r}"
-        return self._settlement("assumed", error_type, cause)
+        return self._settlement("assumed", error_type), cause
 
     def abandoned(self) -> Settle | None:
         """Nobody will settle it any more: end it, with what was recorded; None (and no end) if nothing was."""
@@ -196,13 +199,12 @@ class Hold:
         self._engine = engine
         engine.holds[self.id] = self
 
-    def _settlement(self, status: EndStatus, error_type: str, cause: str = NOT_RECORDED) -> Settle:
+    def _settlement(self, status: EndStatus, error_type: str) -> Settle:
         self._must_be_open()
         call, engine = self._call, self._engine
         charged = self._recorded
         if charged is None:
             status, charged = "assumed", call.priced
-            engine.shared.notify(Assumed(call.id, call.subject, cause))
         return Settle(
             call.id, call.plan, chargeable(charged.amounts), charged.row, call.info, status,
             call.priced.amounts, self.admitted_ms, engine.shared.policy.guard.replay_keep_ms, engine.now_ms(),
@@ -232,9 +234,15 @@ class Hold:
         engine = self._engine
         return engine if engine.loop is asyncio.get_running_loop() else engine.here()
 
-    async def _end(self, op: Settle | Release) -> None:
-        """Deliver `op` in a task of its own: cancelling the caller does not cancel it."""
+    async def _end(self, op: Settle | Release, cause: str = NOT_RECORDED) -> None:
+        """Deliver `op` in a task of its own: cancelling the caller does not cancel it, nor does an observer."""
         engine = self._engine_here()
         self._closed()
         self._engine = engine
-        await asyncio.shield(engine.deliver(op, self._call.plan.identities))
+        delivered = engine.deliver(op, self._call.plan.identities)
+        self._tell_assumed(op, cause)
+        await asyncio.shield(delivered)
+
+    def _tell_assumed(self, op: Settle | Release, cause: str) -> None:
+        if isinstance(op, Settle) and op.status == "assumed":
+            self._engine.shared.notify(Assumed(self.id, self.subject, cause))

@@ -9,6 +9,7 @@ import pytest
 from guard_kit import ESTIMATE, USAGE, World, until
 
 import budgetguard as bg
+from budgetguard.events import Assumed
 
 
 def test_a_run_is_not_entered_inside_itself_and_keeps_its_limit(world: World) -> None:
@@ -86,4 +87,26 @@ def test_a_refused_growth_sweeps_what_is_due_and_asks_once_more(world: World) ->
         assert sorted(world.statuses()) == ["expired", "settled"]
 
     asyncio.run(dropped())
+    asyncio.run(main())
+
+
+class Interrupts:
+    """An observer during which Ctrl-C is pressed."""
+
+    def on_event(self, event: bg.Event) -> None:
+        if isinstance(event, Assumed):
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_observers_are_told_leaves_no_hold_open(world: World) -> None:
+    async def main() -> None:
+        async with world.guard("9k tokens/day", observers=[Interrupts()]) as guard:
+            with pytest.raises(KeyboardInterrupt):
+                async with guard.reserve(estimate=ESTIMATE):
+                    pass
+            by_hand = await guard.reserve(estimate=ESTIMATE)
+            with pytest.raises(KeyboardInterrupt):
+                await by_hand.settle()
+        assert (world.statuses(), world.spent(), world.held()) == (["assumed", "assumed"], 1_600, 0)
+
     asyncio.run(main())
