@@ -68,9 +68,11 @@ def test_init_puts_the_store_that_is_named_into_the_file(tmp_path: Path) -> None
 
 def test_init_accept_loss_opens_the_store_as_it_is_and_says_what_is_in_it(place: Path, tmp_path: Path) -> None:
     done = command(place, "init", "--accept-loss", "--format", "json")
-    assert json.loads(done.out) == [{"store": f"sqlite:///{place / 'budgets.db'}", "accounts": 7, "open_holds": 1}]
+    found = {"store": f"sqlite:///{place / 'budgets.db'}", "accounts": 7, "open_holds": 1, "new": False}
+    assert json.loads(done.out) == [found]
+    assert "budgets.db is accepted as it is: 7 accounts, 1 open holds" in command(place, "init", "--accept-loss").out
     new = command(tmp_path, "init", "--accept-loss", "--store", "sqlite:///new.db")
-    assert "new.db is accepted as it is: 0 accounts, 0 open holds" in new.out
+    assert "new.db was not there and is made new: 0 accounts, 0 open holds" in new.out
     assert sorted(path.name for path in tmp_path.glob("*.toml")) == []
 
 

@@ -11,7 +11,7 @@ import typer
 
 from budgetguard.cli.options import ConfigOption, FormatOption, StoreOption
 from budgetguard.cli.output import emit
-from budgetguard.cli.sources import every, opened, policy_or_store, policy_path, shown_store, store_url
+from budgetguard.cli.sources import every, is_missing, opened, policy_or_store, policy_path, shown_store, store_url
 from budgetguard.errors import ConfigError
 from budgetguard.policy import StoreSettings
 
@@ -77,9 +77,11 @@ def init(
     """Write a commented budgetguard.toml. Overwrites nothing."""
     if accept_loss:
         _, settings = policy_or_store(config, store)
-        done = asyncio.run(_accept_loss(settings))
+        new = is_missing(settings)
+        done = asyncio.run(_accept_loss(settings)) | {"new": new}
+        found = "was not there and is made new" if new else "is accepted as it is"
         text = (
-            f"{done['store']} is accepted as it is: {done['accounts']} accounts, {done['open_holds']} open holds; "
+            f"{done['store']} {found}: {done['accounts']} accounts, {done['open_holds']} open holds; "
             "processes that refused calls with StateLost go on with it"
         )
     else:
