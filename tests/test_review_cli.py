@@ -75,3 +75,10 @@ def test_a_redis_url_is_told_that_there_is_no_redis_store_yet(name: str, code: i
     assert "secret" not in done.err
     with pytest.raises(ConfigError, match="the Redis store is not in this version"):
         bg.Guard("$5/day", store="redis://host:6379/0")
+
+
+@pytest.mark.parametrize("format", ["table", "json", "csv"])
+def test_check_of_a_policy_without_budgets_warns_that_nothing_is_held(format: str, tmp_path: Path) -> None:
+    (tmp_path / "budgetguard.toml").write_text("", encoding="utf-8")
+    done = command(tmp_path, "check", "--format", format)
+    assert (done.code, done.err) == (0, "no budgets: nothing is held\n")

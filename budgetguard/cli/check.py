@@ -67,6 +67,8 @@ def check(
             note(str(error))
         raise typer.Exit(1) from None
     _show(format, path, policy, resets)
+    if not policy.budgets:
+        note("no budgets: nothing is held")
 
 
 def _policy_until_now(path: Path) -> Policy:
@@ -109,7 +111,8 @@ def _show(format: Format, path: Path, policy: Policy, resets: list[str]) -> None
             f"{escaped(str(path))} is valid: {len(policy.budgets)} budgets, {len(records)} limits; mode {policy.mode}; "
             f"store {escaped(summary['store'])}, namespace {policy.store.namespace}\n"
         )
-        emit(format, records, KEYS, COLUMNS, "no budgets: every call is let through")
+        if records:
+            emit(format, records, KEYS, COLUMNS)
         if resets:
             typer.echo("\n" + "\n".join(map(escaped, resets)))
 
