@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from typer.main import get_command
@@ -33,6 +34,28 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if not asked:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("llm-budgetguard")
+    except PackageNotFoundError:
+        found = "of a checkout that is not installed"
+    typer.echo(f"budgetguard {found}")
+    raise typer.Exit
+
+
+@app.callback()
+def budgetguard(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version, and exit.")
+    ] = False,
+) -> None:
+    """The options of no command: `--version` is done where it is read."""
 
 
 app.command()(init)
