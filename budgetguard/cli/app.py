@@ -103,7 +103,8 @@ def _told(error: Exception) -> int:
     if isinstance(error, BudgetGuardError):
         return _failed(str(error))
     if isinstance(error, OSError):
-        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        # Files are opened by their names; without one it is what was to be printed.
+        return _failed(f"{error.filename or 'output'}: {error.strerror or error}")
     return _failed(f"a defect of budgetguard, please report it: {type(error).__name__}: {error}")
 
 
