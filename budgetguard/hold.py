@@ -164,7 +164,7 @@ class Hold:
         """What ends the hold, and for what cause."""
         error_type = "" if error is None else type(error).__name__
         if self._recorded is not None:
-            cancelled = isinstance(error, asyncio.CancelledError)
+            cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
             status: EndStatus = "settled" if error is None else "cancelled" if cancelled else "error"
             return self._settlement(status, error_type), error_type
         cause = error_type or NOT_RECORDED

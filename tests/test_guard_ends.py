@@ -166,7 +166,7 @@ def test_an_async_generator_that_is_closed_in_a_call_charges_it_in_the_backgroun
             await stream.aclose()  # type: ignore[attr-defined]
             await until(lambda: world.spent() == 600, "the settle is delivered")
         (status,) = world.statuses()
-        assert status == "error"
+        assert status == "cancelled"
 
     asyncio.run(main())
 

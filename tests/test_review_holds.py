@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import AsyncGenerator
 
 import pytest
 from guard_kit import ESTIMATE, USAGE, World, until
@@ -108,5 +110,23 @@ def test_an_interrupt_while_observers_are_told_leaves_no_hold_open(world: World)
             with pytest.raises(KeyboardInterrupt):
                 await by_hand.settle()
         assert (world.statuses(), world.spent(), world.held()) == (["assumed", "assumed"], 1_600, 0)
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_its_reader_leaves_is_cancelled_and_no_error(world: World) -> None:
+    async def main() -> None:
+        async with world.guard("9k tokens/day") as guard:
+
+            async def stream() -> AsyncGenerator[int, None]:
+                async with guard.reserve(estimate=ESTIMATE) as hold:
+                    hold.record(USAGE)
+                    yield 1
+                    yield 2
+
+            async with contextlib.aclosing(stream()) as parts:
+                async for _ in parts:
+                    break
+        assert (world.statuses(), world.spent(), world.held()) == (["cancelled"], 600, 0)
 
     asyncio.run(main())
