@@ -18,12 +18,13 @@ class Duties:
     """The duties of one event loop.
 
     Between its turns a duty is a timer, not a task: whoever waits for all tasks of the loop does not wait for it, and a
-    loop that is dropped leaves nothing pending. Each turn runs in a context of its own, not that of the first caller.
+    loop that is dropped leaves nothing pending. They run in a context of their own, and do not keep the first caller's.
     """
 
     def __init__(self, notify: Callable[[Event], None]) -> None:
         self._notify = notify
         self._loop = asyncio.get_running_loop()
+        self._context = Context()
         self._waiting: dict[str, tuple[asyncio.TimerHandle, Callable[[], float], Duty, float]] = {}
         self._turns: set[asyncio.Task[None]] = set()
         self._ended = False
@@ -32,7 +33,7 @@ class Duties:
         """Do it after a period, and then again and again; a store that is away does not end it."""
         if not self._ended:
             pause_s = period_s() * random.uniform(1 - jitter, 1 + jitter)
-            timer = self._loop.call_later(pause_s, self.begin, period_s, duty, jitter)
+            timer = self._loop.call_later(pause_s, self.begin, period_s, duty, jitter, context=self._context)
             self._waiting[duty.__name__] = timer, period_s, duty, jitter
 
     def begin(self, period_s: Callable[[], float], duty: Duty, jitter: float = 0.0) -> None:
@@ -43,9 +44,9 @@ class Duties:
             self._turns.discard(turn)
             self.every(period_s, duty, jitter)
 
-        turn = self._loop.create_task(self._do(duty), context=Context())
+        turn = self._loop.create_task(self._do(duty), context=self._context)
         self._turns.add(turn)
-        turn.add_done_callback(again)
+        turn.add_done_callback(again, context=self._context)
 
     def hurry(self) -> None:
         """Periods may have become shorter: no duty waits longer than its period is now."""
