@@ -8,14 +8,15 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from budgetguard.core.verbs import Expire, Extend, Settle, Settlement
 from budgetguard.duties import Duties
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
 from budgetguard.events import Event, Expired, LeaseLost, StoreProblem
+from budgetguard.outcome import Outcome
 from budgetguard.settling import Courier, Op, Spool
 from budgetguard.telling import Telling
 from budgetguard.waiting import Line
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from budgetguard.policy import Policy
     from budgetguard.store import Store
 
-Outcome = Literal["release", "assume"]
+Sent = TypeVar("Sent")
+Answer = TypeVar("Answer")
 SWEEP_MOST = 256
 
 
@@ -210,9 +212,11 @@ class Engine:
         alive, lease_ms = self._alive(), self.shared.policy.guard.lease_ms
         if not alive:
             return
-        answers = await self.shared.store.extend([Extend(id, lease_ms) for id in alive])
-        self.hear(answers[-1].now_ms)
+        answers = await self._each("beat", self.shared.store.extend, [Extend(id, lease_ms) for id in alive])
         for id, answer in zip(alive, answers, strict=True):
+            if answer is None:
+                continue
+            self.hear(answer.now_ms)
             hold = self.holds.get(id)
             if answer.word == "finished" and hold is not None:
                 hold.lease_lost = True
@@ -238,17 +242,35 @@ class Engine:
             due = await self.shared.store.due(SWEEP_MOST)
             alive = set(self._alive()) if due else set()
             due = [id for id in due if id not in alive]
-            answers = await self.shared.store.expire([Expire(id) for id in due]) if due else []
         except BudgetGuardError as error:
             self.shared.notify(StoreProblem("expire", str(error)))
             return False
+        answers = await self._each("expire", self.shared.store.expire, [Expire(id) for id in due])
         for id, answer in zip(due, answers, strict=True):
-            if answer.word == "expired":
+            if answer is not None and answer.word == "expired":
                 self.shared.notify(Expired(id))
                 self.tell.alerts(answer.alerts)
                 if answer.row is not None:
                     self.line.wake(answer.row.plan.identities)
-        return bool(due)
+        return any(answer is not None for answer in answers)
+
+    async def _each(
+        self, verb: str, ask: Callable[[Sequence[Sent]], Awaitable[Sequence[Answer]]], ops: Sequence[Sent]
+    ) -> list[Answer | None]:
+        """The answer to each operation; None where it failed: one spoiled row hides nothing of the others."""
+        answers: list[Answer | None] = []
+        problems: dict[str, None] = {}
+        for result in await asyncio.gather(*(ask([op]) for op in ops), return_exceptions=True):
+            if isinstance(result, BudgetGuardError):
+                problems[str(result)] = None
+                answers.append(None)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                answers.append(result[0])
+        for problem in problems:
+            self.shared.notify(StoreProblem(verb, problem))
+        return answers
 
     def report(self, op: Op, answer: Settlement) -> None:
         """Tell observers what became of a settle or release, and waiters that something was returned."""

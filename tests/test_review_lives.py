@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from delay_kit import ONE_AT_A_TIME, soon, taken, waits
-from guard_kit import ESTIMATE, USAGE, World
-from store_kit import NOON_MS
+from guard_kit import ESTIMATE, USAGE, World, until
+from store_kit import NOON_MS, rows
 from test_guard_reload import write
 from virtual_time import Patiently, VirtualLoop, run
 
 import budgetguard as bg
-from budgetguard.events import Expired, LeaseLost
+from budgetguard.events import Expired, LeaseLost, StoreProblem
 from budgetguard.stores.sqlite import SQLiteStore
 
 
@@ -64,3 +64,21 @@ def test_a_shorter_lease_is_kept_from_the_reload_on(world: World, tmp_path: Path
         assert world.heard.of(Expired) == world.heard.of(LeaseLost) == []
 
     run(loop, main())
+
+
+def test_one_spoiled_reservation_hides_neither_what_expired_nor_whose_lease_was_lost(world: World) -> None:
+    async def main() -> None:
+        holder = world.guard("1700 tokens/day", settings=bg.GuardSettings(lease_ms=150))
+        async with holder, world.guard("1700 tokens/day") as other:
+            spoiled, lost = await taken(holder, estimate=ESTIMATE), await taken(holder, estimate=ESTIMATE)
+            rows(world.path, "UPDATE reservations SET body = '' WHERE id = ?", spoiled.id)
+            world.clock.advance(60_000)
+            with pytest.raises(bg.BudgetExceeded):
+                await other.reserve(estimate=ESTIMATE)
+            assert [event.reservation_id for event in world.heard.of(Expired)] == [lost.id]
+            await until(lambda: lost.lease_lost, "the holder is told")
+        assert [event.reservation_id for event in world.heard.of(LeaseLost)] == [lost.id]
+        assert {problem.verb for problem in world.heard.of(StoreProblem)} >= {"expire", "beat"}
+        assert all(spoiled.id in problem.error for problem in world.heard.of(StoreProblem))
+
+    asyncio.run(main())
