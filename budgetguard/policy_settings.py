@@ -72,6 +72,9 @@ class LabelRules:
 class GuardSettings:
     """How reservations live: times in ms, what an expiry does, and what becomes of calls that no budget covers.
 
+    What a file says as `lease = "30s"` and `max_hold = "2h"` is here
+    `GuardSettings(lease_ms=30_000, max_hold_ms=7_200_000)`.
+
     Raises:
         ConfigError: lists every fault by the field's path.
     """
@@ -89,6 +92,8 @@ class GuardSettings:
 @dataclass(frozen=True)
 class StoreSettings:
     """Where budgets are held. `url` and `spool` are None for the user's state directory; `timeout_ms` of one verb.
+
+    What a file says as `timeout = "2s"` is `StoreSettings(timeout_ms=2_000)`.
 
     Raises:
         ConfigError: lists every fault by the field's path.
