@@ -18,7 +18,7 @@ def own_labels(labels: Mapping[str, str] | None, **usual: str | None) -> dict[st
     """The labels that a caller passed: the usual ones as parameters, others in `labels`. Not checked yet."""
     # What is no mapping is kept as a label, for the check to refuse it.
     own = dict(labels or {}) if labels is None or isinstance(labels, Mapping) else {"labels": labels}
-    own.update((name, value) for name, value in usual.items() if value is not None)
+    own.update({name: value for name, value in usual.items() if value is not None})
     return own
 
 

@@ -111,6 +111,11 @@ class Plan:
         return min((c.account.window_end_ms for c in self.claims if c.account.window_end_ms is not None), default=None)
 
     @cached_property
+    def keys_text(self) -> str:
+        """The keys of its accounts as a JSON list: what a ledger row says was counted."""
+        return f"[{','.join([claim.account.key for claim in self.claims])}]"
+
+    @cached_property
     def identities(self) -> tuple[str, ...]:
         """What "the same content" compares: accounts without windows, limits and lease."""
         return tuple(claim.account.identity for claim in self.claims)

@@ -92,7 +92,9 @@ def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
     labels, usage = row.info.labels, row.usage
     others = {name: value for name, value in labels.items() if name not in _OWN_COLUMN}
     shadow = _compact(row.would_refuse) if row.would_refuse else "[]"
-    counted = (claim.account.key for claim in row.plan.claims if claim.account.key not in row.gone)
+    counted = row.plan.keys_text
+    if row.gone:
+        counted = f"[{','.join(c.account.key for c in row.plan.claims if c.account.key not in row.gone)}]"
     return (
         row.id, namespace, row.revision, timestamp(row.timestamp_ms), timestamp(row.settled_ms),
         *map(labels.get, LABEL_COLUMNS), _compact(others) if others else "{}",
@@ -100,7 +102,7 @@ def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
         usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens, usage.cache_write_tokens,
         usage.reasoning_tokens, usage.prompt_tokens + usage.completion_tokens, usage.cost_nanousd,
         row.estimate.tokens, row.estimate.usd, row.latency_ms, row.status, row.error_type or None,
-        row.price_source, f"[{','.join(counted)}]", shadow, row.info.host,
+        row.price_source, counted, shadow, row.info.host,
         row.expired_charge.tokens, row.expired_charge.usd, row.slot_ms,
     )  # fmt: skip
 

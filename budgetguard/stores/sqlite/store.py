@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,12 +123,12 @@ class SQLiteStore:
             worker.stop()
         await closed
 
-    async def _ask(self, ops: Sequence[Any]) -> list[Any]:
+    def _ask(self, ops: Sequence[Any]) -> Awaitable[list[Any]]:
         loop = asyncio.get_running_loop()
         batcher = self._batchers.get(loop)
         if batcher is None:
             batcher = self._batchers[loop] = Batcher(self._batch, MOST_OPS)
-        return await batcher.ask(ops)
+        return batcher.ask(ops)
 
     async def _batch(self, ops: list[Any]) -> list[Any]:
         return await self._in_thread(lambda: self._transact(ops))

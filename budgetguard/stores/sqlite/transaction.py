@@ -68,8 +68,8 @@ class Transaction:
     def run(self, ops: Sequence[Any]) -> list[Any]:
         """Answers in order, a StoreUnusable in the place of an operation whose rows cannot be read."""
         self._read_reservations([op.id for op in ops if type(op) is not Announce])
-        self._read_accounts(op.plan for op in ops if hasattr(op, "plan"))
-        self._read_accounts(reservation.plan for reservation in list(self._reservations.values()))
+        held = [reservation.plan for reservation in self._reservations.values()]
+        self._read_accounts([*held, *(op.plan for op in ops if hasattr(op, "plan"))])
         answers: list[Any] = []
         for op in ops:
             try:
