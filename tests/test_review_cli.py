@@ -91,3 +91,24 @@ def test_version_is_that_of_the_installed_package(tmp_path: Path) -> None:
     (tmp_path / "llm_budgetguard-9.8.7.dist-info" / "METADATA").write_text(metadata, encoding="utf-8")
     done = command(tmp_path, "--version", PYTHONPATH=f"{tmp_path}{os.pathsep}{CHECKOUT}")
     assert done == ("budgetguard 9.8.7\n", "", 0)
+
+
+LONG = POLICY.replace("search-team", "search-production-eu-crawlers")
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_columns_says(tmp_path: Path) -> None:
+    (tmp_path / "budgetguard.toml").write_text(LONG, encoding="utf-8")
+    for columns in (60, 80, 200):
+        done = command(tmp_path, "check", COLUMNS=str(columns))
+        table = done.out.split("\n\n", 1)[1]
+        assert (done.code, "\x1b" in table) == (0, False)
+        assert max(len(line) for line in table.splitlines()) <= columns
+    assert command(tmp_path, "check", COLUMNS="wide").out == command(tmp_path, "check").out
+
+
+def test_a_name_that_is_too_long_for_its_column_folds_after_a_hyphen(tmp_path: Path) -> None:
+    (tmp_path / "budgetguard.toml").write_text(LONG, encoding="utf-8")
+    first = [line.split(" ")[0] for line in command(tmp_path, "status", COLUMNS="80").out.splitlines()]
+    assert "".join(first).count("search-production-eu-crawlers") == 3
+    parts = {part for part in first if part and part in "search-production-eu-crawlers"}
+    assert all(part.endswith("-") or part == "crawlers" or part.endswith("-crawlers") for part in parts), parts

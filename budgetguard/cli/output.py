@@ -1,7 +1,8 @@
 """What commands print: the same records as a table for people, as JSON, or as CSV with a header.
 
 A record maps keys to plain values: amounts are integers of their unit, dollars nano-dollars and, under a key that ends
-in `_usd`, their exact decimal text. Tables have colours, boxes and bars in a terminal, and are plain lines elsewhere.
+in `_usd`, their exact decimal text. Tables have colours, boxes and bars in a terminal or where
+COLUMNS says how wide it is, and are plain lines elsewhere.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -51,7 +54,7 @@ def emit(
         typer.echo(csv_text(records, keys), nl=False)
     elif not records:
         typer.echo(empty)
-    elif sys.stdout.isatty():
+    elif sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():  # as rich takes it
         console = terminal()
         console.print(table(console.width, records, columns))
     else:
@@ -131,12 +134,19 @@ def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> R
     if not places:
         return Text("\n\n").join(_stacked(columns, line) for line in lines)
     shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    least = [_least_width(column, place, lines) for place, column in enumerate(columns)]
+    spare = width - sum(least[place] + GAP for place in places)
     for place in places:
         column = columns[place]
         fixed = column.right or column.styled is not None
-        least = None if fixed else _least_width(column, place, lines)
         justify: Literal["right", "left"] = "right" if column.right else "left"
-        shown.add_column(column.title, justify=justify, no_wrap=fixed, overflow="fold", min_width=least)
+        shown.add_column(column.title, justify=justify, no_wrap=fixed, overflow="fold", min_width=least[place])
+        if not fixed:  # rich folds in the middle of a name; this does so after its hyphens
+            widest = max([len(column.title), *(line[place].cell_len for line in lines)])
+            room = min(widest, least[place] + spare)
+            spare -= room - least[place]
+            for line in lines:
+                line[place] = Text(textwrap.fill(line[place].plain, room))
     for line in lines:
         shown.add_row(*[line[place] for place in places])
     return shown
