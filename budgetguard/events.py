@@ -218,7 +218,7 @@ class Unmatched(Event):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyReloaded(Event):
-    """The policy's file was read again; `resets` says which accounts start at zero."""
+    """The policy's file was read again; `resets` says which accounts start at zero, and what awaits the next start."""
 
     name: ClassVar[str] = "budget.policy_reloaded"
     source: str

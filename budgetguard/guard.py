@@ -12,8 +12,8 @@ from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
 from budgetguard.engine import Resources
 from budgetguard.engines import Engines
-from budgetguard.errors import BudgetExceeded, CallRefused
-from budgetguard.events import Observer, Refused
+from budgetguard.errors import BudgetExceeded, CallRefused, ConfigError
+from budgetguard.events import Observer, PolicyRejected, Refused
 from budgetguard.hold import Hold
 from budgetguard.labels import check_label
 from budgetguard.off import OffHold
@@ -236,7 +236,10 @@ class Guard:
     def reload_if_changed(self) -> None:
         """Reload if the file has changed; a bad new version is told to observers and the old one stays."""
         if self._source.changed():
-            self._source.report_faults(self.reload, self._shared.notify)
+            try:
+                self.reload()
+            except ConfigError as error:
+                self._shared.notify(PolicyRejected(error.source, str(error)))
 
     async def __aenter__(self) -> Guard:
         await self._engines.current().open()

@@ -76,6 +76,12 @@ def changes(old: Policy, new: Policy) -> list[str]:
     if new.store.namespace != old.store.namespace:
         was = quoted(old.store.namespace)
         lines.append(f"store.namespace: every account starts at zero in {quoted(new.store.namespace)} (was {was})")
+    return lines + budget_changes(old, new)
+
+
+def budget_changes(old: Policy, new: Policy) -> list[str]:
+    """The lines of `changes` that are about budgets: all that a reload changes, because it opens no other store."""
+    lines = []
     olds, news = ({budget.name: budget for budget in policy.budgets} for policy in (old, new))
     for name, budget in news.items():
         if name not in olds:

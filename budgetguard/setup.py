@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 from budgetguard.engine import Resources
 from budgetguard.errors import ConfigError, InvalidLabel
-from budgetguard.events import Event, Observer, PolicyRejected, PolicyReloaded
+from budgetguard.events import Event, Observer, PolicyReloaded
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
 from budgetguard.outcome import Outcome
-from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings, changes
+from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings, budget_changes
 from budgetguard.pricing import Price, PriceTable
 
 if TYPE_CHECKING:
@@ -59,15 +59,16 @@ class PolicySource:
         new = self._file.load()
         self.env_labels = env_labels(new)
         old, shared.policy = shared.policy, new
-        shared.notify(PolicyReloaded(str(self._file.path), tuple(changes(old, shared.policy))))
+        resets = [*self._of_the_store(shared.policy.store), *budget_changes(old, shared.policy)]
+        shared.notify(PolicyReloaded(str(self._file.path), tuple(resets)))
         return True
 
-    def report_faults(self, reload: Callable[[], None], notify: Callable[[Event], None]) -> None:
-        """Reload; tell observers if the new version is wrong."""
-        try:
-            reload()
-        except ConfigError as error:
-            notify(PolicyRejected(error.source, str(error)))
+    def _of_the_store(self, wanted: StoreSettings) -> list[str]:
+        """A line for each setting with which the store and the spool were opened and that the file now says anew."""
+        fields = {"url": "url", "namespace": "namespace", "timeout": "timeout_ms", "spool": "spool"}
+        was = self.policy.store
+        changed = [name for name, field in fields.items() if getattr(wanted, field) != getattr(was, field)]
+        return [f"store.{name}: takes effect when the process starts again" for name in changed]
 
 
 def env_labels(policy: Policy) -> Mapping[str, str]:

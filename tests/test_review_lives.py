@@ -13,7 +13,7 @@ from test_guard_reload import write
 from virtual_time import Patiently, VirtualLoop, run
 
 import budgetguard as bg
-from budgetguard.events import Expired, LeaseLost, StoreProblem
+from budgetguard.events import Expired, LeaseLost, PolicyReloaded, StoreProblem
 from budgetguard.stores.sqlite import SQLiteStore
 
 
@@ -82,3 +82,16 @@ def test_one_spoiled_reservation_hides_neither_what_expired_nor_whose_lease_was_
         assert all(spoiled.id in problem.error for problem in world.heard.of(StoreProblem))
 
     asyncio.run(main())
+
+
+def test_a_reload_announces_no_other_store_before_the_process_starts_again(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "budgetguard.toml"
+    write(file, "1k tokens/day")
+    guard = bg.Guard.from_toml(file, store=world.store(), observers=[world.heard])
+    write(file, "1k tokens/day", '[store]\nurl = "sqlite:///other.db"\nnamespace = "b"\non_store_away = "allow"')
+    guard.reload()
+    write(file, "1k tokens/day")
+    guard.reload()
+    told, back = world.heard.of(PolicyReloaded)
+    later = "takes effect when the process starts again"
+    assert (told.resets, back.resets) == ((f"store.url: {later}", f"store.namespace: {later}"), ())
