@@ -54,7 +54,7 @@ def emit(
         typer.echo(csv_text(records, keys), nl=False)
     elif not records:
         typer.echo(empty)
-    elif sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():  # as rich takes it
+    elif sys.stdout.isatty() or os.environ.get("COLUMNS", "").lstrip("0").isdigit():  # some set it to 0
         console = terminal()
         console.print(table(console.width, records, columns))
     else:
