@@ -58,6 +58,9 @@ class InstantStore:
     async def announce(self, levels: Sequence[tuple[Account, int]]) -> list[bool]:
         return [False for _ in levels]
 
+    async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
+        return []
+
     async def read_accounts(
         self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
     ) -> Page[AccountRow]:
