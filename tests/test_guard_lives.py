@@ -101,7 +101,7 @@ def test_two_event_loops_in_two_threads_share_a_guard_and_are_closed_together(wo
             ended.set()
         else:
             await until(ended.is_set, "the other thread has closed the guard")
-            assert asyncio.all_tasks() == {asyncio.current_task()}
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "nothing is left running here")
 
     with ThreadPoolExecutor(2) as executor:
         for done in [executor.submit(asyncio.run, work(closes)) for closes in (True, False)]:
