@@ -64,9 +64,9 @@ def _check(*amounts: Any) -> None:
 def reservation_row(namespace: str, r: Reservation, digest: bytes) -> tuple[Any, ...]:
     """The row of `reservations`; `digest` stands for its plan."""
     info = r.info
-    charged = r.charged if any(r.charged) else ()  # reads as nothing, and is quicker to write
-    expired_charge = r.expired_charge if any(r.expired_charge) else ()
-    body = [r.estimate, charged, info.labels, info.price_source, info.host, info.usage, r.would_refuse, expired_charge]
+    body = [
+        r.estimate, r.charged, info.labels, info.price_source, info.host, info.usage, r.would_refuse, r.expired_charge
+    ]  # fmt: skip
     return (
         namespace, r.id, r.state, digest, _compact(body), r.admitted_ms, r.slot_ms, r.lease_end_ms, r.keep_until_ms,
         r.revision,
