@@ -16,6 +16,7 @@ TWELVE_LIMITS = (
     bg.Budget("each-agent", LIMITS, per=["agent"]),
 )
 MODEL = "acme-1"
+ESTIMATE = bg.Usage(input_tokens=1200, output_tokens=400)
 PRICES = (bg.Price(MODEL, {"input": "0.15", "output": "0.60"}),)
 TEAMS, AGENTS = 8, 64
 
@@ -40,6 +41,6 @@ async def guarded_call(guard: bg.Guard, agent: int, session: str) -> None:
         agent=agent_name(agent),
         session=session,
         model=MODEL,
-        estimate=bg.Usage(input_tokens=1200, output_tokens=400),
+        estimate=ESTIMATE,
     ) as hold:
         hold.record(bg.Usage(input_tokens=1180, output_tokens=310, cache_read_tokens=600))

@@ -97,6 +97,11 @@ LEDGER_COLUMNS = (
     "estimated_cost_nanousd", "latency_ms", "status", "error_type", "price_source", "accounts", "would_refuse",
     "host", "expired_tokens", "expired_cost_nanousd", "slot_ms",
 )  # fmt: skip
+# For the first row of a reservation, which most are: apsw hashes a statement's text for each row that it runs with.
+ADD_ROW = (
+    f"INSERT INTO token_usage VALUES ({', '.join('?' * len(LEDGER_COLUMNS))}) "  # noqa: S608 - question marks
+    "ON CONFLICT DO NOTHING"
+)
 WRITE_ROW = (
     f"INSERT INTO token_usage ({', '.join(LEDGER_COLUMNS)}) "  # noqa: S608 - made of constants
     f"VALUES ({', '.join('?' * len(LEDGER_COLUMNS))}) "

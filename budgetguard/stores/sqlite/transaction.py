@@ -40,6 +40,8 @@ class Memory:
     """By digest."""
     holds: dict[str, tuple[tuple[Any, ...], Reservation]] = field(default_factory=dict)
     """By id, with the row that was written for it: while the file has that row, it need not be read into values."""
+    balances: dict[str, tuple[tuple[Any, ...], Balance]] = field(default_factory=dict)
+    """By the account's key, in the same way."""
 
 
 class Announce(tuple[Account, int]):
@@ -157,9 +159,12 @@ class Transaction:
             return
         self._accounts.update(missing)
         keys = json.dumps(list(missing))
-        for key, *balance in self._db.execute(schema.READ_BALANCES, (self._namespace, keys, self._now_ms)):
+        for row in self._db.execute(schema.READ_BALANCES, (self._namespace, keys, self._now_ms)):
+            key = row[0]
+            written = self._memory.balances.get(key)
             try:
-                self._balances[key] = self._read[key] = rows.balance_from(*balance)
+                balance = written[1] if written is not None and written[0] == row else rows.balance_from(*row[1:])
+                self._balances[key] = self._read[key] = balance
             except (ValueError, TypeError) as error:
                 self._spoiled[key] = error
 
@@ -170,8 +175,15 @@ class Transaction:
         if changed:
             self._write_accounts(changed)
         if self._rows:
-            ledger = (rows.ledger_row(self._namespace, row) for row in self._rows.values())
-            self._db.executemany(schema.WRITE_ROW, ledger)
+            self._write_rows(self._rows.values())
+
+    def _write_rows(self, changed: Iterable[Row]) -> None:
+        written: dict[str, list[tuple[Any, ...]]] = {schema.ADD_ROW: [], schema.WRITE_ROW: []}
+        for row in changed:
+            statement = schema.ADD_ROW if row.revision == 1 else schema.WRITE_ROW
+            written[statement].append(rows.ledger_row(self._namespace, row))
+        for statement, ledger in written.items():
+            self._db.executemany(statement, ledger)
 
     def _write_reservations(self, changed: Collection[Reservation]) -> None:
         digests = self._digests(changed)
@@ -197,18 +209,20 @@ class Transaction:
         return digests
 
     def _write_accounts(self, changed: Iterable[str]) -> None:
-        made, moved, changed_only = [], [], []
+        written: dict[str, list[tuple[Any, ...]]] = {
+            schema.WRITE_ACCOUNT: [], schema.PROLONG_ACCOUNT: [], schema.UPDATE_ACCOUNT: []
+        }  # fmt: skip
         for key in changed:
             balance, before = self._balances[key], self._read.get(key)
             if before is None:
-                made.append(rows.account_row(self._namespace, self._accounts[key], balance))
-            elif balance.keep_until_ms == before.keep_until_ms:
-                changed_only.append(rows.balance_row(self._namespace, key, balance))
-            else:
-                moved.append(rows.balance_row(self._namespace, key, balance))
-        self._db.executemany(schema.WRITE_ACCOUNT, made)
-        self._db.executemany(schema.PROLONG_ACCOUNT, moved)
-        self._db.executemany(schema.UPDATE_ACCOUNT, changed_only)
+                written[schema.WRITE_ACCOUNT].append(rows.account_row(self._namespace, self._accounts[key], balance))
+                continue
+            row = rows.balance_row(self._namespace, key, balance)
+            _keep(self._memory.balances, key, (row[1:], balance))
+            stands = balance.keep_until_ms == before.keep_until_ms
+            written[schema.UPDATE_ACCOUNT if stands else schema.PROLONG_ACCOUNT].append(row)
+        for statement, accounts in written.items():
+            self._db.executemany(statement, accounts)
 
 
 def _keep(cache: dict[Any, Any], key: Any, value: Any) -> None:
