@@ -6,7 +6,8 @@ A test also fails if asyncio logs an error meanwhile: an exception that nobody f
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+import uuid
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from guard_kit import World
+    from redis_kit import RedisServer
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -83,3 +85,29 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return World(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real redis-server that all tests share: each keeps to its own `namespace`, and leaves the server as it is."""
+    from redis_kit import MISSING, RedisServer, has_redis
+
+    if not has_redis():
+        pytest.skip(MISSING)
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of the shared redis-server."""
+    return redis_server.url
+
+
+@pytest.fixture
+def namespace(redis_server: RedisServer) -> Iterator[str]:
+    """A namespace of the shared redis-server for one test; after it, no key may last but those that DESIGN 5 names."""
+    from redis_kit import tidy_namespace
+
+    with tidy_namespace(redis_server, f"t{uuid.uuid4().hex}") as name:
+        yield name
