@@ -46,7 +46,7 @@ def test_every_url_of_a_server_leads_to_it_and_asks_for_the_password() -> None:
         ):
             with redis.Redis.from_url(url, **options) as client:
                 assert client.get("a") == b"1"
-        with redis.Redis(port=server.port) as stranger, pytest.raises(redis.AuthenticationError):
+        with redis.Redis(port=server.port, retry=None) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
 
 
