@@ -1,0 +1,1 @@
+"""The store of many machines: one Redis (fixed, behind Sentinel, or a cluster), the rule restated in Lua."""

@@ -1,0 +1,41 @@
+"""The names of a namespace's keys. One hash tag: whatever a call touches lies in one slot, and is one atomic step."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from functools import lru_cache
+from hashlib import blake2b
+from urllib.parse import quote
+
+FIXED = ("meta", "open", "index", "outbox")
+
+
+class Keys:
+    """The keys of a namespace: `meta`, `open`, `index` and `outbox`, and one for each reservation and account.
+
+    The namespace is percent-encoded and accounts are digests, so that no label and no brace can make another key.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.prefix = f"bg:{{{quote(namespace, safe='')}}}:"
+        self.meta, self.open, self.index, self.outbox = (f"{self.prefix}{name}".encode() for name in FIXED)
+        self._account, self._hold = f"{self.prefix}a:".encode(), f"{self.prefix}h:".encode()
+
+    def account(self, digest: bytes) -> bytes:
+        """Of an account, by its digest."""
+        return self._account + digest
+
+    def hold(self, id: str) -> bytes:
+        """Of a reservation."""
+        return self._hold + id.encode()
+
+
+@lru_cache(65_536)
+def digest_of(account_key: str) -> bytes:
+    """What stands for an account: 20 characters of base64, of 15 bytes of its key's BLAKE2b."""
+    return urlsafe_b64encode(blake2b(account_key.encode(), digest_size=15).digest())
+
+
+def text_digest(text: str) -> bytes:
+    """The same for any text."""
+    return urlsafe_b64encode(blake2b(text.encode(), digest_size=15).digest())
