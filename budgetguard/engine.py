@@ -246,12 +246,12 @@ class Engine:
             self.shared.notify(StoreProblem("expire", str(error)))
             return False
         answers = await self._each("expire", self.shared.store.expire, [Expire(id) for id in due])
-        for id, answer in zip(due, answers, strict=True):
-            if answer is not None and answer.word == "expired":
-                self.shared.notify(Expired(id))
-                self.tell.alerts(answer.alerts)
-                if answer.row is not None:
-                    self.line.wake(answer.row.plan.identities)
+        found = [(id, a) for id, a in zip(due, answers, strict=True) if a is not None and a.word == "expired"]
+        for id, answer in found:
+            self.shared.notify(Expired(id))
+            self.tell.alerts(answer.alerts)
+        if found:
+            self.line.wake_first()
         return any(answer is not None for answer in answers)
 
     async def _each(

@@ -89,6 +89,10 @@ class Line:
                 if blocked := self._blocked.get(account):
                     blocked[0].wake()
 
+    def wake_first(self) -> None:
+        """Something was returned, and only the store knows to which accounts: the first waiter of each should ask."""
+        self.wake(list(self._blocked))
+
     def wake_all(self) -> None:
         """The limits have changed: everybody should look again."""
         for blocked in self._blocked.values():

@@ -14,7 +14,7 @@ from machine_world import Picture
 
 from budgetguard.core.amounts import MAX_AMOUNT, Amounts
 from budgetguard.core.model import Account, Balance, Plan
-from budgetguard.core.verbs import Expire, Extend, Grow, Reserve, Settle
+from budgetguard.core.verbs import Expire, Extend, Grow, Reserve, Row, Settle
 
 NOTHING = Amounts()
 RANK = {"expired": 0, "released": 1, "assumed": 2, "late": 3, "settled": 3, "cancelled": 3, "error": 3}
@@ -57,8 +57,8 @@ class Shadow:
         self.standing: frozenset[str] = frozenset()
         self.words: Counter[str] = Counter()
 
-    def see(self, op: Any, answer: Any, now_ms: int) -> None:
-        """Note what the answer says, after judging whether it may say so."""
+    def see(self, op: Any, answer: Any, row: Row | None, now_ms: int) -> None:
+        """Note what the answer says, after judging whether it may say so; `row` is what it wrote in the ledger."""
         self.words[f"{type(op).__name__.lower()} {answer.word}"] += 1
         known = self.entries.get(op.id)
         held = known if known is not None and known.holds else None
@@ -78,7 +78,7 @@ class Shadow:
         elif isinstance(op, Expire) and held is not None:
             assert answer.word == ("not_due" if now_ms < self.leases[op.id] else "expired")
         if answer.word in ("settled", "late", "released", "expired"):
-            self._note(op.id, self._resolved(op, known, answer))
+            self._note(op.id, self._resolved(op, known, row))
 
     def _see_growth(self, op: Grow, held: Entry | None, answer: Any, now_ms: int) -> None:
         if held is None:
@@ -96,18 +96,18 @@ class Shadow:
         """An account is gone 24 hours after its window, unless a longer lease or an open hold keeps it."""
         return account.key in self.standing or now_ms < (account.window_end_ms or now_ms) + DAY_MS
 
-    def _resolved(self, op: Any, known: Entry | None, answer: Any) -> Entry | None:
+    def _resolved(self, op: Any, known: Entry | None, row: Row | None) -> Entry | None:
         """The hold ends, if there is one; what is charged for it replaces what was. None where no row is written."""
-        if answer.row is None:
+        if row is None:
             return None
         if isinstance(op, Settle):
             charged = op.actual
-            known = known or Entry(op.plan, NOTHING, answer.row.slot_ms, False)
+            known = known or Entry(op.plan, NOTHING, row.slot_ms, False)
         else:
             assert known is not None
             charges = isinstance(op, Expire) and known.plan.on_expiry == "charge"
             charged = known.amounts if charges else NOTHING
-        return Entry(known.plan, charged._replace(concurrent=0), known.slot_ms, False, answer.row.gone)
+        return Entry(known.plan, charged._replace(concurrent=0), known.slot_ms, False, row.gone)
 
     def _note(self, id: str, entry: Entry | None) -> None:
         known = self.entries.pop(id, None)

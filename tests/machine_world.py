@@ -41,19 +41,24 @@ class Picture(NamedTuple):
 
 @dataclass
 class World:
-    """One namespace. `step` is one transaction; its answers are what the store must answer."""
+    """One namespace. `step` is one transaction; its answers are what the store must answer.
+
+    `written` has the ledger row of each operation of the last step, None where it wrote none.
+    """
 
     last_ms: int = 0
     balances: dict[str, Balance] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
     ledger: dict[str, tuple[Row, Reservation]] = field(default_factory=dict)
+    written: list[Row | None] = field(default_factory=list)
     _told: dict[tuple[str, str], tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
 
     def step(self, ops: Sequence[Any], clock_ms: int) -> list[Any]:
         """The answers to the operations of one transaction."""
         behind = self.last_ms - clock_ms > CLOCK_TOLERANCE_MS
         self.hear(clock_ms)
+        self.written = []
         return [self._announce(op) if isinstance(op, Announce) else self._do(op, behind) for op in ops]
 
     def hear(self, clock_ms: int) -> None:
@@ -94,6 +99,7 @@ class World:
             self.reservations[op.id] = change.reservation
             self.accounts.update((c.account.key, c.account) for c in change.reservation.plan.claims)
         self.balances.update(change.accounts)
+        self.written.append(change.row)
         if change.row is not None:
             assert change.reservation is not None
             assert op.id not in self.ledger or change.row.revision > self.ledger[op.id][0].revision
@@ -101,6 +107,7 @@ class World:
         return answer
 
     def _announce(self, op: Announce) -> bool:
+        self.written.append(None)
         balance = self.balances.get(op.account.key)
         if balance is None or announced_level(op.account, balance, self.last_ms) >= op.level:
             return False

@@ -56,6 +56,22 @@ def test_what_another_process_returns_is_noticed_by_the_head_of_the_line(world: 
 
 
 @pytest.mark.usefixtures("no_polls")
+def test_what_a_sweep_returns_wakes_the_waiter_at_once(world: World) -> None:
+    async def abandon() -> None:
+        await world.guard(budgets=[ONE_AT_A_TIME]).reserve()
+
+    async def main() -> None:
+        guard = world.guard(budgets=[ONE_AT_A_TIME], settings=bg.GuardSettings(lease_ms=150))
+        async with guard:
+            waiter = await waits(guard)
+            world.clock.advance(MINUTE_MS)
+            await (await soon(waiter)).release()
+
+    asyncio.run(abandon())
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("no_polls")
 def test_waiters_are_admitted_in_the_order_in_which_they_came(world: World) -> None:
     async def main() -> None:
         guard = world.guard(budgets=[ONE_AT_A_TIME])

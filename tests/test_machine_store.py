@@ -180,9 +180,9 @@ class Histories(RuleBasedStateMachine):
         self.shadow.standing = frozenset(self.world.balances)
         due_before = bool(self.world.due())
         answers = self.world.step(ops, self.clock.now_ms())
-        for op, answer in zip(ops, answers, strict=True):
+        for op, answer, row in zip(ops, answers, self.world.written, strict=True):
             if not isinstance(op, Announce):
-                self.shadow.see(op, answer, self.world.last_ms)
+                self.shadow.see(op, answer, row, self.world.last_ms)
             self.clients.heard(op, answer)
         due_after = bool(self.world.due())
         for told in self._all(lambda contender: contender.step(ops)):

@@ -196,8 +196,8 @@ def test_an_expiry_that_releases_returns_the_hold(path: str, released_too: bool)
         lenient = plan(*LIMITS, on_expiry="release")
         await ask_one(store, reserve("r", lenient, ESTIMATE))
         clock.set(DUE_MS)
-        answer = await ask_one(store, expire("r"))
-        assert (answer.word, answer.row.status, answer.row.usage.prompt_tokens) == ("expired", "expired", 0)
+        assert (await ask_one(store, expire("r"))).word == "expired"
+        assert path == ":memory:" or row_seen(path) == ("expired", NOTHING, 1)
         assert await stands(store) == standing(NOTHING, NOTHING)
         if released_too:
             assert (await ask_one(store, release("r"))).word == "released"

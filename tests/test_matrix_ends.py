@@ -268,7 +268,7 @@ def test_a_settle_after_its_accounts_are_gone_writes_only_the_row(tmp_path: Path
             assert row is not None
             assert (late.word, row["status"], row["total_tokens"]) == ("late", "late", 160)
             key = bench.plan.claims[0].account.key
-            assert (row["accounts"], late.row.gone) == ((f"[{key}]", ()) if counted else ("[]", (key,)))
+            assert row["accounts"] == (f"[{key}]" if counted else "[]")
             found = rows(bench.path, "SELECT spent FROM accounts WHERE keep_until_ms > ?", bench.clock.now_ms())
             assert found == ([(160,)] if counted else [])
             await bench.store.aclose()

@@ -17,7 +17,8 @@ ACCOUNTS = "abcd"
 BY = {name: Violation(CLAIM.account, "held", 1, 0, 1, number, None, 1_000) for number, name in enumerate(ACCOUNTS)}
 
 names = st.sets(st.sampled_from(ACCOUNTS), max_size=3)
-steps = st.lists(st.tuples(st.sampled_from(["join", "block", "leave", "wake"]), st.integers(0, 9), names), max_size=60)
+STEPS = ("join", "block", "leave", "wake", "wake_first")
+steps = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9), names), max_size=60)
 
 
 def on(accounts: set[str]) -> Mapping[str, Violation]:
@@ -74,6 +75,10 @@ def test_the_line_answers_as_if_it_looked_at_everybody(played: list[tuple[str, i
             model.rung()
             model.line.wake(accounts)
             assert model.rung() == {first.number for name in accounts if (first := model.first(name))}
+        elif step == "wake_first":
+            model.rung()
+            model.line.wake_first()
+            assert model.rung() == {first.number for name in ACCOUNTS if (first := model.first(name))}
         elif model.waiters:
             waiter = model.waiters[which % len(model.waiters)]
             left = waiter.blocked_on.keys() - accounts if step == "block" else set(waiter.blocked_on)

@@ -145,7 +145,7 @@ def _settle_unknown(state: State, op: Settle, now_ms: int) -> tuple[Settlement, 
     )
     if not state.asks_ledger and now_ms - op.tried_since_ms >= op.replay_keep_ms:
         _, change = _charge(state._replace(accounts={}), lost, op, "uncounted", "uncounted", now_ms)
-        return Settlement("uncounted", now_ms, row=change.row), change
+        return Settlement("uncounted", now_ms), change
     state = state._replace(accounts=with_unended(op.plan, state.accounts, now_ms))
     status: RowStatus = "late" if op.status != "assumed" else "assumed"
     return _charge(state, lost, op, status, "late", now_ms)
@@ -164,7 +164,7 @@ def _charge(
     )
     row = row_of(resolved, status, op.usage, now_ms, gone, op.latency_ms, op.error_type, op.price_source)
     overage = overage_of(known, actual)
-    return Settlement(word, now_ms, alerts, overage, overdrawn, row), Change(resolved, accounts, row)
+    return Settlement(word, now_ms, alerts, overage, overdrawn), Change(resolved, accounts, row)
 
 
 def release(state: State, op: Release, now_ms: int) -> tuple[Settlement, Change]:
@@ -186,7 +186,7 @@ def release(state: State, op: Release, now_ms: int) -> tuple[Settlement, Change]
         return Settlement("released", now_ms), Change(released, accounts)
     released = released._replace(revision=known.revision + 1)
     row = row_of(released, "released", UsageRow(), now_ms, gone)
-    return Settlement("released", now_ms, row=row), Change(released, accounts, row)
+    return Settlement("released", now_ms), Change(released, accounts, row)
 
 
 def grow(state: State, op: Grow, now_ms: int) -> tuple[Verdict, Change]:
@@ -259,4 +259,4 @@ def expire(state: State, op: Expire, now_ms: int) -> tuple[Settlement, Change]:
         revision=known.revision + 1,
     )
     row = row_of(expired, "expired", known.info.usage if charges else UsageRow(), now_ms, gone)
-    return Settlement("expired", now_ms, alerts, NOTHING, overdrawn, row), Change(expired, accounts, row)
+    return Settlement("expired", now_ms, alerts, NOTHING, overdrawn), Change(expired, accounts, row)

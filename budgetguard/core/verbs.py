@@ -115,7 +115,6 @@ class Settlement(NamedTuple):
     alerts: tuple[Alert, ...] = ()
     overage: Amounts = Amounts()
     overdrawn: tuple[str, ...] = ()
-    row: Row | None = None
 
 
 class Row(NamedTuple):

@@ -95,7 +95,7 @@ class Report:
 
 @dataclass(slots=True)
 class _Window:
-    """One account, as the ledger rows that count in it add up."""
+    """One account, as the settles that count in it add up."""
 
     of: _Tallied
     account: Account
@@ -146,7 +146,7 @@ class Tally:
         if isinstance(op, Reserve) and isinstance(answer, Verdict):
             self._reserved(op, answer)
         elif isinstance(op, Settle) and isinstance(answer, Settlement):
-            self._settled(answer)
+            self._settled(op, answer)
 
     def refuse(self, violations: Iterable[Violation]) -> None:
         """A call was refused for good, by these limits; by none if no budget covers it."""
@@ -186,34 +186,31 @@ class Tally:
                 window.open_calls += op.estimate.concurrent
                 window.level = max(window.level, window.open_calls)
 
-    def _settled(self, settlement: Settlement) -> None:
-        row = settlement.row
-        if row is None:
-            return
-        usage = row.usage
+    def _settled(self, op: Settle, settlement: Settlement) -> None:
+        usage = op.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
         actual = Amounts(tokens, usage.prompt_tokens, usage.completion_tokens, usage.cost_nanousd or 0, 1)
-        if any(map(gt, actual, row.estimate)):
-            above = (max(0, took - held) for took, held in zip(actual, row.estimate, strict=True))
+        if any(map(gt, actual, op.estimate)):
+            above = (max(0, took - held) for took, held in zip(actual, op.estimate, strict=True))
             self._overage = Amounts(*map(add, self._overage, above))
-        for claim in row.plan.claims:
+        for claim in op.plan.claims:
             account = claim.account
             window = self._windows[account.key]
             if account.unit == "concurrent":
-                window.open_calls -= row.estimate.concurrent
+                window.open_calls -= op.estimate.concurrent
             else:
                 amount = getattr(actual, account.unit)
                 window.of.spent += amount
                 window.of.overage += getattr(settlement.overage, account.unit)
-                _raise_level(window, amount, row.slot_ms, row.settled_ms)
+                _raise_level(window, amount, op.admitted_ms, settlement.now_ms)
 
 
-def _raise_level(window: _Window, amount: int, slot_ms: int, now_ms: int) -> None:
+def _raise_level(window: _Window, amount: int, admitted_ms: int, now_ms: int) -> None:
     period = window.account.period
     if period.kind != "rolling":
         window.level += amount
         return
-    slots, slot, first = window.slots, rolling_slot(period, slot_ms), first_live_slot(period, now_ms)
+    slots, slot, first = window.slots, rolling_slot(period, admitted_ms), first_live_slot(period, now_ms)
     slots[slot] = slots.get(slot, 0) + amount
     window.slots = {number: spent for number, spent in slots.items() if number >= first}
     window.level = max(window.level, sum(window.slots.values()))
