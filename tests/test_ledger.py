@@ -29,7 +29,8 @@ from store_kit import (
 
 from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Row
-from budgetguard.stores.sqlite import SQLiteStore, rows, schema
+from budgetguard.ledger import table
+from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.testing.clock import ManualClock
 
 # As it stands in the issue, to the letter.
@@ -138,7 +139,7 @@ def filled(path: Path, numbers: random.Random) -> None:
     asyncio.run(through_the_store(now_ms))
     db = apsw.Connection(str(path))
     with db:
-        db.executemany(schema.WRITE_ROW, (made(n, now_ms, numbers) for n in range(ROWS - 2_000)))
+        db.executemany(table.WRITE_ROW, (made(n, now_ms, numbers) for n in range(ROWS - 2_000)))
     db.close()
 
 
@@ -147,7 +148,7 @@ def made(number: int, now_ms: int, numbers: random.Random) -> tuple[object, ...]
     task = TASKS[number % 4]
     labels = info(actual, **({"task": task} if task else {"team": "t"}))
     row = Row(f"d{number}", 1, "settled", now_ms, now_ms, now_ms, labels, usage(actual), actual, Plan(()))
-    return rows.ledger_row("default", row)
+    return table.ledger_row("default", row)
 
 
 @pytest.mark.parametrize("reader", ["apsw", "sqlite3"])

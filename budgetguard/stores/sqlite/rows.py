@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, get_args
 
 from budgetguard.core.amounts import MAX_AMOUNT, Amounts
 from budgetguard.core.model import Account, Balance, CallInfo, Plan, Reservation, ReservationState, UsageRow
-from budgetguard.core.verbs import Row, Settle
+from budgetguard.core.verbs import Settle
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LABEL_COLUMNS = {"team": "team", "agent": "agent", "session": "session_id", "task": "task_type", "user": "user"}
 STATES = frozenset(get_args(ReservationState))
-_OWN_COLUMN = frozenset([*LABEL_COLUMNS, "model", "provider"])
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -87,26 +82,6 @@ def reservation_from(row: tuple[Any, ...], plan: Plan) -> Reservation:
     )  # fmt: skip
 
 
-def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
-    """The row of `token_usage`, in the order of `schema.LEDGER_COLUMNS`."""
-    labels, usage = row.info.labels, row.usage
-    others = {name: value for name, value in labels.items() if name not in _OWN_COLUMN}
-    shadow = _compact(row.would_refuse) if row.would_refuse else "[]"
-    counted = row.plan.keys_text
-    if row.gone:
-        counted = f"[{','.join(c.account.key for c in row.plan.claims if c.account.key not in row.gone)}]"
-    return (
-        row.id, namespace, row.revision, timestamp(row.timestamp_ms), timestamp(row.settled_ms),
-        *map(labels.get, LABEL_COLUMNS), _compact(others) if others else "{}",
-        labels.get("provider"), labels.get("model"),
-        usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens, usage.cache_write_tokens,
-        usage.reasoning_tokens, usage.prompt_tokens + usage.completion_tokens, usage.cost_nanousd,
-        row.estimate.tokens, row.estimate.usd, row.latency_ms, row.status, row.error_type or None,
-        row.price_source, counted, shadow, row.info.host,
-        row.expired_charge.tokens, row.expired_charge.usd, row.slot_ms,
-    )  # fmt: skip
-
-
 def forgotten_from(op: Settle, row: tuple[Any, ...]) -> Reservation:
     """What the ledger still knows of a reservation that the store has forgotten; the operation carries the rest."""
     revision, status, prompt, completion, cost_nanousd, would_refuse, expired_tokens, expired_nanousd, slot_ms = row
@@ -118,9 +93,3 @@ def forgotten_from(op: Settle, row: tuple[Any, ...]) -> Reservation:
         op.admitted_ms, slot_ms, slot_ms, 0, revision, tuple(json.loads(would_refuse)),
         Amounts(tokens=expired_tokens, usd=expired_nanousd),
     )  # fmt: skip
-
-
-@lru_cache(1024)
-def timestamp(instant_ms: int) -> str:
-    """`YYYY-MM-DD HH:MM:SS.ffffff` in UTC: what SQLite's date functions read."""
-    return (EPOCH + timedelta(milliseconds=instant_ms)).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 
 from budgetguard.errors import StoreUnusable
+from budgetguard.ledger.table import TABLE as TOKEN_USAGE
 
 SCHEMA = 1
 
@@ -36,20 +37,6 @@ CREATE TABLE reservations (
 ) WITHOUT ROWID;
 CREATE INDEX reservations_open ON reservations (namespace, lease_end_ms) WHERE state = 'held';
 CREATE INDEX reservations_old ON reservations (namespace, keep_until_ms) WHERE state <> 'held';
-CREATE TABLE token_usage (
-    reservation_id TEXT NOT NULL, namespace TEXT NOT NULL, revision INTEGER NOT NULL,
-    timestamp TEXT NOT NULL, settled_at TEXT NOT NULL,
-    team TEXT, agent TEXT, session_id TEXT, task_type TEXT, user TEXT, labels TEXT NOT NULL,
-    provider TEXT, model TEXT,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cache_read_tokens INTEGER NOT NULL,
-    cache_write_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL, total_tokens INTEGER NOT NULL,
-    cost_nanousd INTEGER, cost REAL GENERATED ALWAYS AS (cost_nanousd / 1e9) VIRTUAL,
-    estimated_tokens INTEGER NOT NULL, estimated_cost_nanousd INTEGER NOT NULL,
-    latency_ms INTEGER NOT NULL, status TEXT NOT NULL, error_type TEXT, price_source TEXT NOT NULL,
-    accounts TEXT NOT NULL, would_refuse TEXT NOT NULL, host TEXT NOT NULL,
-    expired_tokens INTEGER NOT NULL, expired_cost_nanousd INTEGER NOT NULL, slot_ms INTEGER NOT NULL,
-    PRIMARY KEY (reservation_id, namespace)
-);
 """
 
 WRITE_META = "INSERT INTO meta (name, value) VALUES (?, ?)"
@@ -90,24 +77,6 @@ ORDER BY lease_end_ms LIMIT ?"""
 FORGET_ACCOUNTS = "DELETE FROM accounts WHERE namespace = ? AND keep_until_ms <= ? AND reserved = 0"
 FORGET_RESERVATIONS = "DELETE FROM reservations WHERE namespace = ? AND state <> 'held' AND keep_until_ms <= ?"
 FORGET_PLANS = "DELETE FROM plans WHERE digest NOT IN (SELECT plan FROM reservations)"
-LEDGER_COLUMNS = (
-    "reservation_id", "namespace", "revision", "timestamp", "settled_at", "team", "agent", "session_id", "task_type",
-    "user", "labels", "provider", "model", "prompt_tokens", "completion_tokens", "cache_read_tokens",
-    "cache_write_tokens", "reasoning_tokens", "total_tokens", "cost_nanousd", "estimated_tokens",
-    "estimated_cost_nanousd", "latency_ms", "status", "error_type", "price_source", "accounts", "would_refuse",
-    "host", "expired_tokens", "expired_cost_nanousd", "slot_ms",
-)  # fmt: skip
-# For the first row of a reservation, which most are: apsw hashes a statement's text for each row that it runs with.
-ADD_ROW = (
-    f"INSERT INTO token_usage VALUES ({', '.join('?' * len(LEDGER_COLUMNS))}) "  # noqa: S608 - question marks
-    "ON CONFLICT DO NOTHING"
-)
-WRITE_ROW = (
-    f"INSERT INTO token_usage ({', '.join(LEDGER_COLUMNS)}) "  # noqa: S608 - made of constants
-    f"VALUES ({', '.join('?' * len(LEDGER_COLUMNS))}) "
-    f"ON CONFLICT DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in LEDGER_COLUMNS[2:])} "
-    "WHERE excluded.revision > revision"
-)
 READ_ROW = """
 SELECT revision, status, prompt_tokens, completion_tokens, cost_nanousd, would_refuse, expired_tokens,
        expired_cost_nanousd, slot_ms
@@ -163,7 +132,7 @@ def _prepare(db: apsw.Connection) -> None:
     try:
         (version,) = db.execute("PRAGMA user_version").fetchall()[0]
         if version == 0:
-            db.execute(TABLES)
+            db.execute(TABLES + TOKEN_USAGE)
             db.execute(WRITE_META, ("incarnation", secrets.token_hex(16)))
             db.execute(f"PRAGMA user_version = {SCHEMA}")
         elif version != SCHEMA:

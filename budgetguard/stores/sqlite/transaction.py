@@ -18,6 +18,7 @@ from budgetguard.core.machine import Change, State
 from budgetguard.core.model import Account, Balance, Plan, Reservation, plan_from_text
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Row, Settle, Verdict
 from budgetguard.errors import StoreUnusable
+from budgetguard.ledger import table
 from budgetguard.stores.sqlite import rows, schema
 
 Verb = Callable[[State, Any, int], tuple[Any, Change]]
@@ -178,10 +179,10 @@ class Transaction:
             self._write_rows(self._rows.values())
 
     def _write_rows(self, changed: Iterable[Row]) -> None:
-        written: dict[str, list[tuple[Any, ...]]] = {schema.ADD_ROW: [], schema.WRITE_ROW: []}
+        written: dict[str, list[tuple[Any, ...]]] = {table.ADD_ROW: [], table.WRITE_ROW: []}
         for row in changed:
-            statement = schema.ADD_ROW if row.revision == 1 else schema.WRITE_ROW
-            written[statement].append(rows.ledger_row(self._namespace, row))
+            statement = table.ADD_ROW if row.revision == 1 else table.WRITE_ROW
+            written[statement].append(table.ledger_row(self._namespace, row))
         for statement, ledger in written.items():
             self._db.executemany(statement, ledger)
 
