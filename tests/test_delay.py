@@ -13,13 +13,15 @@ from store_kit import MINUTE_MS
 
 import budgetguard as bg
 from budgetguard import waiting
+from budgetguard.core import balances
 from budgetguard.events import Delayed
 
 
 @pytest.fixture
 def no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is admitted was woken."""
+    """Whoever is admitted was woken: a head that is not asks again only after 30 s, which no test waits."""
     monkeypatch.setattr(waiting, "POLL_S", 600.0)
+    monkeypatch.setattr(balances, "HELD_RETRY_MS", 30_000)
 
 
 @pytest.mark.usefixtures("no_polls")
