@@ -16,6 +16,7 @@ BudgetGuardError
 │   ├── StoreAway                it could not be reached in time
 │   ├── StateLost                its state was lost: nothing is admitted until somebody accepts that
 │   ├── StoreClockBehind         its clock stands more than 60 s behind the time it has already told
+│   ├── OutboxFull               ledger rows that nobody has drained fill the outbox
 │   └── StoreUnusable            it cannot be used as it is (schema, corruption, full disk, read-only)
 ├── ReservationConflict          one reservation id with two different contents
 ├── ReservationFinished          a verb on a reservation that has already ended
@@ -134,6 +135,15 @@ class StateLost(StoreError):
 
 class StoreClockBehind(StoreError):
     """The store's clock stands more than 60 s behind the time it has already told."""
+
+    retryable = True
+
+
+class OutboxFull(StoreError):
+    """Ledger rows that nobody has drained fill the store's outbox. Run `budgetguard ledger drain`.
+
+    What was admitted is settled all the same; only new calls must wait.
+    """
 
     retryable = True
 

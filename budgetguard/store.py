@@ -48,8 +48,19 @@ class HoldRow(NamedTuple):
     now_ms: int
 
 
+class Backlog(NamedTuple):
+    """Ledger rows that nobody has drained yet, and how many there may be: then calls are refused."""
+
+    rows: int
+    most: int
+
+
 class Page(NamedTuple, Generic[Item]):
-    """Some rows, and the cursor with which to ask for the next; None after the last."""
+    """Some rows, and the cursor with which to ask for the next; None after the last.
+
+    A row may come again on a later page, as it stands then: what collects pages goes by account key or hold id. What
+    is there from the first page to the last comes at least once.
+    """
 
     rows: tuple[Item, ...]
     cursor: str | None
@@ -67,7 +78,11 @@ class Store(Protocol):
         """
 
     async def reserve(self, ops: Sequence[Reserve]) -> list[Verdict]:
-        """Admit each call or refuse it. A refused call changes nothing at all."""
+        """Admit each call or refuse it. A refused call changes nothing at all.
+
+        Raises:
+            OutboxFull: as many ledger rows as the store keeps wait to be drained; nothing was changed.
+        """
 
     async def settle(self, ops: Sequence[Settle]) -> list[Settlement]:
         """Charge what each call really used and write its ledger row, in one step."""
@@ -98,13 +113,25 @@ class Store(Protocol):
     ) -> Page[AccountRow]:
         """Accounts of current windows whose budget's name and `per` labels match these globs (as fnmatchcase).
 
-        A page holds at most `most` rows, and fewer, even none, where it looked at many that do not match.
+        A page holds about `most` rows, and fewer, even none, where it looked at many that do not match.
         """
 
     async def read_holds(
         self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
     ) -> Page[HoldRow]:
-        """Open reservations that count against a budget and carry labels that match these globs (as fnmatchcase)."""
+        """Open reservations that count against a budget and carry labels that match these globs (as fnmatchcase).
+
+        Pages are those of `read_accounts`.
+        """
+
+    async def backlog(self) -> Backlog | None:
+        """How many ledger rows wait to be drained; None where the store is the ledger itself, or nobody drains it."""
+
+    async def leave(self) -> None:
+        """This event loop will not ask again: finish what it asked, and let go of what is kept for it alone.
+
+        Idempotent, and raises nothing of its own. If the loop does ask again, it is answered as at first.
+        """
 
     async def aclose(self) -> None:
         """Finish what is under way and let go of every connection."""

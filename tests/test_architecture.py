@@ -52,6 +52,7 @@ TABLE = (
     Row("ledger.outbox", "ledger"),
     Row("stores.worker", "stores"),
     Row("stores.batching", "stores"),
+    Row("stores.queries", "stores"),
     Row("stores.scripts", "stores"),
     Row("stores.sqlite.*", "stores", owns=("apsw",)),
     Row("stores.sqlite", "stores"),

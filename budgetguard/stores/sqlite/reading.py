@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -18,6 +15,7 @@ from budgetguard.core.model import NO_LABEL, Account, Balance, plan_from_text
 from budgetguard.core.periods import parse_period_text
 from budgetguard.errors import StoreUnusable
 from budgetguard.store import AccountRow, HoldRow, Page
+from budgetguard.stores.queries import Query
 from budgetguard.stores.sqlite.rows import balance_from
 from budgetguard.stores.sqlite.schema import READ_BALANCES
 
@@ -38,33 +36,8 @@ WHERE r.namespace = ? AND r.state = 'held' AND r.id > ?
 ORDER BY r.id"""
 
 
-class Query(NamedTuple):
-    """Globs (as fnmatchcase) of a budget's name and of labels; a label that is missing matches "(none)"."""
-
-    namespace: str
-    budget: str
-    labels: Mapping[str, str]
-    cursor: str | None
-    most: int
-
-    @property
-    def keys(self) -> tuple[str, str]:
-        """Between which keys the accounts stand: a key begins with its budget's name, as JSON."""
-        literal = re.sub(r"\[([*?[])\]", r"\1", self.budget)
-        if glob.escape(literal) != self.budget:
-            return "", "\x7f"
-        head = json.dumps([literal])[:-1]
-        return f"{head},", f"{head}-"
-
-    def matches(self, budgets: set[str], labels: Mapping[str, str]) -> bool:
-        """Whether one of the budgets, and all labels that are asked for, match."""
-        return any(fnmatchcase(budget, self.budget) for budget in budgets) and all(
-            fnmatchcase(labels.get(name, NO_LABEL), glob) for name, glob in self.labels.items()
-        )
-
-
 def accounts(db: apsw.Connection, query: Query, now_ms: int) -> Page[AccountRow]:
-    """Accounts whose window stands. A label that is not among an account's `per` does not tell accounts apart."""
+    """Accounts whose window stands, by key."""
     rows: list[AccountRow] = []
     first, end = query.keys
     last = max(query.cursor or "", first)
@@ -72,9 +45,7 @@ def accounts(db: apsw.Connection, query: Query, now_ms: int) -> Page[AccountRow]
         if len(rows) == query.most or number == LOOKED_AT_MOST:
             return Page(tuple(rows), last)
         last = found[0]
-        labels = _readable(_labels, found)
-        asked = {name: glob for name, glob in query.labels.items() if name in labels}
-        if query._replace(labels=asked).matches({found[1]}, labels):
+        if query.finds_account(found[1], _readable(_labels, found)):
             account, balance = _readable(_account, found)
             rows.append(AccountRow(account, *spent_and_reserved(account, balance, now_ms), now_ms))
     return Page(tuple(rows), None)
@@ -101,7 +72,7 @@ def holds(db: apsw.Connection, query: Query, now_ms: int) -> Page[HoldRow]:
             return Page(tuple(rows), last)
         last = found[0]
         row = _readable(_hold, found)._replace(now_ms=now_ms)
-        if query.matches({account.budget for account in row.accounts} or {"*"}, row.labels):
+        if query.finds_hold(row):
             rows.append(row)
     return Page(tuple(rows), None)
 

@@ -16,8 +16,9 @@ import apsw
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import BudgetGuardError, StateLost, StoreAway, StoreUnusable
-from budgetguard.store import AccountRow, Clock, HoldRow, Page
+from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, Page
 from budgetguard.stores.batching import Batcher
+from budgetguard.stores.queries import Query
 from budgetguard.stores.sqlite import reading, schema
 from budgetguard.stores.sqlite.transaction import Announce, Memory, Transaction
 from budgetguard.stores.worker import WorkerThread
@@ -102,14 +103,20 @@ class SQLiteStore:
     async def read_accounts(
         self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
     ) -> Page[AccountRow]:
-        query = reading.Query(self._namespace, budget, labels or {}, cursor, most)
+        query = Query(self._namespace, budget, labels or {}, cursor, most)
         return await self._in_thread(lambda: reading.accounts(self._open_db(), query, self._now_ms()))
 
     async def read_holds(
         self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
     ) -> Page[HoldRow]:
-        query = reading.Query(self._namespace, budget, labels or {}, cursor, most)
+        query = Query(self._namespace, budget, labels or {}, cursor, most)
         return await self._in_thread(lambda: reading.holds(self._open_db(), query, self._now_ms()))
+
+    async def backlog(self) -> Backlog | None:
+        return None
+
+    async def leave(self) -> None:
+        pass
 
     async def aclose(self) -> None:
         batcher = self._batchers.get(asyncio.get_running_loop())
