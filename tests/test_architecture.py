@@ -60,6 +60,8 @@ TABLE = (
     Row("stores.redis", "stores"),
     Row("stores.redis.*", "stores", owns=("redis",)),
     Row("stores", "stores"),
+    Row("ledger.drain", "ledger"),
+    Row("ledger.sqlite", "ledger", owns=("apsw",)),
     Row("ledger", "ledger"),
     Row("usage", "middle"),
     Row("pricing", "middle"),

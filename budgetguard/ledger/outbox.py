@@ -30,3 +30,6 @@ class Outbox(Protocol):
 
     async def drop(self, entry_ids: Sequence[str]) -> None:
         """Forget entries whose rows are durable in the ledger. One that is gone already is passed over."""
+
+    async def aclose(self) -> None:
+        """Let go of the store."""

@@ -104,9 +104,9 @@ def connect(path: str, timeout_ms: int) -> apsw.Connection:
     try:
         # One plan for a statement, whatever is bound to it: or SQLite plans those that read anew at every use.
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        patience = _patience(timeout_ms)
-        db.set_busy_handler(patience)
-        _use_wal(db, patience)
+        waiting = patience(timeout_ms)
+        db.set_busy_handler(waiting)
+        use_wal(db, waiting)
         db.execute("PRAGMA synchronous = FULL")
         _prepare(db)
     except BaseException:
@@ -115,13 +115,13 @@ def connect(path: str, timeout_ms: int) -> apsw.Connection:
     return db
 
 
-def _use_wal(db: apsw.Connection, patience: Callable[[int], bool]) -> None:
+def use_wal(db: apsw.Connection, waiting: Callable[[int], bool]) -> None:
     """Switch to WAL. Where others make the file at the same time, SQLite gives up without asking the busy handler."""
     for tries in itertools.count():
         try:
             db.execute("PRAGMA journal_mode = WAL")
         except apsw.BusyError:
-            if not patience(tries):
+            if not waiting(tries):
                 raise
         else:
             return
@@ -147,8 +147,11 @@ def _prepare(db: apsw.Connection) -> None:
         raise
 
 
-def _patience(timeout_ms: int) -> Callable[[int], bool]:
-    """Wait for another process's transaction in short random steps: SQLite's own steps grow and starve some."""
+def patience(timeout_ms: int) -> Callable[[int], bool]:
+    """A busy handler that waits for another process's transaction in short random steps, in all at most so long.
+
+    SQLite's own steps grow and starve some.
+    """
     started: list[float] = [0.0]
 
     def wait(tries: int) -> bool:

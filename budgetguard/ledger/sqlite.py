@@ -1,0 +1,134 @@
+"""A ledger in a SQLite file, for the rows of stores that keep theirs in an outbox.
+
+The file holds `token_usage` and nothing else, or is a budgetguard SQLite store: then rows from the outbox stand beside
+those of its own calls, apart by id and namespace. A store does not take a ledger's file for one of its own, because
+the schema numbers of the two never meet.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apsw
+
+from budgetguard.core.verbs import Row
+from budgetguard.errors import BudgetGuardError, StoreAway, StoreUnusable
+from budgetguard.ledger.table import COLUMNS, TABLE, WRITE_ROW, ledger_row
+from budgetguard.stores.sqlite import schema as store_schema
+
+SCHEMA = 1_001
+"""SQLite's `user_version` of a file that is only a ledger; a store's are below 1,000."""
+BUSY_MS = 5_000
+# What is wrong with one row, and nothing with the file: whoever asked for the write finds out which.
+OF_A_ROW = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
+
+
+class SQLiteLedger:
+    """The ledger in the file at `path`, which is made with its folder at the first write. Safe from any thread.
+
+    `timeout_ms` is how long to wait for other processes' transactions.
+
+    Raises:
+        StoreAway: from `write`, if another process's transaction holds the file.
+        StoreUnusable: from `write`, if the file holds something else or another schema, is corrupt, read-only or
+            gone, or its disk is full.
+    """
+
+    def __init__(self, path: str, timeout_ms: int = BUSY_MS) -> None:
+        self._path = str(Path(path).resolve())
+        self._timeout_ms = timeout_ms
+        self._lock = threading.Lock()
+        self._db: apsw.Connection | None = None
+        self._inode = 0
+
+    def __repr__(self) -> str:
+        return f"SQLiteLedger({self._path!r})"
+
+    def write(self, rows: Sequence[tuple[str, Row]]) -> None:
+        found = [ledger_row(namespace, row) for namespace, row in rows]
+        with self._lock:
+            self._translated(lambda: self._write(found))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    def _write(self, rows: Sequence[tuple[object, ...]]) -> None:
+        db = self._opened()
+        _in_one_transaction(db, lambda: db.executemany(WRITE_ROW, rows))
+
+    def _translated(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except (BudgetGuardError, *OF_A_ROW):
+            raise
+        except (apsw.BusyError, apsw.LockedError) as error:
+            raise StoreAway(f"the ledger {self._path} is held by another process's transaction: {error}") from error
+        except (apsw.Error, OSError) as error:
+            raise StoreUnusable(
+                f"the ledger {self._path} cannot be used: {error}; check the file, its folder and the disk"
+            ) from error
+
+    def _opened(self) -> apsw.Connection:
+        if self._db is None:
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            self._db = self._connect()
+            self._inode = self._current_inode()
+        elif self._inode != self._current_inode():
+            # SQLite would go on writing to where nobody looks.
+            raise StoreUnusable(f"the ledger {self._path} was moved or deleted while it was open: start the drain anew")
+        return self._db
+
+    def _current_inode(self) -> int:
+        """Which file stands at the path now; 0 if there is none."""
+        try:
+            return os.stat(self._path).st_ino
+        except FileNotFoundError:
+            return 0
+
+    def _connect(self) -> apsw.Connection:
+        db = apsw.Connection(self._path)
+        try:
+            waiting = store_schema.patience(self._timeout_ms)
+            db.set_busy_handler(waiting)
+            # First of all, because a file that is refused stays as it is.
+            _in_one_transaction(db, lambda: self._prepare(db))
+            store_schema.use_wal(db, waiting)
+            db.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _prepare(self, db: apsw.Connection) -> None:
+        """Make the table in an empty file; of others, see that they have it."""
+        ((version,),) = db.execute("PRAGMA user_version").fetchall()
+        ((objects,),) = db.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        if version == 0 and objects == 0:
+            db.execute(TABLE)
+            db.execute(f"PRAGMA user_version = {SCHEMA}")
+            return
+        columns = tuple(name for (name,) in db.execute("SELECT name FROM pragma_table_info('token_usage')"))
+        if not columns:
+            raise StoreUnusable(f"{self._path} is another program's database and no ledger: name another file")
+        if version not in (SCHEMA, store_schema.SCHEMA) or columns != COLUMNS:
+            raise StoreUnusable(
+                f"the ledger {self._path} has schema {version} and this budgetguard writes schema {SCHEMA}, or "
+                f"{store_schema.SCHEMA} in a store: drain with the version that wrote it, or into another file"
+            )
+
+
+def _in_one_transaction(db: apsw.Connection, job: Callable[[], object]) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        job()
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
