@@ -1,30 +1,49 @@
-"""A server's error replies, and what each calls for (FAILURES 2.1)."""
+"""A server's error replies, what is done about each (FAILURES 2.1), and what the user is told at the end."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from enum import Enum
 
-Remedy = Literal["return", "retry", "give up at the deadline", "give up"]
+from budgetguard.stores.redis.address import Address
 
-# Not applied, and healed by waiting or by finding the primary.
-_PASSING = {
-    "READONLY", "LOADING", "NOREPLICAS", "MISCONF", "BUSY", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "MASTERDOWN",
-}  # fmt: skip
-# Not applied, and healed by an operator only: perhaps before the deadline.
-_LASTING = {"NOAUTH", "WRONGPASS", "NOPERM", "OOM", "DENIED"}
-# After these the next try needs another connection: to the primary, to one that is served, or logged in again.
-_ELSEWHERE = {
-    "READONLY", "LOADING", "CLUSTERDOWN", "MOVED", "ASK", "MASTERDOWN", "NOAUTH", "WRONGPASS", "DENIED", "MAXCLIENTS",
-}  # fmt: skip
-# Redis before 7.0 tells what stopped a script inside an ERR line: "ERR Error running script (call to f_<sha>):
-# @user_script:1: @user_script: 1: -READONLY You can't write...".
-_IN_SCRIPT = re.compile(r"@user_script:\s*\d+:\s*-?([A-Z]+)\s")
-_ERR_CODES = (("max number of clients", "MAXCLIENTS"), ("AUTH", "WRONGPASS"), ("invalid password", "WRONGPASS"))
+SHOWN = 200
+NO_ANSWER = "no answer in time"
+
+
+class Remedy(Enum):
+    """What the client does about an error reply. Only of the first kind may anything have been applied."""
+
+    RETURN = "it is the command's answer"
+    RETRY = "ask again: it heals by waiting, or by finding the primary"
+    OPERATOR = "ask again: somebody may mend it; at the deadline say what to mend"
+    STOP = "say at once what to mend"
+
+
+_REMEDIES = {
+    **dict.fromkeys(("READONLY", "LOADING", "NOREPLICAS", "MISCONF", "BUSY", "MASTERDOWN"), Remedy.RETRY),
+    **dict.fromkeys(("CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "MAXCLIENTS"), Remedy.RETRY),
+    **dict.fromkeys(("NOAUTH", "WRONGPASS", "NOPERM", "OOM", "DENIED"), Remedy.OPERATOR),
+    "CROSSSLOT": Remedy.STOP,
+}
+_NOT_HERE = {"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "NOAUTH", "WRONGPASS", "DENIED", "MAXCLIENTS"}
+# Lines that begin with ERR and have no code of their own.
+_CODE_OF_ERR = {
+    "max number of clients": "MAXCLIENTS",
+    "invalid password": "WRONGPASS",
+    "Client sent AUTH": "WRONGPASS",
+    "AUTH <password> called": "WRONGPASS",
+    "This instance has cluster support disabled": "NOCLUSTER",
+    "DB index": "NODB",
+    "invalid DB index": "NODB",
+}
+# Redis before 7.0 says inside an ERR line what stopped a script: "ERR Error running script (call to f_<sha>):
+# @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica."
+_STOPPED_SCRIPT = re.compile(r"@user_script:\s*\d+:\s*-?([A-Z]+) ")
 
 
 class ReplyError(Exception):
-    """An error reply: `text` is its line, `code` the word that says what it is (of a script's: what stopped it)."""
+    """An error reply: `text` is its line; `code` the word that says what it is, of a script's what stopped it."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -33,22 +52,50 @@ class ReplyError(Exception):
 
     @property
     def remedy(self) -> Remedy:
-        """What the client does about it."""
-        if self.code == "CROSSSLOT":
-            return "give up"
-        if self.code in _LASTING:
-            return "give up at the deadline"
-        return "retry" if self.code in _PASSING or self.code == "MAXCLIENTS" else "return"
+        return _REMEDIES.get(self.code, Remedy.RETURN)
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether the next try needs another connection."""
-        return self.code in _ELSEWHERE
+    def is_about_the_place(self) -> bool:
+        """Whether the next try needs another connection: to the primary, or one that is served and logged in."""
+        return self.code in _NOT_HERE
+
+
+class Trouble(Exception):
+    """Why a try failed, in words for the user, without secrets; whatever was asked in it, nothing was applied."""
+
+    def __init__(self, text: str, remedy: Remedy = Remedy.RETRY) -> None:
+        super().__init__(text)
+        self.remedy = remedy
+
+
+class WireLost(Exception):
+    """A connection could not be made, or was lost; what was sent over it may have been applied."""
 
 
 def _code(text: str) -> str:
     code, _, rest = text.partition(" ")
     if code != "ERR":
         return code
-    found = _IN_SCRIPT.findall(rest)
-    return found[-1] if found else code
+    if stopped := _STOPPED_SCRIPT.findall(rest):
+        return str(stopped[-1])
+    return next((code for words, code in _CODE_OF_ERR.items() if rest.startswith(words)), "ERR")
+
+
+def trouble_of(reply: ReplyError, address: Address, *, in_greeting: bool = False, of_sentinel: bool = False) -> Trouble:
+    """What to tell the user about an error reply that is no answer. In a greeting none is."""
+    said = reply.text[:SHOWN]
+    user = "sentinel_username and sentinel_password" if of_sentinel else "user:password@"
+    texts = {
+        "NOAUTH": f"it asks for a password: give {user} in the store's URL",
+        "WRONGPASS": f"it does not accept {user} of the store's URL",
+        "NOPERM": f"it refuses a command: give its user what the ACL in budgetguard's README lists ({said})",
+        "OOM": "its memory is full: raise maxmemory",
+        "DENIED": "it is in protected mode: give it a password, or let it bind to this address only",
+        "CROSSSLOT": f"the keys of one command lie in several slots, which is a bug of budgetguard: report it ({said})",
+        "NOCLUSTER": "it is not part of a cluster: the store's URL must begin with redis:// or rediss://",
+        "NODB": f"it has no database {address.db}: say another in the store's URL",
+    }
+    if reply.code == "MOVED" and address.kind != "cluster":
+        return Trouble("it is part of a cluster: the store's URL must begin with redis+cluster://", Remedy.OPERATOR)
+    is_unknown = in_greeting and reply.remedy is Remedy.RETURN
+    return Trouble(texts.get(reply.code, said), Remedy.OPERATOR if is_unknown else reply.remedy)

@@ -1,134 +1,188 @@
 """One event loop's connection to Redis: commands are asked in turn, and repeated until they are answered.
 
-Everything asked here can be repeated (scripts know the ids of what they did), so a lost reply is asked again, and an
-error reply that says "not now" too. What is left at the deadline is told by kind: `StoreAway` where waiting can help
-or the outcome is not known, `StoreUnusable` where an operator must act and nothing was applied.
+Everything asked here can be repeated (scripts know the ids of what they did), so a lost reply is asked again, and so
+is what was refused for now. What has no answer at the deadline is told by kind: `StoreAway` where waiting can help or
+the outcome is not known, `StoreUnusable` where somebody must mend the server and nothing was applied.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from budgetguard.errors import StoreAway, StoreError, StoreUnusable
 from budgetguard.stores.redis.address import Address
-from budgetguard.stores.redis.errors import ReplyError
-from budgetguard.stores.redis.wire import Command, Wire, WireLost
+from budgetguard.stores.redis.errors import NO_ANSWER, Remedy, ReplyError, Trouble, WireLost, trouble_of
+from budgetguard.stores.redis.greeting import greeted
+from budgetguard.stores.redis.primary import primary_of
+from budgetguard.stores.redis.wire import Command, Wire
 
 SHORTEST_TRY_S = 0.02
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1
 
 
 class Server:
-    """The primary of one address, for one event loop."""
+    """The primary of one address, for one event loop.
+
+    Args:
+        address: where it is, or who knows.
+        timeout_ms: how long commands are tried.
+        slot_key: in a cluster, a key of the slot to which all commands belong.
+        allow_eviction: do not refuse a server whose `maxmemory-policy` is other than noeviction.
+    """
 
     def __init__(
         self, address: Address, timeout_ms: int, *, slot_key: bytes = b"", allow_eviction: bool = False
     ) -> None:
         self._address = address
         self._timeout_s = timeout_ms / 1000
+        self._primary = primary_of(address, slot_key)
+        self._allow_eviction = allow_eviction
         self._turn = asyncio.Lock()
         self._wire: Wire | None = None
+        self._closed = False
 
     async def ask(self, commands: Sequence[Command], deadline: float | None = None) -> list[Any]:
         """A reply for each command, in order: bytes, int, None, lists of them, or an exception.
 
         `deadline` is in the loop's time (seconds); without one it is `timeout_ms` from now. An exception in the list
-        is a `ReplyError` (NOSCRIPT, WRONGTYPE, a script's own error: that command had its answer), or, if others were
-        answered, the error that would have been raised for it alone.
+        is a `ReplyError` (NOSCRIPT, WRONGTYPE, a script's own: that was the command's answer); or, if other commands
+        were answered, the error that is raised where none was.
 
         Raises:
-            StoreAway: no command was answered in time, or it is not known whether one was applied.
-            StoreUnusable: no command was applied, and waiting does not help.
+            StoreAway: no answer before the deadline; what was asked may have been applied.
+            StoreUnusable: nothing was applied, and the server must be mended first.
         """
         loop = asyncio.get_running_loop()
         if deadline is None:
             deadline = loop.time() + self._timeout_s
         asked = _Asked(commands)
-        pause_s = FIRST_PAUSE_S
+        pauses_s = _pauses_s()
         while asked.open:
-            left = deadline - loop.time()
-            try:
-                async with asyncio.timeout(left / 2 if left > SHORTEST_TRY_S else left), self._turn:
-                    await self._try(asked)
-            except TimeoutError:
-                asked.trouble = "no answer in time"
-            except WireLost as error:
-                asked.trouble = str(error)
-            if asked.open:
-                delay = random.uniform(0.5, 1) * pause_s
-                if loop.time() + delay >= deadline:
-                    return asked.ended(self._address)
-                await asyncio.sleep(delay)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            trouble = await self._tried(asked, deadline)
+            if trouble is not None:
+                pause_s = next(pauses_s)
+                if trouble.remedy is Remedy.STOP or loop.time() + pause_s >= deadline:
+                    return asked.given_up(trouble, self._address)
+                await asyncio.sleep(pause_s)
         return asked.replies
 
-    async def _try(self, asked: _Asked) -> None:
-        try:
-            wire = await self._connected()
-            replies: list[Any] = []
-            asked.sent = True
-            try:
-                await wire.round_trip([asked.commands[place] for place in asked.open], replies)
-                asked.sent = False
-            finally:
-                asked.take(replies)
-        except BaseException:
-            self._drop()
-            raise
-
-    async def _connected(self) -> Wire:
-        if self._wire is not None and not await self._wire.is_clean():
-            self._drop()
-        if self._wire is None:
-            self._wire = await Wire.connect(self._address.endpoints[0], self._address.tls)
-            login: list[Any] = []
-            if user := self._address.login:
-                await self._wire.round_trip([("AUTH", user.username or "default", user.password)], login)
-        return self._wire
-
-    def _drop(self) -> None:
-        if self._wire is not None:
-            self._wire.drop()
-            self._wire = None
-
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connection, after the round trip that is under way. Nothing can be asked any more."""
+        self._closed = True
         async with self._turn:
             wire, self._wire = self._wire, None
             if wire is not None:
                 await wire.close()
 
+    async def _tried(self, asked: _Asked, deadline: float) -> Trouble | None:
+        """Wait for the turn and try once; what was in the way. A turn is given up between tries, so that who meets
+        errors does not hold up the others."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turn.acquire()
+        except TimeoutError:
+            return Trouble("others' commands are waiting for it")
+        try:
+            left_s = deadline - loop.time()
+            if left_s <= 0:
+                return Trouble(NO_ANSWER)
+            # Half of the time, so that another try is left if a reply is lost.
+            until = loop.time() + (left_s / 2 if left_s > SHORTEST_TRY_S else left_s)
+            async with asyncio.timeout_at(until):
+                return await self._try(asked, until)
+        except TimeoutError:
+            return Trouble(NO_ANSWER)
+        except WireLost as error:
+            return Trouble(str(error))
+        except Trouble as trouble:
+            return trouble
+        finally:
+            self._turn.release()
+
+    async def _try(self, asked: _Asked, until: float) -> Trouble | None:
+        wire = await self._connected(until)
+        replies: list[Any] = []
+        try:
+            await wire.round_trip(asked.commands_open(), replies)
+        except BaseException:  # a reply that comes later must not be taken for another command's
+            asked.is_ambiguous = True
+            self._drop()
+            raise
+        finally:
+            refusals = asked.take(replies)
+        for refusal in refusals:
+            if refusal.is_about_the_place:
+                self._drop()
+                if refusal.code == "MOVED":
+                    self._primary.moved(refusal.text, wire.endpoint)
+        return trouble_of(refusals[0], self._address) if refusals else None
+
+    async def _connected(self, until: float) -> Wire:
+        if self._closed:
+            raise Trouble("it was closed here", Remedy.STOP)
+        if self._wire is not None and not await self._wire.is_clean():
+            self._drop()
+        if self._wire is None:
+            endpoint = await self._primary.find(until)
+            try:
+                self._wire = await greeted(endpoint, self._address, self._allow_eviction)
+            except BaseException:
+                self._primary.lost(endpoint)
+                raise
+        return self._wire
+
+    def _drop(self) -> None:
+        if self._wire is not None:
+            self._wire.drop()
+            self._primary.lost(self._wire.endpoint)
+            self._wire = None
+
 
 class _Asked:
-    """The commands of one `ask`, their replies so far, and what is known of the others."""
+    """The commands of one `ask`, their answers so far, and whether others may have been applied."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self.commands = commands
         self.replies: list[Any] = [None] * len(commands)
         self.open = list(range(len(commands)))
-        self.sent = False
-        self.trouble = "no answer in time"
-        self.refused: ReplyError | None = None
+        self.is_ambiguous = False
 
-    def take(self, replies: list[Any]) -> None:
-        still = self.open[len(replies) :]
+    def commands_open(self) -> list[Command]:
+        """Those without an answer."""
+        return [self.commands[place] for place in self.open]
+
+    def take(self, replies: Sequence[Any]) -> list[ReplyError]:
+        """Keep the answers among the replies to the open ones, as far as they came; returns the refusals."""
+        unread = self.open[len(replies) :]
+        refusals = []
+        refused = []
         for place, reply in zip(self.open, replies, strict=False):
-            if isinstance(reply, ReplyError) and reply.remedy != "return":
-                self.refused, self.trouble = reply, reply.text
-                still.append(place)
+            if isinstance(reply, ReplyError) and reply.remedy is not Remedy.RETURN:
+                refused.append(place)
+                refusals.append(reply)
             else:
                 self.replies[place] = reply
-        self.open = sorted(still)
+        self.open = refused + unread
+        return refusals
 
-    def ended(self, address: Address) -> list[Any]:
-        error: StoreError = StoreAway(f"{address} could not be reached in time: {self.trouble}")
-        if self.refused is not None and self.refused.remedy != "retry" and not self.sent:
-            error = StoreUnusable(f"{address}: {self.trouble}")
+    def given_up(self, trouble: Trouble, address: Address) -> list[Any]:
+        """Raise what is to be told of those without an answer; or, if others have one, put it into the list."""
+        error: StoreError = StoreAway(f"the store {address} could not be reached in time: {trouble}")
+        if trouble.remedy is not Remedy.RETRY and not self.is_ambiguous:
+            error = StoreUnusable(f"the store {address} cannot be used: {trouble}")
         if len(self.open) == len(self.commands):
-            raise error
+            raise error from trouble
         for place in self.open:
             self.replies[place] = error
         return self.replies
+
+
+def _pauses_s() -> Iterator[float]:
+    longest_s = FIRST_PAUSE_S
+    while True:
+        yield random.uniform(0.5, 1) * longest_s
+        longest_s = min(2 * longest_s, LONGEST_PAUSE_S)

@@ -9,7 +9,6 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from redis.asyncio.connection import (
@@ -22,14 +21,11 @@ from redis.asyncio.connection import (
 from redis.exceptions import RedisError
 
 from budgetguard.stores.redis.address import Endpoint, Tls
-from budgetguard.stores.redis.errors import ReplyError
+from budgetguard.stores.redis.errors import Remedy, ReplyError, Trouble, WireLost
+from budgetguard.stores.redis.tls import tls_context
 
 Command = Sequence[bytes | str | int]
 CLOSE_TIMEOUT_S = 0.5
-
-
-class WireLost(Exception):
-    """The connection could not be made or was lost; how far a command got is not known."""
 
 
 class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
@@ -55,6 +51,7 @@ class Wire:
 
         Raises:
             WireLost: it could not be done.
+            Trouble: its certificate is not accepted, or a file for TLS cannot be read.
         """
         # One deadline stands around the whole round trip; redis-py's retries would repeat what must not be repeated
         # unseen, and its own greetings need permissions that a restricted user may lack.
@@ -68,10 +65,14 @@ class Wire:
         elif tls is None:
             connection = Connection(host=endpoint.host, port=endpoint.port, **settings)
         else:
-            connection = SSLConnection(host=endpoint.host, port=endpoint.port, **asdict(tls), **settings)
+            connection = SSLConnection(host=endpoint.host, port=endpoint.port, **settings)
+            connection.ssl_context = tls_context(tls)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
+            if isinstance(error.__context__, ssl.SSLCertVerificationError):
+                text = f"its certificate is not accepted: {error.__context__.verify_message}"
+                raise Trouble(text, Remedy.OPERATOR) from error
             raise WireLost(str(error)) from error
         return cls(connection, endpoint)
 
