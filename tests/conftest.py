@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from guard_kit import World
+    from redis_cluster_kit import Cluster
     from redis_kit import RedisServer
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -96,6 +97,18 @@ def redis_server() -> Iterator[RedisServer]:
         pytest.skip(MISSING)
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Cluster]:
+    """A real cluster of three nodes, which tests share: slots may be moved, keys of a test's own are deleted by it."""
+    from redis_cluster_kit import Cluster
+    from redis_kit import MISSING, has_redis
+
+    if not has_redis():
+        pytest.skip(MISSING)
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 DEADLINE_S = 15.0
-# Below the range from which systems take ports for outgoing connections: a port stays free while its daemon is down.
-PORTS = range(20_000, 32_000)
+# Below the range from which systems take ports for outgoing connections, with a cluster's (10,000 above): a port stays
+# free while its daemon is down.
+PORTS = range(10_000, 22_000)
 
 WATCHER = """
 import os, shutil, signal, sys

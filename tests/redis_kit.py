@@ -84,7 +84,7 @@ class RedisServer(Daemon):
 
     @property
     def tls_url(self) -> str:
-        return f"rediss://{self._login}127.0.0.1:{self.tls_port}/0"
+        return f"rediss://{self._login}127.0.0.1:{self.tls_port}/0?ssl_ca_certs={quote(str(self.ca_file))}"
 
     @property
     def _login(self) -> str:
