@@ -70,7 +70,7 @@ class SentinelFleet:
         self.primary.ask("CLIENT", "KILL", "TYPE", "replica")
 
     def wait_for_new_primary(self) -> RedisServer:
-        """Wait until all sentinels name the replica, resumed if it was paused, and it takes writes: now it is `primary`."""
+        """Wait until all sentinels name the replica (resumed, if paused), and it takes writes: now it is `primary`."""
         self.replica.resume()
         wait_until(lambda: all(map(self._names_replica, self.sentinels)), "the sentinels to name the replica")
         wait_until(lambda: self.replica.ask("ROLE")[0] == b"master", "the replica to be the primary")
