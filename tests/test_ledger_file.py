@@ -194,6 +194,16 @@ def test_a_file_that_may_not_be_written_is_told_and_stays(tmp_path: Path) -> Non
     assert dump(path) == before
 
 
+def test_rows_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    found = SQLiteLedger(str(tmp_path / "ledger.db"))
+    found.write([(NAMESPACE, row("a"))])
+    spoiled = row("x", latency_ms=None)
+    with pytest.raises(apsw.ConstraintError):
+        found.write([(NAMESPACE, row("a", 2)), (NAMESPACE, row("b")), (NAMESPACE, spoiled), (NAMESPACE, row("c"))])
+    found.close()
+    assert books(tmp_path / "ledger.db") == said_by([row("a")])
+
+
 def test_a_full_disk_undoes_the_write_and_is_told(tmp_path: Path) -> None:
     (line,) = said("full", tmp_path / "ledger.db")
     assert line.startswith("StoreUnusable the ledger ") and "check the file, its folder and the disk" in line
