@@ -7,5 +7,6 @@ from pathlib import Path
 
 from budgetguard.stores import scripts
 
-for name in scripts.names():
-    (Path(sys.argv[1]) / f"{name}.lua").write_text(scripts.script(name).body, encoding="utf-8")
+for name in scripts.NAMES:
+    for clock, manual in (("", False), ("_manual", True)):
+        (Path(sys.argv[1]) / f"{name}{clock}.lua").write_bytes(scripts.script(name, manual).body)

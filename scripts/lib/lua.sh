@@ -1,10 +1,9 @@
-# Sourced by `scripts/check`, after venv.sh and system.sh. Checks the Lua scripts as Redis gets them.
+# Sourced by `scripts/check`, after venv.sh and system.sh. Checks the Lua scripts as Redis gets them, and leaves them in
+# .venv/lua, where the lines that luacheck names can be looked up.
 
-check_lua() (
+check_lua() {
   ensure_program luacheck lua-check
-  composed=$(mktemp -d)
-  trap 'rm -rf "$composed"' EXIT
-  "$venv/bin/python" "$root/scripts/lib/compose_lua.py" "$composed"
-  cd "$composed"
-  luacheck --config "$root/.luacheckrc" --quiet .
-)
+  rm -rf "$venv/lua" && mkdir "$venv/lua"
+  "$venv/bin/python" "$root/scripts/lib/compose_lua.py" "$venv/lua"
+  (cd "$venv/lua" && luacheck --config "$root/.luacheckrc" --no-color --quiet .)
+}
