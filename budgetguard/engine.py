@@ -72,7 +72,7 @@ class Engine:
         self._duties = Duties(shared.notify)
         self._duties.begin(self.courier.replay_pause_s, self.courier.replay)
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 3000, self.beat)
-        self._duties.every(lambda: self.shared.policy.guard.lease_ms / 4000, self.sweep, jitter=0.3)
+        self._duties.every(lambda: self.shared.policy.guard.lease_ms / 4000, self._tend, jitter=0.3)
         self._duties.every(lambda: 1.0, self._watch)
         self._until_end = self._ends_with_the_loop()
         with contextlib.suppress(StopIteration):  # begun here and now, so that the loop knows it
@@ -112,15 +112,18 @@ class Engine:
     async def _end(self) -> None:
         if self._ended:
             return
-        await self._duties.end()
-        while others := [task for task in self._tasks if task is not self._working]:
-            await asyncio.wait(others)
-        if self._working is not None:
-            self._working.cancel()
-            await asyncio.wait([self._working])
-        for op in await self.courier.deliver():
-            self._under_way[op.id] = op
-        self._drop()
+        try:
+            await self._duties.end()
+            while others := [task for task in self._tasks if task is not self._working]:
+                await asyncio.wait(others)
+            if self._working is not None:
+                self._working.cancel()
+                await asyncio.wait([self._working])
+            for op in await self.courier.deliver():
+                self._under_way[op.id] = op
+            self._drop()
+        finally:
+            await self.shared.store.leave()
 
     def left_over(self) -> list[Op]:
         """The event loop runs no more: what was recorded or posted here and still has to be delivered."""
@@ -253,6 +256,10 @@ class Engine:
         if found:
             self.line.wake_first()
         return any(answer is not None for answer in answers)
+
+    async def _tend(self) -> None:
+        await self.sweep()
+        await self.tell.backlog()
 
     async def _each(
         self, verb: str, ask: Callable[[Sequence[Sent]], Awaitable[Sequence[Answer]]], ops: Sequence[Sent]

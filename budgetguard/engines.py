@@ -88,7 +88,9 @@ class Engines:
         if self._pid not in (None, os.getpid()):
             return 0
         self.wake_all()
-        loop = asyncio.get_running_loop()
+        loop, closing = asyncio.get_running_loop(), self._closing
+        if closing is not None and closing.get_loop() is loop and closing.cancelling():
+            await asyncio.wait([closing])  # it still takes leave of the store, and then it is begun anew
         if self._closing is None or self._closing.done() or self._closing.get_loop() is not loop:
             self._closing = loop.create_task(self._close())
         return await asyncio.shield(self._closing)
@@ -100,6 +102,7 @@ class Engines:
         courier = self._courier()
         self._undelivered = await courier.deliver(self._undelivered)
         if self._undelivered:
+            await self._shared.store.leave()
             raise StoreUnusable(
                 f"{len(self._undelivered)} settles and releases could be neither delivered nor spooled: "
                 "make the store or the spool usable and close the guard again"
@@ -126,6 +129,7 @@ class Engines:
         courier = self._courier()
         self._undelivered = await courier.deliver(self._undelivered)
         if self._undelivered:
+            await self._shared.store.leave()
             count = len(self._undelivered)
             raise StoreUnusable(f"{count} settles and releases are lost: neither the store nor the spool can be used")
         while await courier.replay():

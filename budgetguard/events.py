@@ -198,6 +198,17 @@ class SpoolReplayed(Event):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OutboxFilling(Event):
+    """Of the `most` ledger rows that the store keeps, so many wait to be drained; when all do, calls are refused."""
+
+    name: ClassVar[str] = "budget.outbox_filling"
+    level: ClassVar[Level] = "warning"
+    rows: int
+    most: int
+    advice: str = "run `budgetguard ledger drain`: calls are refused once the outbox is full"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SettleRejected(Event):
     """A settle disagrees with what is already recorded; the record stands."""
 

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 
 from budgetguard.core.model import Account
 from budgetguard.core.periods import Period
-from budgetguard.events import Event, Refused, StoreProblem, Unmatched
+from budgetguard.events import Event, OutboxFilling, Refused, StoreProblem, Unmatched
 
 if TYPE_CHECKING:
     from limits.storage import MemoryStorage
 
 MOST_REMEMBERED = 4096
 MINUTE_S = 60
+HOUR_S = 3_600
 DAY_S = 86_400
 # At least as long as the longest window of that name, whose key is its own.
-_WINDOW_S = {"minute": MINUTE_S, "hour": 3_600, "day": DAY_S + 7_200, "week": 8 * DAY_S, "month": 32 * DAY_S}
+_WINDOW_S = {"minute": MINUTE_S, "hour": HOUR_S, "day": DAY_S + 7_200, "week": 8 * DAY_S, "month": 32 * DAY_S}
 OTHERS = "others"
 
 
@@ -53,7 +54,8 @@ class Repeats:
         """Whether to tell the event in full. If not, it is counted.
 
         New is: a refusal by an account that has not refused in this window; one for another cause with labels that
-        have not met it today; labels that no budget covered today; a fault of the store not told within a minute.
+        have not met it today; labels that no budget covered today; a fault of the store not told within a minute; each
+        tenth of the outbox that is full, once an hour.
         """
         if isinstance(event, Refused):
             spans = {v.account.key: _window_s(v.account.period) for v in event.violations}
@@ -63,6 +65,8 @@ class Repeats:
                 spans = dict.fromkeys(kinds, DAY_S)
         elif isinstance(event, Unmatched):
             return self._first({_key(event.name, event.subject): DAY_S})
+        elif isinstance(event, OutboxFilling):
+            return self._first({_key(event.name, event.rows * 10 // event.most): HOUR_S})
         elif isinstance(event, StoreProblem):
             kinds = {_key(event.verb, event.error, event.let_through): f"{event.verb}: {event.error}"}
             spans = dict.fromkeys(kinds, MINUTE_S)

@@ -1,22 +1,24 @@
-"""What `guard.status()` and `guard.available()` answer: the policy's limits beside the store's accounts."""
+"""What `guard.status()` and `guard.available()` answer: the policy's limits beside what stands in the store."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from budgetguard.core.amounts import NANOUSD_PER_USD, Unit
 from budgetguard.core.model import Account, Limit, Plan
 from budgetguard.core.periods import window_at, zone_of
-from budgetguard.store import AccountRow
+from budgetguard.store import AccountRow, HoldRow, Page
 
 if TYPE_CHECKING:
     from budgetguard.policy import Budget, Policy
     from budgetguard.store import Store
+
+Row = TypeVar("Row", AccountRow, HoldRow)
 
 
 class AccountStatus(NamedTuple):
@@ -45,7 +47,8 @@ async def account_rows(policy: Policy, store: Store, labels: Mapping[str, str]) 
             continue
         limits = {limit.identity: limit for limit in budget.parsed_limits(policy.timezone)}
         rows: dict[str, list[AccountRow]] = {identity: [] for identity in limits}
-        async for row in _accounts(store, budget.name, {k: v for k, v in labels.items() if k in budget.per}):
+        per = {name: wanted for name, wanted in labels.items() if name in budget.per}
+        async for row in every(store.read_accounts, budget=glob.escape(budget.name), labels=per):
             identity = f"{row.account.unit}/{row.account.period}"
             if identity in limits and tuple(name for name, _ in row.account.per) == tuple(budget.per):
                 rows[identity].append(row)
@@ -76,12 +79,17 @@ async def amounts_left(plan: Plan, store: Store) -> dict[str, Any]:
     return left
 
 
-async def _accounts(store: Store, budget: str, labels: Mapping[str, str]) -> AsyncIterator[AccountRow]:
+async def every(read: Callable[..., Awaitable[Page[Row]]], **asked: Any) -> AsyncIterator[Row]:
+    """All that a `read_...` of a store finds, page by page, each row once. Errors: those of the store."""
+    told: set[str] = set()
     cursor: str | None = None
     while True:
-        page = await store.read_accounts(glob.escape(budget), labels, cursor)
+        page = await read(**asked, cursor=cursor)
         for row in page.rows:
-            yield row
+            key = row.account.key if isinstance(row, AccountRow) else row.id
+            if key not in told:
+                told.add(key)
+                yield row
         if (cursor := page.cursor) is None:
             return
 

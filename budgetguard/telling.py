@@ -14,6 +14,7 @@ from budgetguard.events import (
     Event,
     Exhausted,
     Late,
+    OutboxFilling,
     Overage,
     Refused,
     Settled,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from budgetguard.store import Store
 
 TOLD_KEPT = 4096
+OUTBOX_NEAR = 80
+"""Per cent of the rows that a store keeps for the ledger, from which on it is told that they must be drained."""
 COUNT_KEPT_S = 1.0
 COUNT_PAUSES = 20
 """How many times as long as it took to count open calls nothing is counted afterwards."""
@@ -90,6 +93,16 @@ class Telling:
                 turn = now_ms // account.period.span_ms if account.period.kind == "rolling" else 0
                 if self._first_time((account.key, turn)):
                     self._spawn(self._announce(violation, (account.key, turn)))
+
+    async def backlog(self) -> None:
+        """Tell if ledger rows that nobody drains come near to the most that the store keeps."""
+        try:
+            found = await self._store.backlog()
+        except BudgetGuardError as error:
+            self._notify(StoreProblem("backlog", str(error)))
+            return
+        if found is not None and found.rows * 100 >= found.most * OUTBOX_NEAR:
+            self._notify(OutboxFilling(found.rows, found.most))
 
     async def refusal(self, call: Call, violations: Sequence[Violation], now_ms: int) -> BudgetExceeded:
         """Tell that budgets refused the call; the error that says so, with the number of calls that hold them."""

@@ -19,10 +19,11 @@ from budgetguard.cli.options import (
     UserOption,
 )
 from budgetguard.cli.output import Column, Record, emit, labels_text, short_amount, usd_text
-from budgetguard.cli.sources import every, label_globs, opened, policy_or_store, to_look_at
+from budgetguard.cli.sources import label_globs, opened, policy_or_store, to_look_at
 from budgetguard.core.verbs import Release
 from budgetguard.policy import GuardSettings, StoreSettings
 from budgetguard.refusal import escaped, span
+from budgetguard.status import every
 
 if TYPE_CHECKING:
     from budgetguard.store import HoldRow

@@ -11,9 +11,10 @@ import typer
 
 from budgetguard.cli.options import ConfigOption, FormatOption, StoreOption
 from budgetguard.cli.output import emit
-from budgetguard.cli.sources import every, is_missing, opened, policy_or_store, policy_path, shown_store, store_url
+from budgetguard.cli.sources import is_missing, opened, policy_or_store, policy_path, shown_store, store_url
 from budgetguard.errors import ConfigError
 from budgetguard.policy import StoreSettings
+from budgetguard.status import every
 
 TEMPLATE = """\
 # The budgets of your agents. `budgetguard check` tells what is wrong here, and shows what it says.

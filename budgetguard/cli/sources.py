@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.labels import check_label
@@ -16,9 +16,7 @@ from budgetguard.policy_checks import a_store_url
 from budgetguard.setup import CONFIG_VARIABLE, DEFAULT_FILE, STORE_VARIABLE
 
 if TYPE_CHECKING:
-    from budgetguard.store import Page, Store
-
-Item = TypeVar("Item")
+    from budgetguard.store import Store
 
 
 def policy_path(config: Path | None) -> Path:
@@ -114,17 +112,6 @@ async def opened(settings: StoreSettings, accept_loss: bool = False) -> AsyncIte
         yield store
     finally:
         await store.aclose()
-
-
-async def every(read: Callable[..., Awaitable[Page[Item]]], **asked: Any) -> AsyncIterator[Item]:
-    """All that a `read_...` of the store finds, page by page."""
-    cursor: str | None = None
-    while True:
-        page = await read(**asked, cursor=cursor)
-        for row in page.rows:
-            yield row
-        if (cursor := page.cursor) is None:
-            return
 
 
 def label_globs(usual: Mapping[str, str | None], others: Sequence[str]) -> dict[str, str]:

@@ -6,10 +6,11 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
-from budgetguard.cli.sources import every, opened
+from budgetguard.cli.sources import opened
 from budgetguard.core.amounts import Unit, format_amount
 from budgetguard.core.periods import Period
 from budgetguard.policy import Policy
+from budgetguard.status import every
 
 OF_A_RUN = re.compile(r"#[0-9a-f]{12}$")
 """How the names of `guard.within`'s budgets end: no policy states them."""

@@ -24,10 +24,10 @@ from budgetguard.cli.options import (
     UserOption,
 )
 from budgetguard.cli.output import Column, Record, amount_fields, emit, labels_text, short_amount, table, terminal
-from budgetguard.cli.sources import every, label_globs, opened, policy_or_store, to_look_at
+from budgetguard.cli.sources import label_globs, opened, policy_or_store, to_look_at
 from budgetguard.core.amounts import format_usd
 from budgetguard.refusal import escaped
-from budgetguard.status import AccountStatus, account_rows, as_status
+from budgetguard.status import AccountStatus, account_rows, as_status, every
 
 if TYPE_CHECKING:
     from rich.text import Text
