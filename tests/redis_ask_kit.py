@@ -1,4 +1,4 @@
-"""What the tests of a Redis connection share: a connection that ends with the test, scripts, and ends that are timed."""
+"""What the tests of a Redis connection share: one that ends with the test, scripts to ask, and ends that are timed."""
 
 from __future__ import annotations
 
