@@ -121,6 +121,12 @@ def milliseconds(least_ms: int) -> Check:
     return check
 
 
+def a_count(path: str, value: Any) -> Iterator[str]:
+    """How many of something: at least one."""
+    if type(value) is not int or not 1 <= value <= MAX_AMOUNT:
+        yield f"{path} must be a whole number from 1 to {MAX_AMOUNT}, not {shown(value)}"
+
+
 def a_flag(path: str, value: Any) -> Iterator[str]:
     """True or false."""
     if not isinstance(value, bool):

@@ -10,6 +10,8 @@ from budgetguard.core.model import OnExpiry
 from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.policy_checks import (
     Check,
+    a_count,
+    a_flag,
     a_namespace,
     a_path,
     a_store_url,
@@ -95,6 +97,10 @@ class StoreSettings:
 
     What a file says as `timeout = "2s"` is `StoreSettings(timeout_ms=2_000)`.
 
+    Of Redis only, which is not the ledger itself: `outbox_max` ledger rows wait there to be drained, then calls are
+    refused, or with `ledger="none"`, where nobody drains them, the oldest go. `allow_eviction` uses a server that may
+    evict what was spent.
+
     Raises:
         ConfigError: lists every fault by the field's path.
     """
@@ -104,6 +110,9 @@ class StoreSettings:
     timeout_ms: int = 2_000
     on_store_away: Literal["refuse", "allow"] = "refuse"
     spool: str | None = None
+    outbox_max: int = 1_000_000
+    ledger: Literal["outbox", "none"] = "outbox"
+    allow_eviction: bool = False
 
     def __post_init__(self) -> None:
         _refuse_faults("store", table_faults(vars(self), STORE_CHECKS))
@@ -122,6 +131,9 @@ STORE_CHECKS: Mapping[str, Check] = {
     "timeout_ms": milliseconds(1),
     "on_store_away": one_of("refuse", "allow"),
     "spool": a_path,
+    "outbox_max": a_count,
+    "ledger": one_of("outbox", "none"),
+    "allow_eviction": a_flag,
 }
 LABEL_CHECKS: Mapping[str, Check] = {"required": label_names, "known": label_names, "default": label_values}
 

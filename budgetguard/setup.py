@@ -65,10 +65,10 @@ class PolicySource:
 
     def _of_the_store(self, wanted: StoreSettings) -> list[str]:
         """A line for each setting with which the store and the spool were opened and that the file now says anew."""
-        fields = {"url": "url", "namespace": "namespace", "timeout": "timeout_ms", "spool": "spool"}
+        opened_with = ("url", "namespace", "timeout_ms", "spool", "outbox_max", "ledger", "allow_eviction")
         was = self.policy.store
-        changed = [name for name, field in fields.items() if getattr(wanted, field) != getattr(was, field)]
-        return [f"store.{name}: takes effect when the process starts again" for name in changed]
+        changed = [name for name in opened_with if getattr(wanted, name) != getattr(was, name)]
+        return [f"store.{name.removesuffix('_ms')}: takes effect when the process starts again" for name in changed]
 
 
 def env_labels(policy: Policy) -> Mapping[str, str]:
@@ -144,7 +144,10 @@ def resources_of(
     settings = source.policy.store
     url = store if isinstance(store, str) else settings.url
     if store is None or isinstance(store, (str, StoreSettings)):
-        opened = open_store(url, settings.namespace, settings.timeout_ms)
+        opened = open_store(
+            url, settings.namespace, settings.timeout_ms,
+            outbox_max=settings.outbox_max, ledger=settings.ledger, allow_eviction=settings.allow_eviction,
+        )  # fmt: skip
     else:
         opened, url = store, repr(store)
     spool = open_spool(url, settings.namespace, settings.spool)

@@ -145,6 +145,9 @@ def test_anything_else_is_no_time(value: Any) -> None:
          ["guard.lease_ms", "guard.max_hold_ms", "guard.replay_keep_ms", "guard.on_expiry", "guard.on_unmatched"]),
         (lambda: StoreSettings(url="file.db", namespace="a/b", timeout_ms=0, on_store_away=1, spool=""),  # type: ignore[arg-type]
          ["store.url", "store.namespace", "store.timeout_ms", "store.on_store_away", "store.spool"]),
+        (lambda: StoreSettings(outbox_max=0, ledger="sql", allow_eviction=1),  # type: ignore[arg-type]
+         ["store.outbox_max", "store.ledger", "store.allow_eviction"]),
+        (lambda: StoreSettings(outbox_max=2**53), ["store.outbox_max"]),
         (lambda: LabelRules(required="team", known=[""], default={"env": 5}),  # type: ignore[dict-item]
          ["labels.required", "labels.known[0]", "labels.default.env"]),
         (lambda: LabelRules(required=["team", "tema"], known=["team"]), ["labels.required[1]"]),
@@ -201,7 +204,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     policy = Policy()
     assert (policy.mode, policy.timezone, policy.budgets) == ("enforce", "UTC", ())
     assert policy.guard == GuardSettings(60_000, 86_400_000, 900_000, "charge", "allow")
-    assert policy.store == StoreSettings(None, "default", 2_000, "refuse", None)
+    assert policy.store == StoreSettings(None, "default", 2_000, "refuse", None, 1_000_000, "outbox", False)
     assert isinstance(policy.prices, PriceTable)
 
 

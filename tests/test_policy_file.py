@@ -129,6 +129,9 @@ def test_every_key_that_the_example_leaves_out_is_read() -> None:
         [store]
         on_store_away = "allow"
         timeout = 0.5
+        outbox_max = 1
+        ledger = "none"
+        allow_eviction = true
         [guard]
         on_expiry = "release"
         on_unmatched = "refuse"
@@ -147,7 +150,9 @@ def test_every_key_that_the_example_leaves_out_is_read() -> None:
         """
     )
     assert policy.mode == "shadow"
-    assert policy.store == StoreSettings(timeout_ms=500, on_store_away="allow")
+    assert policy.store == StoreSettings(
+        timeout_ms=500, on_store_away="allow", outbox_max=1, ledger="none", allow_eviction=True
+    )
     assert policy.guard == GuardSettings(on_expiry="release", on_unmatched="refuse")
     (budget,) = policy.budgets
     assert (budget.timezone, budget.max_delay_ms, budget.alert_levels(100)) == ("Asia/Tokyo", 5_000, (25, 100))

@@ -90,8 +90,12 @@ def test_a_reload_announces_no_other_store_before_the_process_starts_again(world
     guard = bg.Guard.from_toml(file, store=world.store(), observers=[world.heard])
     write(file, "1k tokens/day", '[store]\nurl = "sqlite:///other.db"\nnamespace = "b"\non_store_away = "allow"')
     guard.reload()
+    write(file, "1k tokens/day", '[store]\ntimeout = "3s"\noutbox_max = 5\nledger = "none"\nallow_eviction = true')
+    guard.reload()
     write(file, "1k tokens/day")
     guard.reload()
-    told, back = world.heard.of(PolicyReloaded)
     later = "takes effect when the process starts again"
-    assert (told.resets, back.resets) == ((f"store.url: {later}", f"store.namespace: {later}"), ())
+    assert [event.resets for event in world.heard.of(PolicyReloaded)] == [
+        tuple(f"store.{name}: {later}" for name in names)
+        for names in (("url", "namespace"), ("timeout", "outbox_max", "ledger", "allow_eviction"), ())
+    ]

@@ -106,7 +106,10 @@ async def opened(settings: StoreSettings, accept_loss: bool = False) -> AsyncIte
     """The store, open. Errors: those of `Store.open`; ConfigError for a URL of no store."""
     from budgetguard.stores import open_store
 
-    store = open_store(settings.url, settings.namespace, settings.timeout_ms)
+    store = open_store(
+        settings.url, settings.namespace, settings.timeout_ms,
+        outbox_max=settings.outbox_max, ledger=settings.ledger, allow_eviction=settings.allow_eviction,
+    )  # fmt: skip
     try:
         await store.open(accept_loss)
         yield store

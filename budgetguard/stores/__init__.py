@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from budgetguard.errors import ConfigError
 
@@ -27,10 +27,19 @@ def default_url() -> str:
     return f"{SQLITE}{state_dir() / 'budgets.db'}"
 
 
-def open_store(url: str | None, namespace: str, timeout_ms: int, clock: Clock | None = None) -> Store:
+def open_store(
+    url: str | None,
+    namespace: str,
+    timeout_ms: int,
+    clock: Clock | None = None,
+    *,
+    outbox_max: int = 1_000_000,
+    ledger: Literal["outbox", "none"] = "outbox",
+    allow_eviction: bool = False,
+) -> Store:
     """The store of a URL: `sqlite:///file.db` (relative to the working directory) or `sqlite:///:memory:`.
 
-    Nothing is opened yet: that is `Store.open`.
+    Nothing is opened yet: that is `Store.open`. The keywords are those of `StoreSettings`.
 
     Raises:
         ConfigError: no store has such a URL.
