@@ -33,6 +33,7 @@ _CODE_OF_ERR = {
     "invalid password": "WRONGPASS",
     "Client sent AUTH": "WRONGPASS",
     "AUTH <password> called": "WRONGPASS",
+    "The user executing the script": "NOPERM",
     "This instance has cluster support disabled": "NOCLUSTER",
     "DB index": "NODB",
     "invalid DB index": "NODB",

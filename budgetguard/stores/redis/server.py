@@ -63,8 +63,9 @@ class Server:
         while asked.open:
             trouble = await self._tried(asked, deadline)
             if trouble is not None:
+                asked.hear(trouble)
                 pause_s = next(pauses_s)
-                if trouble.remedy is Remedy.STOP or loop.time() + pause_s >= deadline:
+                if trouble.remedy is Remedy.STOP or loop.time() + pause_s + SHORTEST_TRY_S >= deadline:
                     return asked.given_up(trouble, self._address)
                 await asyncio.sleep(pause_s)
         return asked.replies
@@ -91,7 +92,7 @@ class Server:
             if left_s <= 0:
                 return Trouble(NO_ANSWER)
             # Half of the time, so that another try is left if a reply is lost.
-            until = loop.time() + (left_s / 2 if left_s > SHORTEST_TRY_S else left_s)
+            until = loop.time() + (left_s / 2 if left_s > 2 * SHORTEST_TRY_S else left_s)
             async with asyncio.timeout_at(until):
                 return await self._try(asked, until)
         except TimeoutError:
@@ -150,6 +151,12 @@ class _Asked:
         self.replies: list[Any] = [None] * len(commands)
         self.open = list(range(len(commands)))
         self.is_ambiguous = False
+        self._heard = self._heard_before = ""
+
+    def hear(self, trouble: Trouble) -> None:
+        """Keep what is to be told: the last trouble, and the last that was another."""
+        if str(trouble) != self._heard:
+            self._heard, self._heard_before = str(trouble), self._heard
 
     def commands_open(self) -> list[Command]:
         """Those without an answer."""
@@ -171,9 +178,10 @@ class _Asked:
 
     def given_up(self, trouble: Trouble, address: Address) -> list[Any]:
         """Raise what is to be told of those without an answer; or, if others have one, put it into the list."""
-        error: StoreError = StoreAway(f"the store {address} could not be reached in time: {trouble}")
+        said = self._heard + (f" (before that: {self._heard_before})" if self._heard_before else "")
+        error: StoreError = StoreAway(f"the store {address} could not be reached in time: {said}")
         if trouble.remedy is not Remedy.RETRY and not self.is_ambiguous:
-            error = StoreUnusable(f"the store {address} cannot be used: {trouble}")
+            error = StoreUnusable(f"the store {address} cannot be used: {said}")
         if len(self.open) == len(self.commands):
             raise error from trouble
         for place in self.open:
