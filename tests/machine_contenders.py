@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
+from machine_redis import RedisContender
 from machine_world import Announce, Picture
+from redis_kit import RedisServer
 from store_kit import ask_one
 
 from budgetguard.core.model import Balance
@@ -20,7 +22,12 @@ from budgetguard.stores.sqlite import SQLiteStore
 
 
 class Contender(Protocol):
-    """A store under test, with a look behind its protocol."""
+    """A store under test, with a look behind its protocol.
+
+    `asks_ledger`: whether it looks up ids that it has forgotten.
+    """
+
+    asks_ledger: bool
 
     async def begin(self, neighbours_ops: Sequence[Any]) -> None:
         """Open it; a neighbour in another namespace asks these operations first."""
@@ -37,6 +44,9 @@ class Contender(Protocol):
     def picture(self, now_ms: int, swept: bool = False) -> Picture:
         """All that stands; with `swept`, nothing that was to be forgotten may still be there."""
 
+    def as_kept(self, told: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A reservation of the oracle's picture, as far as this store keeps it."""
+
     async def end(self) -> None:
         """Let go of the store, and check that its neighbour is as it was."""
 
@@ -49,7 +59,9 @@ async def do(store: SQLiteStore, op: Any) -> Any:
 class SQLiteContender:
     """Two stores on one file, in turn, as two processes would use it."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    asks_ledger = True
+
+    def __init__(self, folder: Path, clock: Clock, server: RedisServer) -> None:
         self._path = str(folder / "store.db")
         self._clock = clock
         self._stores = [SQLiteStore(self._path, "mine", clock=clock) for _ in range(2)]
@@ -87,6 +99,9 @@ class SQLiteContender:
             {row[0]: _reservation(row, plans[row[2]]) for row in known},
             {row[0]: _row(row) for row in ledger},
         )
+
+    def as_kept(self, told: tuple[Any, ...]) -> tuple[Any, ...]:
+        return told
 
     async def end(self) -> None:
         assert self._rows("neighbour") == self._neighbour
@@ -156,4 +171,4 @@ def _ms(timestamp: str) -> int:
     return round(datetime.fromisoformat(f"{timestamp}+00:00").timestamp() * 1000)
 
 
-CONTENDERS: list[Callable[[Path, Clock], Contender]] = [SQLiteContender]
+CONTENDERS: list[Callable[[Path, Clock, RedisServer], Contender]] = [SQLiteContender, RedisContender]

@@ -43,8 +43,11 @@ class Picture(NamedTuple):
 class World:
     """One namespace. `step` is one transaction; its answers are what the store must answer.
 
+    `asks_ledger`: an id that was forgotten is looked up in the ledger, as SQLite does and Redis cannot (DESIGN 4).
     `written` has the ledger row of each operation of the last step, None where it wrote none.
     """
+
+    asks_ledger: bool = True
 
     last_ms: int = 0
     balances: dict[str, Balance] = field(default_factory=dict)
@@ -92,9 +95,11 @@ class World:
 
     def _do(self, op: Any, behind: bool) -> Any:
         known = self.reservations.get(op.id)
-        if isinstance(op, Settle) and (known is None or known.state == "tombstone") and op.id in self.ledger:
+        forgotten = isinstance(op, Settle) and (known is None or known.state == "tombstone") and op.id in self.ledger
+        if forgotten and self.asks_ledger:
             known = remembered(*self.ledger[op.id], op)
-        answer, change = VERBS[type(op)](State(known, self.balances, behind), op, self.last_ms)
+        state = State(known, self.balances, behind, self.asks_ledger)
+        answer, change = VERBS[type(op)](state, op, self.last_ms)
         if change.reservation is not None:
             self.reservations[op.id] = change.reservation
             self.accounts.update((c.account.key, c.account) for c in change.reservation.plan.claims)
@@ -102,8 +107,10 @@ class World:
         self.written.append(change.row)
         if change.row is not None:
             assert change.reservation is not None
-            assert op.id not in self.ledger or change.row.revision > self.ledger[op.id][0].revision
-            self.ledger[op.id] = change.row, change.reservation
+            revises = op.id not in self.ledger or change.row.revision > self.ledger[op.id][0].revision
+            assert revises or (forgotten and not self.asks_ledger)
+            if revises:
+                self.ledger[op.id] = change.row, change.reservation
         return answer
 
     def _announce(self, op: Announce) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from guard_kit import ESTIMATE, USAGE, LossyStore, World, until
 
 import budgetguard as bg
+from budgetguard.cli.sources import opened
 from budgetguard.events import OutboxFilling, StoreProblem
 from budgetguard.logs import LogObserver
 from budgetguard.status import every
@@ -124,6 +125,30 @@ def test_of_an_outbox_that_fills_the_log_tells_each_tenth_once_an_hour(
     assert [record.getMessage() for record in caplog.records] == [
         f"budget.outbox_filling rows={rows} most=1000 {advice}" for rows in (800, 900, 880, 1_003)
     ]
+
+
+@pytest.mark.parametrize("ledger", ["outbox", "none"])
+def test_the_settings_of_the_file_reach_a_redis(redis_url: str, namespace: str, tmp_path: Path, ledger: str) -> None:
+    """Of a guard and of a command alike: after one row the outbox is full, or its oldest row goes."""
+    file = tmp_path / "budgetguard.toml"
+    file.write_text(
+        f'[store]\nurl = "{redis_url}"\nnamespace = "{namespace}"\nspool = "spool.db"\noutbox_max = 1\n'
+        f'ledger = "{ledger}"\n[[budget]]\nname = "all"\nlimits = ["9k tokens/day"]\n'
+    )
+
+    async def main() -> None:
+        async with bg.Guard.from_toml(file) as guard:
+            async with guard.reserve(estimate=ESTIMATE) as hold:
+                hold.record(USAGE)
+            async with opened(guard.policy.store) as store:
+                assert await store.backlog() == (Backlog(1, 1) if ledger == "outbox" else None)
+            if ledger == "outbox":
+                with pytest.raises(bg.OutboxFull, match="budgetguard ledger drain"):
+                    await guard.reserve(estimate=ESTIMATE)
+            else:
+                await (await guard.reserve(estimate=ESTIMATE)).release()
+
+    asyncio.run(main())
 
 
 class Repeating(LossyStore):

@@ -11,6 +11,7 @@ from budgetguard.errors import ConfigError
 
 if TYPE_CHECKING:
     from budgetguard.store import Clock, Store
+    from budgetguard.stores.redis.outbox import RedisOutbox
     from budgetguard.stores.spool import Spool
 
 SQLITE = "sqlite:///"
@@ -37,21 +38,39 @@ def open_store(
     ledger: Literal["outbox", "none"] = "outbox",
     allow_eviction: bool = False,
 ) -> Store:
-    """The store of a URL: `sqlite:///file.db` (relative to the working directory) or `sqlite:///:memory:`.
+    """The store of a URL: `sqlite:///file.db` (relative to the working directory), `sqlite:///:memory:`, `redis://...`.
 
-    Nothing is opened yet: that is `Store.open`. The keywords are those of `StoreSettings`.
+    Nothing is opened yet: that is `Store.open`. The keywords are those of `StoreSettings`, for Redis.
 
     Raises:
         ConfigError: no store has such a URL.
     """
     url = url or default_url()
+    if not url.startswith("sqlite"):
+        from budgetguard.stores.redis import RedisStore
+
+        return RedisStore(
+            url, namespace, timeout_ms, clock, outbox_max=outbox_max, ledger=ledger, allow_eviction=allow_eviction
+        )
     if not url.startswith(SQLITE) or url == SQLITE:
-        scheme = url.partition(":")[0][:20]
-        missing = f"no store for {scheme!r}" if scheme == "sqlite" else "the Redis store is not in this version"
-        raise ConfigError("store.url", [f"{missing}: expected sqlite:///file.db or sqlite:///:memory:"])
+        raise ConfigError("store.url", ["expected sqlite:///file.db, sqlite:///:memory: or redis://host:port/db"])
     from budgetguard.stores.sqlite import SQLiteStore
 
     return SQLiteStore(url.removeprefix(SQLITE), namespace, timeout_ms, clock)
+
+
+def open_outbox(url: str | None, namespace: str, timeout_ms: int) -> RedisOutbox:
+    """The outbox of a namespace in Redis, for the event loop that runs.
+
+    Raises:
+        ConfigError: the URL is SQLite's, whose `token_usage` is the ledger itself, or no store's.
+    """
+    url = url or default_url()
+    if url.startswith("sqlite"):
+        raise ConfigError("store.url", ["has no outbox: the table token_usage of a SQLite store is the ledger itself"])
+    from budgetguard.stores.redis.outbox import RedisOutbox
+
+    return RedisOutbox(url, namespace, timeout_ms)
 
 
 def open_spool(url: str | None, namespace: str, path: str | None) -> Spool:

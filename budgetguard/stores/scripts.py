@@ -1,10 +1,28 @@
-"""Finds the Lua scripts, which live in `lua/` at the top of a checkout and in `budgetguard/lua` of a wheel."""
+"""The Lua scripts: finds `lua/`, puts includes in their places, and names each by its SHA-1 as Redis does.
+
+They live in `lua/` at the top of a checkout and in `budgetguard/lua` of a wheel.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from hashlib import sha1
 from pathlib import Path
+from typing import NamedTuple
 
 from budgetguard.errors import StoreUnusable
+
+INCLUDE = re.compile(r"^--- include (\S+)\n", re.MULTILINE)
+NAMES = ("batch", "open", "due", "clock", "prune")
+"""The scripts that are called; the verbs and `lib/` are parts of them."""
+
+
+class Script(NamedTuple):
+    """What Redis is sent: the whole text, or its SHA-1 where it has that text already."""
+
+    body: bytes
+    sha: bytes
 
 
 def lua_dir() -> Path:
@@ -18,3 +36,28 @@ def lua_dir() -> Path:
         if (folder / "README.md").is_file():
             return folder
     raise StoreUnusable(f"the Lua scripts are missing from {package}: install llm-budgetguard again")
+
+
+@cache
+def script(name: str, manual_clock: bool = False) -> Script:
+    """A script of `NAMES`, its includes in their places; with `manual_clock` it takes the time as an argument.
+
+    Raises:
+        StoreUnusable: a file is missing.
+    """
+    text = _text(name)
+    while found := INCLUDE.search(text):
+        part = found[1] + "_manual" if manual_clock and found[1] == "lib/now" else found[1]
+        text = text[: found.start()] + _text(part) + text[found.end() :]
+    body = text.encode()
+    return Script(body, sha1(body, usedforsecurity=False).hexdigest().encode())
+
+
+def _text(part: str) -> str:
+    path = lua_dir() / f"{part}.lua"
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StoreUnusable(
+            f"the Lua script {path.name} cannot be read ({error}): install llm-budgetguard again"
+        ) from None

@@ -1,0 +1,200 @@
+"""Operations that are asked at once share scripts, and scripts share a round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from budgetguard.core.model import Plan
+from budgetguard.core.verbs import Reserve
+from budgetguard.errors import StoreError, StoreUnusable
+from budgetguard.stores.redis import calls
+from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, answer_of
+from budgetguard.stores.redis.calls import Call, Caller
+from budgetguard.stores.redis.keys import digest_of
+from budgetguard.stores.redis.operations import Announce, operation
+from budgetguard.stores.redis.plans import SentPlan, SentPlans, digests_in, unpack
+from budgetguard.stores.redis.scripting import Scripting
+from budgetguard.stores.redis.server import Server
+
+MOST_OPS = 64
+MOST_TOUCHES = 512
+"""Of a script: operations, and accounts. Others wait for the server meanwhile."""
+SCRIPTS = 2
+"""Of a round trip."""
+MOST_KNOWN = 65_536
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1
+PLAN = 6
+"""Where the record of a reservation has its plan: `HOLD_FIELDS` in `lua/lib/holds.lua`."""
+ENDED = frozenset({"settled", "late", "released", "expired", "finished", "replayed", "uncounted"})
+
+
+class Outbox(NamedTuple):
+    """How many rows it has at most; unbounded, the oldest go."""
+
+    most: int
+    bounded: bool
+
+
+class Chunk:
+    """The operations of one script."""
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+        self.ops: list[Any] = []
+        self.plans: dict[int, tuple[int, SentPlan]] = {}
+        self.accounts: dict[bytes, None] = {}
+        self.holds: dict[bytes, None] = {}
+
+    def number(self, plan: Plan) -> int:
+        """Under which a plan is sent."""
+        return self.plans[id(plan)][0]
+
+
+class Batches:
+    """Does operations for one namespace, from any event loop; knows the accounts of reservations made here."""
+
+    def __init__(self, scripting: Scripting, outbox: Outbox, timeout_ms: int) -> None:
+        self._scripting = scripting
+        self._keys = scripting.keys
+        self._outbox = outbox
+        self._timeout_s = timeout_ms / 1000
+        self._plans = SentPlans()
+        self._known: dict[str, tuple[bytes, ...]] = {}
+
+    async def run(self, server: Server, ops: Sequence[Any]) -> list[Any]:
+        """The answers in order; an error in the place of an operation that could not be done."""
+        loop = asyncio.get_running_loop()
+        deadline, pause_s = loop.time() + self._timeout_s, FIRST_PAUSE_S
+        answers: list[Any] = [None] * len(ops)
+        left = await self._pass(server, ops, list(range(len(ops))), answers, deadline)
+        while left and loop.time() + pause_s < deadline:
+            await asyncio.sleep(random.uniform(0.5, 1) * pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            left = await self._pass(server, ops, left, answers, deadline)
+        return answers
+
+    async def _pass(
+        self, server: Server, ops: Sequence[Any], left: list[int], answers: list[Any], deadline: float
+    ) -> list[int]:
+        """Ask those that are left; returns the places of those that should be asked again."""
+        again: list[int] = []
+        trouble = await self._learn(server, self._unknown([ops[place] for place in left]), deadline)
+        chunks = list(self._chunks(ops, left))
+        while chunks:
+            pair, chunks = chunks[:SCRIPTS], chunks[SCRIPTS:]
+            replies = [trouble] * len(pair) if trouble else await self._replies(server, pair, deadline)
+            for chunk, reply in zip(pair, replies, strict=True):
+                if isinstance(reply, StoreUnusable) and len(chunk.ops) > 1:  # one of them is at fault
+                    chunks = [alone for place in chunk.places for alone in self._chunks(ops, [place])] + chunks
+                else:
+                    again += self._note(chunk, reply, answers)
+        return again
+
+    async def _replies(self, server: Server, chunks: Sequence[Chunk], deadline: float) -> Sequence[Any]:
+        def made(caller: Caller) -> list[Call]:
+            return [self._call(caller, chunk) for chunk in chunks]
+
+        try:
+            return await self._scripting.ask(server, made, deadline)
+        except StoreError as error:
+            return [error] * len(chunks)
+
+    def _note(self, chunk: Chunk, reply: Any, answers: list[Any]) -> list[int]:
+        """Keep the answers of one script; the places of operations that should be asked again."""
+        if isinstance(reply, StoreError):
+            for place in chunk.places:
+                answers[place] = reply
+            return []
+        now_ms, told = reply
+        again = []
+        for place, op, said in zip(chunk.places, chunk.ops, told, strict=True):
+            plan = getattr(op, "plan", None)
+            try:
+                answers[place] = answer_of(op, said, now_ms, chunk.plans[id(plan)][1].accounts if plan else {})
+            except StoreError as error:
+                answers[place] = error
+                if said[0] in (NO_MEMORY, UNDECLARED):
+                    self._known.pop(op.id, None)
+                    again.append(place)
+            else:
+                self._remember(op, answers[place], chunk)
+        return again
+
+    def _remember(self, op: Any, answer: Any, chunk: Chunk) -> None:
+        if type(op) is Announce:
+            return
+        if type(op) is Reserve and answer.word == "granted":
+            if len(self._known) >= MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[op.id] = self._accounts_of(chunk.plans[id(op.plan)][1])
+        elif answer.word in ENDED and type(op) is not Reserve:
+            self._known.pop(op.id, None)
+
+    def _accounts_of(self, sent: SentPlan) -> tuple[bytes, ...]:
+        return tuple(map(self._keys.account, sent.accounts))
+
+    def _unknown(self, ops: Iterable[Any]) -> list[str]:
+        """Reservations of which it is not known here which accounts they hold."""
+        made = {op.id for op in ops if type(op) is Reserve}
+        return [
+            op.id
+            for op in ops
+            if type(op) not in (Reserve, Announce) and op.id not in self._known and op.id not in made
+        ]
+
+    async def _learn(self, server: Server, ids: list[str], deadline: float) -> StoreError | None:
+        """Read which accounts these reservations hold: every key that a script touches is named to it."""
+        if not ids:
+            return None
+        try:
+            (records,) = await server.ask([("MGET", *map(self._keys.hold, ids))], deadline)
+        except StoreError as error:
+            return error
+        for id, record in zip(ids, records if isinstance(records, list) else [], strict=False):
+            try:
+                digests = digests_in(unpack(record)[PLAN]) if record else []
+            except (ValueError, TypeError, LookupError):  # the script will say that it cannot be read
+                continue
+            if digests:
+                self._known[id] = tuple(map(self._keys.account, digests))
+        return None
+
+    def _chunks(self, ops: Sequence[Any], places: Iterable[int]) -> Iterator[Chunk]:
+        chunk = Chunk()
+        for place in places:
+            op = ops[place]
+            if len(chunk.ops) == MOST_OPS or len(chunk.accounts) >= MOST_TOUCHES:
+                yield chunk
+                chunk = Chunk()
+            chunk.places.append(place)
+            chunk.ops.append(op)
+            self._touch(chunk, op)
+        if chunk.ops:
+            yield chunk
+
+    def _touch(self, chunk: Chunk, op: Any) -> None:
+        if type(op) is Announce:
+            chunk.accounts[self._keys.account(digest_of(op[0].key))] = None
+            return
+        chunk.holds[self._keys.hold(op.id)] = None
+        plan = getattr(op, "plan", None)
+        if plan is not None and id(plan) not in chunk.plans:
+            sent = self._plans.of(plan)
+            chunk.plans[id(plan)] = len(chunk.plans) + 1, sent
+            chunk.accounts.update(dict.fromkeys(self._accounts_of(sent)))
+        known = self._known.get(op.id)
+        if known:
+            chunk.accounts.update(dict.fromkeys(known))
+
+    def _call(self, caller: Caller, chunk: Chunk) -> Call:
+        return calls.batch(
+            caller=caller,
+            touched=[*chunk.holds, *chunk.accounts],
+            outbox_most=self._outbox.most,
+            outbox_bounded=self._outbox.bounded,
+            plans=[sent.wire for _, sent in chunk.plans.values()],
+            operations=[operation(op, chunk.number) for op in chunk.ops],
+        )

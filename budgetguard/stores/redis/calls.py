@@ -1,0 +1,84 @@
+"""The scripts as functions: one for each, keyword-only, and what Redis is sent for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from budgetguard.stores.redis.keys import Keys
+from budgetguard.stores.redis.plans import pack
+from budgetguard.stores.scripts import Script, script
+
+SCHEMA = 1
+"""Of the keys, the arguments and the answers; `lua/lib/meta.lua` says the same number."""
+
+
+class Caller(NamedTuple):
+    """Who calls: the incarnation it knows ("" for none), and the time, where it brings its own clock."""
+
+    keys: Keys
+    incarnation: bytes
+    clock_ms: int | None
+
+    @property
+    def head(self) -> tuple[int, bytes, int]:
+        """What every script is sent first."""
+        return SCHEMA, self.incarnation, self.clock_ms or 0
+
+    def script(self, name: str) -> Script:
+        """The script, in the form for this caller's clock."""
+        return script(name, self.clock_ms is not None)
+
+
+class Call(NamedTuple):
+    """One call of a script. `by_sha` costs less; a server that does not have the script wants it `by_text`."""
+
+    of: Script
+    keys: Sequence[bytes]
+    argument: bytes
+
+    @property
+    def by_sha(self) -> tuple[Any, ...]:
+        return "EVALSHA", self.of.sha, len(self.keys), *self.keys, self.argument
+
+    @property
+    def by_text(self) -> tuple[Any, ...]:
+        return "EVAL", self.of.body, len(self.keys), *self.keys, self.argument
+
+
+def batch(
+    *,
+    caller: Caller,
+    touched: Sequence[bytes],
+    outbox_most: int,
+    outbox_bounded: bool,
+    plans: Sequence[Any],
+    operations: Sequence[Any],
+) -> Call:
+    """Do operations in order. `touched`: every reservation and account that they may touch."""
+    keys = caller.keys
+    argument = pack((*caller.head, outbox_most, outbox_bounded, plans, operations))
+    return Call(caller.script("batch"), (keys.meta, keys.open, keys.index, keys.outbox, *touched), argument)
+
+
+def open_namespace(*, caller: Caller, begin_with: bytes, accept_loss: bool) -> Call:
+    """Make the namespace's state where there is none, with the incarnation `begin_with`."""
+    argument = pack((*caller.head, begin_with, accept_loss))
+    return Call(caller.script("open"), (caller.keys.meta,), argument)
+
+
+def due(*, caller: Caller, most: int) -> Call:
+    """List reservations whose lease has passed."""
+    return Call(caller.script("due"), (caller.keys.meta, caller.keys.open), pack((*caller.head, most)))
+
+
+def clock(*, caller: Caller) -> Call:
+    """Tell the time."""
+    return Call(caller.script("clock"), (caller.keys.meta,), pack(caller.head))
+
+
+def prune(*, caller: Caller, digests: Sequence[bytes]) -> Call:
+    """Forget those of these accounts that have outlived their time."""
+    keys = caller.keys
+    touched = (keys.meta, keys.index, *map(keys.account, digests))
+    return Call(caller.script("prune"), touched, pack((*caller.head, digests)))

@@ -1,0 +1,92 @@
+"""The outbox: ledger rows that the scripts have written and nobody has moved into a SQL ledger yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from budgetguard.core.amounts import MAX_AMOUNT, Amounts
+from budgetguard.core.model import Account, CallInfo, Claim, Plan, UsageRow
+from budgetguard.core.verbs import Row, RowStatus
+from budgetguard.errors import StoreUnusable
+from budgetguard.ledger.outbox import OutboxRow
+from budgetguard.stores.redis.address import parse_address
+from budgetguard.stores.redis.keys import Keys
+from budgetguard.stores.redis.plans import account_from, unpack
+from budgetguard.stores.redis.server import Server
+
+STATUSES = frozenset(get_args(RowStatus))
+
+
+class RedisOutbox:
+    """An `Outbox`: the stream of one namespace, for the event loop that runs. Errors: ConfigError for a bad URL."""
+
+    def __init__(self, url: str, namespace: str, timeout_ms: int) -> None:
+        self._keys = Keys(namespace)
+        self._namespace = namespace
+        # What it moves may have been evicted already: that is for the store to refuse.
+        self._server = Server(parse_address(url), timeout_ms, slot_key=self._keys.meta, allow_eviction=True)
+
+    async def read(self, most: int, after: str = "") -> list[OutboxRow]:
+        first = f"({after}" if after else "-"
+        found = await self._ask("XRANGE", self._keys.outbox, first, "+", "COUNT", most)
+        # Decoding takes the event loop some 50 us a row; a guard may be at work beside it.
+        return await asyncio.to_thread(lambda: [self._row(entry_id.decode(), fields) for entry_id, fields in found])
+
+    async def drop(self, entry_ids: Sequence[str]) -> None:
+        await self._ask("XDEL", self._keys.outbox, *entry_ids)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._server.aclose()
+
+    async def _ask(self, *command: Any) -> Any:
+        (reply,) = await self._server.ask([command])
+        if isinstance(reply, Exception):
+            raise StoreUnusable(f"the outbox {self._keys.outbox.decode()} cannot be read: {reply}")
+        return reply
+
+    def _row(self, entry_id: str, fields: list[bytes]) -> OutboxRow:
+        try:
+            return OutboxRow(entry_id, self._namespace, row_from(fields[1]))
+        except Exception as error:  # noqa: BLE001 - whatever somebody has written there, only this entry stays
+            unreadable = StoreUnusable(f"entry {entry_id} of the outbox cannot be read: {error!r}")
+            return OutboxRow(entry_id, self._namespace, unreadable)
+
+
+def row_from(packed: bytes) -> Row:
+    """A ledger row, as `lua/lib/rows.lua` writes it.
+
+    Raises:
+        Exception: it is none; of which kind depends on what it is.
+    """
+    (
+        id, revision, status, admitted_ms, slot_ms, settled_ms, info, usage, estimate, accounts, shadows, latency_ms,
+        error_type, price_source, expired,
+    ) = unpack(packed)  # fmt: skip
+    labels, estimate_source, host = unpack(info)
+    claims = tuple(map(_counted, unpack(accounts) if isinstance(accounts, bytes) else accounts))
+    tokens_and_cost = UsageRow(*unpack(usage)) if usage else UsageRow()
+    _check(revision, admitted_ms, slot_ms, settled_ms, latency_ms, *estimate, *expired, *tokens_and_cost[:5])
+    _check(tokens_and_cost.cost_nanousd or 0)
+    if status.decode() not in STATUSES:
+        raise ValueError(f"status {status!r}")
+    return Row(
+        id.decode(), revision, status.decode(), admitted_ms, slot_ms, settled_ms,
+        CallInfo({name.decode(): value.decode() for name, value in labels.items()}, "", host.decode()),
+        tokens_and_cost, Amounts(*estimate), Plan(claims), (),
+        tuple(name.decode() for name in shadows), latency_ms, error_type.decode(),
+        (estimate_source if price_source is False else price_source).decode(), Amounts(*expired),
+    )  # fmt: skip
+
+
+def _check(*amounts: Any) -> None:
+    for amount in amounts:
+        if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
+            raise ValueError(f"amounts {amounts}")
+
+
+def _counted(words: bytes) -> Claim:
+    account: Account = account_from(words)
+    return Claim(account, 0)

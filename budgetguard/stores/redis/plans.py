@@ -1,0 +1,124 @@
+"""Plans as Lua reads them: the accounts by digest with the limits that judge them, and the words of each account.
+
+`lua/lib/plans.lua` and `lua/lib/asked_plans.lua` say the same from the other side.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgpack
+
+from budgetguard.core.amounts import UNITS
+from budgetguard.core.model import Account, Claim, Plan
+from budgetguard.core.periods import PeriodKind, parse_period_text
+from budgetguard.stores.redis.keys import digest_of, text_digest
+
+KINDS: tuple[PeriodKind, ...] = ("calendar", "rolling", "total", "concurrent")
+MOST_KEPT = 4096
+_compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_UNIT_NUMBERS = {unit: number for number, unit in enumerate(UNITS, 1)}
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS, 1)}
+
+
+class SentPlan(NamedTuple):
+    """What is sent of a plan, and what is needed to read the answers.
+
+    `wire` is {text, words of its accounts (packed), window_start_ms, window_end_ms or -1}.
+    """
+
+    plan: Plan
+    wire: tuple[bytes, bytes, int, int]
+    accounts: Mapping[bytes, Account]
+    """By digest, in the plan's order."""
+
+
+class SentPlans:
+    """Makes each plan ready once: it is shared by the calls of one subject and window."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, SentPlan] = {}
+
+    def of(self, plan: Plan) -> SentPlan:
+        """What is sent of this plan."""
+        sent = self._made.get(id(plan))
+        if sent is None:
+            if len(self._made) >= MOST_KEPT:
+                self._made.clear()
+            sent = self._made[id(plan)] = _sent(plan)  # keeps the plan alive, and so its id its own
+        return sent
+
+
+def _sent(plan: Plan) -> SentPlan:
+    accounts = {digest_of(claim.account.key): claim.account for claim in plan.claims}
+    content = text_digest("\n".join(plan.identities))
+    text = pack([int(plan.on_expiry == "charge"), content, *map(_claim, plan.claims)])
+    words = pack([words_of(claim.account) for claim in plan.claims])
+    end_ms = -1 if plan.window_end_ms is None else plan.window_end_ms
+    return SentPlan(plan, (text, words, plan.window_start_ms, end_ms), accounts)
+
+
+def _claim(claim: Claim) -> list[Any]:
+    account = claim.account
+    shadow = "" if claim.enforced else account.budget
+    digest, unit, kind = digest_of(account.key), _UNIT_NUMBERS[account.unit], _KIND_NUMBERS[account.period.kind]
+    return [digest, unit, kind, term_of(account), claim.limit, shadow, *claim.alert_levels]
+
+
+def kind_of(account: Account) -> int:
+    """The number of its period's kind."""
+    return _KIND_NUMBERS[account.period.kind]
+
+
+def term_of(account: Account) -> int:
+    """What tells how long an account counts: its window's end or its rolling period's span, in ms; else 0."""
+    return account.window_end_ms or account.period.span_ms
+
+
+def digests_in(text: bytes) -> list[bytes]:
+    """The accounts of a plan's text.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    _, _, *claims = unpack(text)
+    return [bytes(claim[0]) for claim in claims]
+
+
+def words_of(account: Account) -> bytes:
+    """What the index says of an account; `account_from` is its inverse."""
+    return _compact(account.parts).encode()
+
+
+def account_from(words: bytes) -> Account:
+    """The account of these words.
+
+    Raises:
+        ValueError: they are not an account's.
+    """
+    budget, per, unit, period, window, start_ms, end_ms = json.loads(words)
+    labels = tuple((name, value) for name, value in per)
+    return Account(budget, labels, unit, parse_period_text(period), window, start_ms, end_ms)
+
+
+def accounts_from(words: Iterable[bytes]) -> dict[bytes, Account]:
+    """The accounts of these words, by digest."""
+    accounts = map(account_from, words)
+    return {digest_of(account.key): account for account in accounts}
+
+
+def pack(value: Any) -> bytes:
+    """In the old format of MessagePack, which has one kind of string: what Redis' Lua reads."""
+    packed: bytes = msgpack.packb(value, use_bin_type=False)
+    return packed
+
+
+def unpack(packed: bytes) -> Any:
+    """The inverse; strings come as bytes.
+
+    Raises:
+        ValueError: it is not one packed value.
+    """
+    return msgpack.unpackb(packed, raw=True, strict_map_key=False)

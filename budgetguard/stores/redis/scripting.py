@@ -1,0 +1,98 @@
+"""Calls scripts in the incarnation of the namespace that the store knows, and sorts what is not an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from budgetguard.errors import StateLost, StoreError, StoreUnusable
+from budgetguard.store import Clock
+from budgetguard.stores.redis.calls import SCHEMA, Call, Caller
+from budgetguard.stores.redis.errors import ReplyError
+from budgetguard.stores.redis.keys import Keys
+from budgetguard.stores.redis.plans import unpack
+from budgetguard.stores.redis.server import Server
+
+Make = Callable[[Caller], Sequence[Call]]
+
+
+class Scripting:
+    """What the scripts of one namespace are called with; shared by the store's event loops."""
+
+    def __init__(self, keys: Keys, clock: Clock | None) -> None:
+        self.keys = keys
+        self.incarnation = b""
+        self._clock = clock
+
+    def caller(self) -> Caller:
+        """Who calls now."""
+        return Caller(self.keys, self.incarnation, None if self._clock is None else self._clock.now_ms())
+
+    async def ask(self, server: Server, make: Make, deadline: float | None = None) -> list[Any]:
+        """Make calls and send them in one round trip; for each what its script has answered after "ok".
+
+        In the place of an answer stands a StoreError if that script failed and others did not.
+
+        Raises:
+            StateLost: the namespace no longer has the incarnation that this object knew.
+            StoreUnusable: other versions of the scripts or another kind of clock have been at work.
+            StoreError: those of `Server.ask`.
+        """
+        while True:
+            calls = make(self.caller())
+            replies = await self._replies(server, calls, deadline)
+            answers = [unpack(reply) if isinstance(reply, bytes) else _failure(reply) for reply in replies]
+            lost = next((a for a in answers if not isinstance(a, StoreError) and a[0] == b"lost"), None)
+            if lost is None:
+                return [answer if isinstance(answer, StoreError) else self._said(answer) for answer in answers]
+            _, found, accepted = lost
+            if not accepted:
+                raise self.lost()
+            self.incarnation = found
+
+    async def one(self, server: Server, make: Callable[[Caller], Call]) -> Any:
+        """The same for one call; its failure is raised."""
+        (answer,) = await self.ask(server, lambda caller: [make(caller)])
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    async def _replies(self, server: Server, calls: Sequence[Call], deadline: float | None) -> list[Any]:
+        replies = await server.ask([call.by_sha for call in calls], deadline)
+        unknown = [place for place, reply in enumerate(replies) if _is(reply, "NOSCRIPT")]
+        if unknown:  # the text itself, not SCRIPT LOAD: between that and the next call it may be flushed again
+            told = await server.ask([calls[place].by_text for place in unknown], deadline)
+            for place, reply in zip(unknown, told, strict=True):
+                replies[place] = reply
+        return replies
+
+    def _said(self, answer: list[Any]) -> list[Any]:
+        word, *said = answer
+        if word == b"ok":
+            return said
+        if word == b"schema":
+            raise StoreUnusable(
+                f"the namespace {self.keys.prefix} has schema {said[0]}, the scripts have {said[1]} and this "
+                f"budgetguard {SCHEMA}: use the version that wrote it, or another namespace"
+            )
+        kind, other = ("a manual clock", "the server's") if said[0] else ("the server's clock", "a manual one")
+        raise StoreUnusable(
+            f"the namespace {self.keys.prefix} has {kind}, and was opened with {other}: use another one"
+        )
+
+    def lost(self) -> StateLost:
+        """The error that says what to do."""
+        return StateLost(
+            f"the namespace {self.keys.prefix} is not the one that was opened: its state was lost. Restore it from a "
+            "backup, or run `budgetguard init --accept-loss` to start from nothing"
+        )
+
+
+def _is(reply: Any, code: str) -> bool:
+    return isinstance(reply, ReplyError) and reply.code == code
+
+
+def _failure(reply: Any) -> StoreError:
+    if isinstance(reply, StoreError):
+        return reply
+    return StoreUnusable(f"a script failed: {reply}")

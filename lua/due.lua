@@ -1,0 +1,17 @@
+-- Lists reservations whose lease has passed, the oldest first.
+-- KEYS[1] meta, KEYS[2] open
+-- ARGV[1] packed {schema, incarnation, clock_ms, most}
+-- returns packed {'ok', now_ms, ids} or what `meta_refusal` tells
+-- never writes but the time
+local asked = cmsgpack.unpack(ARGV[1])
+--- include lib/digits
+--- include lib/now
+--- include lib/meta
+--- include lib/tell_time
+local refusal = meta_refusal()
+if refusal then
+  return cmsgpack.pack(refusal)
+end
+tell_time({ '' })
+local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', digits(now_ms), 'LIMIT', 0, asked[4])
+return cmsgpack.pack({ 'ok', now_ms, ids })

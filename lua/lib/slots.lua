@@ -1,0 +1,11 @@
+-- Rolling periods are kept in 60 slots, of which 61 count at any time: slot s is [s * length, (s + 1) * length) ms.
+local SLOTS = 60
+
+local function slot_of(instant_ms, length_ms)
+  return (instant_ms - instant_ms % length_ms) / length_ms
+end
+
+-- The oldest slot that counts now: one counts until its end has left the period.
+local function first_live(span_ms)
+  return slot_of(now_ms - span_ms, span_ms / SLOTS)
+end

@@ -1,0 +1,153 @@
+"""Redis as a contender: its keys read behind the store's back, its outbox as the ledger that a drain would make."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgpack
+from machine_world import Announce, Picture, row_told
+from redis_kit import RedisServer, key_prefix
+from store_kit import ask_one
+
+from budgetguard.core.model import Balance, UsageRow, plan_from_text
+from budgetguard.store import Clock
+from budgetguard.stores.redis import RedisStore
+from budgetguard.stores.redis.outbox import row_from
+from budgetguard.stores.redis.plans import SentPlans, account_from, unpack
+from budgetguard.stores.redis.reading import balance_from
+
+
+class RedisContender:
+    """Two stores on one namespace, in turn, as two machines would use it."""
+
+    asks_ledger = False
+
+    def __init__(self, folder: Path, clock: Clock, server: RedisServer) -> None:
+        self._server = server
+        self._name = f"m{secrets.token_hex(8)}"
+        self._prefix = key_prefix(self._name)
+        self._clock = clock
+        self._stores = [RedisStore(server.url, self._name, clock=clock) for _ in range(2)]
+        self._steps = 0
+        self._ledger: dict[str, tuple[Any, ...]] = {}
+        self._drained = "-"
+
+    async def begin(self, neighbours_ops: Sequence[Any]) -> None:
+        neighbour = RedisStore(self._server.url, f"{self._name}-neighbour", clock=self._clock)
+        for op in neighbours_ops:
+            await ask_one(neighbour, op)
+        await neighbour.aclose()
+        self._neighbour = self._dumps(f"{self._name}-neighbour")
+
+    async def step(self, ops: Sequence[Any]) -> list[Any]:
+        self._steps += 1
+        store = self._stores[self._steps // 8 % 2]
+        return await asyncio.gather(*(self._do(store, op) for op in ops))
+
+    async def _do(self, store: RedisStore, op: Any) -> Any:
+        return (await store.announce([op]))[0] if isinstance(op, Announce) else await ask_one(store, op)
+
+    async def due(self) -> set[str]:
+        return set(await self._stores[0].due(1_000_000))
+
+    async def reopen(self) -> None:
+        for store in self._stores:
+            await store.aclose()
+            await store.open()
+
+    def picture(self, now_ms: int, swept: bool = False) -> Picture:
+        index = {digest: account_from(words).key for digest, words in self._pairs("HGETALL", "index")}
+        values = self._values()
+        accounts = {index[key[2:]]: _balance(value) for key, value in values.items() if key.startswith(b"a:")}
+        known = {key[2:].decode(): _hold(value) for key, value in values.items() if key.startswith(b"h:")}
+        leases = {id.decode(): int(score) for id, score in self._pairs("ZRANGE", "open", 0, -1, "WITHSCORES")}
+        held = {id: hold[10] for id, hold in known.items() if hold[0] == "held"}
+        assert leases == held, f"{leases} {held}"
+        self._drain()
+        return Picture(
+            {key: balance for key, balance in accounts.items() if balance.keep_until_ms > now_ms or balance.reserved},
+            {id: hold for id, hold in known.items() if hold[0] == "held" or hold[11] > now_ms},
+            dict(self._ledger),
+        )
+
+    def as_kept(self, told: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Of a settled reservation only what tells a repeat from a conflict; plans without what the index has."""
+        state, plan, estimate, charged, labels, source, host, usage, admitted, slot, lease_end, *rest = told
+        keep_until, revision, shadows, expired = rest
+        if state in ("settled", "tombstone"):
+            lasting = (
+                (admitted, 0, 0, keep_until, 0) if state == "settled" else (admitted, slot, lease_end, keep_until, 0)
+            )
+            amounts = ((), charged, ()) if state == "settled" else (estimate, charged, expired)
+            return (state, None, *amounts[:2], {}, "", "", tuple(UsageRow()), *lasting, shadows, amounts[2])
+        return (
+            state, _plan_kept(plan), estimate, charged, labels, source, host, usage, admitted, slot, lease_end,
+            keep_until, revision, shadows, expired,
+        )  # fmt: skip
+
+    async def end(self) -> None:
+        assert self._dumps(f"{self._name}-neighbour") == self._neighbour
+        for store in self._stores:
+            await store.aclose()
+        keys = self._server.keys(f"bg:{{{self._name}*")
+        lasting = {key.partition("}:")[2] for key in keys if self._server.ask("PTTL", key) == -1}
+        self._server.ask("DEL", *keys)
+        assert lasting <= {"meta", "index", "outbox"}
+
+    def _values(self) -> dict[bytes, bytes]:
+        names = self._server.keys(f"{self._prefix}[ah]:*")
+        found = self._server.ask("MGET", *names) if names else []
+        cut = len(self._prefix)
+        return {name[cut:].encode(): value for name, value in zip(names, found, strict=True) if value is not None}
+
+    def _pairs(self, command: str, name: str, *more: Any) -> list[tuple[bytes, bytes]]:
+        found = self._server.ask(command, self._prefix + name, *more)
+        if isinstance(found, dict):
+            return list(found.items())
+        return (
+            [(pair[0], pair[1]) for pair in found]
+            if found and isinstance(found[0], (list, tuple))
+            else list(zip(found[::2], found[1::2], strict=True))
+        )
+
+    def _drain(self) -> None:
+        for entry_id, fields in self._server.ask("XRANGE", f"{self._prefix}outbox", self._drained, "+"):
+            row = row_from(fields[b"row"] if isinstance(fields, dict) else fields[1])
+            if row.id not in self._ledger or row.revision > self._ledger[row.id][0]:
+                self._ledger[row.id] = row_told(row)
+            self._drained = f"({entry_id.decode()}"
+
+    def _dumps(self, namespace: str) -> dict[str, bytes]:
+        return {key: self._server.ask("DUMP", key) for key in self._server.keys(f"{key_prefix(namespace)}*")}
+
+
+@lru_cache(100_000)
+def _balance(packed: bytes) -> Balance:
+    return balance_from(packed)
+
+
+@lru_cache(10_000)
+def _plan_kept(text: str) -> Any:
+    return _frozen(unpack(SentPlans().of(plan_from_text(text)).wire[0]))
+
+
+@lru_cache(100_000)
+def _hold(packed: bytes) -> tuple[Any, ...]:
+    state, admitted, slot, lease_end, keep_until, revision, plan, estimate, charged, expired, info, usage, shadows = (
+        unpack(packed)
+    )
+    labels, source, host = msgpack.unpackb(info) if info else ({}, "", "")
+    return (
+        state.decode(), _frozen(unpack(plan)) if plan else None, tuple(estimate), tuple(charged), labels, source, host,
+        tuple(unpack(usage)) if usage else tuple(UsageRow()), admitted, slot, lease_end, keep_until, revision,
+        tuple(name.decode() for name in shadows), tuple(expired),
+    )  # fmt: skip
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
