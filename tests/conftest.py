@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from guard_kit import World
     from redis_cluster_kit import Cluster
     from redis_kit import RedisServer
+    from redis_world import RedisWorld
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -124,3 +125,17 @@ def namespace(redis_server: RedisServer) -> Iterator[str]:
 
     with tidy_namespace(redis_server, f"t{uuid.uuid4().hex}") as name:
         yield name
+
+
+@pytest.fixture
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's state, spools above all, is under `tmp_path`."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def redis_world(redis_server: RedisServer, namespace: str, state_home: None) -> RedisWorld:
+    """A namespace of the shared redis-server, and what the guards on it tell."""
+    from redis_world import RedisWorld
+
+    return RedisWorld(redis_server, namespace)

@@ -25,18 +25,18 @@ class Request(NamedTuple):
 
 
 class Gate:
-    """Where a request or a reply waits until the test opens it. `reached` is set once something has come to it."""
+    """Where a request or a reply waits until the test opens it. `reached`: something has come to it."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
-        self._opened = threading.Event()
+        self.opened = threading.Event()
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._lock = threading.Lock()
 
     def open(self) -> None:
         """Let all pass, now and later; from any thread."""
         with self._lock:
-            self._opened.set()
+            self.opened.set()
             for loop, event in self._waiting:
                 loop.call_soon_threadsafe(event.set)
 
@@ -45,7 +45,7 @@ class Gate:
         waiting = asyncio.get_running_loop(), asyncio.Event()
         with self._lock:
             self._waiting.add(waiting)
-            if self._opened.is_set():
+            if self.opened.is_set():
                 waiting[1].set()
             self.reached.set()
         try:

@@ -1,0 +1,77 @@
+"""A namespace of a real Redis: stores and guards that use it, and a look into it behind their backs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fault_kit import Request, is_script
+from guard_kit import PRICES, USAGE, Heard
+from redis_kit import RedisServer, key_prefix
+from store_kit import plan, stands
+
+import budgetguard as bg
+from budgetguard.core.model import Plan
+from budgetguard.core.verbs import Row
+from budgetguard.stores.redis import RedisStore
+from budgetguard.stores.redis.outbox import row_from
+
+USAGE_TOKENS = USAGE.input_tokens + USAGE.output_tokens
+
+
+def says(verb: str) -> Callable[[Request], bool]:
+    """Whether a request is a script with such an operation."""
+    return lambda request: is_script(request) and verb.encode() in request.arguments[-1]
+
+
+class RedisWorld:
+    """One namespace: stores and guards are given `url`, which may become a proxy's; looks go to `server`."""
+
+    def __init__(self, server: RedisServer, namespace: str, url: str = "") -> None:
+        self.server = server
+        self.namespace = namespace
+        self.url = url or server.url
+        self._look_url = self.url
+        self.heard = Heard()
+
+    def store(self, timeout_ms: int = 2_000, **options: Any) -> RedisStore:
+        """A store, as another process would have it."""
+        return RedisStore(self.url, self.namespace, timeout_ms, **options)
+
+    @contextlib.asynccontextmanager
+    async def opened(self, timeout_ms: int = 2_000, **options: Any) -> AsyncIterator[RedisStore]:
+        """The same, open, and closed at the end."""
+        store = self.store(timeout_ms, **options)
+        try:
+            await store.open()
+            yield store
+        finally:
+            await store.aclose()
+
+    def guard(self, *limits: str, timeout_ms: int = 2_000, **options: Any) -> bg.Guard:
+        """A guard with a store of its own, that tells `heard`."""
+        options = {"store": self.store(timeout_ms), "prices": PRICES, "observers": [self.heard], **options}
+        return bg.Guard(*limits, **options)
+
+    def now_ms(self) -> int:
+        """The server's time."""
+        seconds, microseconds = self.server.ask("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def plan(self, *texts: str) -> Plan:
+        """A plan in the windows of the server's time."""
+        return plan(*texts, now_ms=self.now_ms())
+
+    async def stands(self) -> dict[str, tuple[int, int]]:
+        """What is spent and reserved on every account, as a store on a connection of its own reads it."""
+        store = RedisStore(self._look_url, self.namespace)
+        try:
+            return await stands(store)
+        finally:
+            await store.aclose()
+
+    def rows(self) -> list[Row]:
+        """The ledger rows that nobody has drained, in the order in which they were written."""
+        found = self.server.ask("XRANGE", f"{key_prefix(self.namespace)}outbox", "-", "+")
+        return [row_from(next(iter(fields.values())) if isinstance(fields, dict) else fields[1]) for _, fields in found]
