@@ -262,9 +262,9 @@ def test_holds_release_returns_what_is_held_and_nothing_else(tmp_path: Path) -> 
 # All of them
 
 
-@pytest.mark.parametrize("name", ["init", "check", "status", "holds", "simulate"])
+@pytest.mark.parametrize("name", ["init", "check", "status", "holds", "ledger drain", "simulate"])
 def test_every_command_takes_the_common_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([name, "--help"]) == 0
+    assert run([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert [option for option in ("-c", "--config", "--store", "--format") if option not in shown] == []
 
@@ -272,4 +272,5 @@ def test_every_command_takes_the_common_options(name: str, capsys: pytest.Captur
 def test_without_a_command_it_says_which_there_are(tmp_path: Path) -> None:
     done = command(tmp_path)
     assert (done.code, done.err) == (0, "")
-    assert [name for name in ("init", "check", "status", "holds", "simulate", "demo") if name not in done.out] == []
+    names = ("init", "check", "status", "holds", "ledger", "simulate", "demo")
+    assert [name for name in names if name not in done.out] == []

@@ -1,4 +1,4 @@
-"""The command line: `budgetguard init | check | status | holds | simulate | demo`."""
+"""The command line: `budgetguard init | check | status | holds | ledger | simulate | demo`."""
 
 from __future__ import annotations
 

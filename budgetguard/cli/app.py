@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from budgetguard.cli import holds
+from budgetguard.cli import holds, ledger
 from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
 from budgetguard.cli.init import init
@@ -62,6 +62,7 @@ app.command()(init)
 app.command()(check)
 app.command()(status)
 app.add_typer(holds.commands, name="holds")
+app.add_typer(ledger.commands, name="ledger")
 app.command()(simulate)
 app.command()(demo)
 
