@@ -283,7 +283,7 @@ def test_a_service_waits_while_redis_is_away_and_names_an_unreadable_entry_once(
             wait_until(lambda: waiting(server, namespace) == 1, "it is dropped")
             server.kill()
             assert process.stderr is not None
-            assert process.stderr.readline().startswith(f"entry {bad} stays in the outbox: ")
+            assert process.stderr.readline().startswith(f"entry {bad} stays in the outbox, for a version")
             assert "could not be reached" in process.stderr.readline()
             server.start()
             assert process.stderr.readline() == "draining again\n"

@@ -130,4 +130,4 @@ async def _round(outbox: Outbox, target: Ledger, drained: Drained) -> None:
     finally:
         for entry_id, cause in drained.unreadable.items():
             if entry_id not in known:
-                note(f"entry {entry_id} stays in the outbox: {cause}")
+                note(f"entry {entry_id} stays in the outbox, for a version that can read it: {cause}")
