@@ -3,7 +3,7 @@
 -- ARGV[1] packed {schema, incarnation, clock_ms, outbox_most, outbox_bounded, plans, operations}; a plan as
 --   {text, words of its accounts (packed), window_start_ms, window_end_ms}, an operation as the verb's file says
 -- returns packed {'ok', now_ms, answers} or what `meta_refusal` tells; of an operation that cannot be done
---   the answer is {'invalid' | 'broken' | 'undeclared' | 'failed', what}
+--   the answer is {'invalid' | 'broken' | 'undeclared' | 'failed', what}; from one that is undeclared on, none is done
 -- never reads the labels of a call, a price or a time zone; never leaves an operation half done
 local asked = cmsgpack.unpack(ARGV[1])
 --- include lib/amounts
@@ -55,13 +55,14 @@ local VERBS = {
 
 read_all()
 try_memory(asked[7])
-local answers = {}
+local answers, undeclared = {}, false
 for number, op in ipairs(asked[7]) do
   local ok, answer = pcall(function()
     demand(type(op) == 'table' and VERBS[op[1]], 'operation')
-    return VERBS[op[1]](op)
+    return undeclared and { 'undeclared', '' } or VERBS[op[1]](op)
   end)
   answers[number] = ok and answer or type(answer) == 'table' and answer[1] and answer or { 'failed', tostring(answer) }
+  undeclared = undeclared or answers[number][1] == 'undeclared'
 end
 write_open()
 write_rows()

@@ -32,7 +32,8 @@ local function settle_unknown(op, wanted, said)
     shadows = {},
   }
   if now_ms - op[11] >= op[10] then
-    return charge(op, lost, said, 'uncounted', 'uncounted', function() return false end)
+    charge(op, lost, said, 'uncounted', 'uncounted', function() return false end)
+    return { 'uncounted' }
   end
   local created = {}
   for _, claim in ipairs(wanted.plan) do

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgpack
 from machine_world import Announce, Picture, row_told
-from redis_kit import RedisServer, key_prefix
+from redis import Redis
+from redis_kit import LASTING, RedisServer, key_prefix
 from store_kit import ask_one
 
 from budgetguard.core.model import Balance, UsageRow, plan_from_text
@@ -28,17 +29,18 @@ class RedisContender:
     asks_ledger = False
 
     def __init__(self, folder: Path, clock: Clock, server: RedisServer) -> None:
-        self._server = server
+        self._look = Redis(unix_socket_path=str(server.socket_path))
         self._name = f"m{secrets.token_hex(8)}"
+        self._url = server.unix_url
         self._prefix = key_prefix(self._name)
         self._clock = clock
-        self._stores = [RedisStore(server.url, self._name, clock=clock) for _ in range(2)]
+        self._stores = [RedisStore(server.unix_url, self._name, clock=clock) for _ in range(2)]
         self._steps = 0
         self._ledger: dict[str, tuple[Any, ...]] = {}
         self._drained = "-"
 
     async def begin(self, neighbours_ops: Sequence[Any]) -> None:
-        neighbour = RedisStore(self._server.url, f"{self._name}-neighbour", clock=self._clock)
+        neighbour = RedisStore(self._url, f"{self._name}-neighbour", clock=self._clock)
         for op in neighbours_ops:
             await ask_one(neighbour, op)
         await neighbour.aclose()
@@ -61,13 +63,20 @@ class RedisContender:
             await store.open()
 
     def picture(self, now_ms: int, swept: bool = False) -> Picture:
-        index = {digest: account_from(words).key for digest, words in self._pairs("HGETALL", "index")}
-        values = self._values()
-        accounts = {index[key[2:]]: _balance(value) for key, value in values.items() if key.startswith(b"a:")}
-        known = {key[2:].decode(): _hold(value) for key, value in values.items() if key.startswith(b"h:")}
-        leases = {id.decode(): int(score) for id, score in self._pairs("ZRANGE", "open", 0, -1, "WITHSCORES")}
+        names = self._look.keys(f"{self._prefix}[ah]:*")
+        look = self._look.pipeline(transaction=False)
+        look.mget([*names, "none"]).hgetall(f"{self._prefix}index").zrange(
+            f"{self._prefix}open", 0, -1, withscores=True
+        )
+        values, index, leases = look.execute()
+        cut = len(self._prefix)
+        standing = {name[cut:]: value for name, value in zip(names, values, strict=False) if value is not None}
+        keys = {digest: _key(words) for digest, words in index.items()}
+        accounts = {keys[name[2:]]: _balance(value) for name, value in standing.items() if name.startswith(b"a:")}
+        known = {name[2:].decode(): _hold(value) for name, value in standing.items() if name.startswith(b"h:")}
         held = {id: hold[10] for id, hold in known.items() if hold[0] == "held"}
-        assert leases == held, f"{leases} {held}"
+        told = {id.decode(): int(lease_end_ms) for id, lease_end_ms in leases}
+        assert told == held, f"{told} {held}"
         self._drain()
         return Picture(
             {key: balance for key, balance in accounts.items() if balance.keep_until_ms > now_ms or balance.reserved},
@@ -94,36 +103,26 @@ class RedisContender:
         assert self._dumps(f"{self._name}-neighbour") == self._neighbour
         for store in self._stores:
             await store.aclose()
-        keys = self._server.keys(f"bg:{{{self._name}*")
-        lasting = {key.partition("}:")[2] for key in keys if self._server.ask("PTTL", key) == -1}
-        self._server.ask("DEL", *keys)
-        assert lasting <= {"meta", "index", "outbox"}
-
-    def _values(self) -> dict[bytes, bytes]:
-        names = self._server.keys(f"{self._prefix}[ah]:*")
-        found = self._server.ask("MGET", *names) if names else []
-        cut = len(self._prefix)
-        return {name[cut:].encode(): value for name, value in zip(names, found, strict=True) if value is not None}
-
-    def _pairs(self, command: str, name: str, *more: Any) -> list[tuple[bytes, bytes]]:
-        found = self._server.ask(command, self._prefix + name, *more)
-        if isinstance(found, dict):
-            return list(found.items())
-        return (
-            [(pair[0], pair[1]) for pair in found]
-            if found and isinstance(found[0], (list, tuple))
-            else list(zip(found[::2], found[1::2], strict=True))
-        )
+        keys = self._look.keys(f"bg:{{{self._name}*")
+        lasting = {key.decode().partition("}:")[2] for key in keys if self._look.pttl(key) == -1}
+        self._look.delete(*keys)
+        self._look.close()
+        assert lasting <= LASTING, lasting
 
     def _drain(self) -> None:
-        for entry_id, fields in self._server.ask("XRANGE", f"{self._prefix}outbox", self._drained, "+"):
-            row = row_from(fields[b"row"] if isinstance(fields, dict) else fields[1])
+        for entry_id, fields in self._look.xrange(f"{self._prefix}outbox", self._drained, "+"):
+            row = row_from(fields[b"row"])
             if row.id not in self._ledger or row.revision > self._ledger[row.id][0]:
                 self._ledger[row.id] = row_told(row)
             self._drained = f"({entry_id.decode()}"
 
-    def _dumps(self, namespace: str) -> dict[str, bytes]:
-        return {key: self._server.ask("DUMP", key) for key in self._server.keys(f"{key_prefix(namespace)}*")}
+    def _dumps(self, namespace: str) -> dict[bytes, bytes]:
+        return {key: self._look.dump(key) for key in self._look.keys(f"{key_prefix(namespace)}*")}
+
+
+@lru_cache(100_000)
+def _key(words: bytes) -> str:
+    return account_from(words).key
 
 
 @lru_cache(100_000)

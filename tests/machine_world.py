@@ -108,7 +108,7 @@ class World:
         if change.row is not None:
             assert change.reservation is not None
             revises = op.id not in self.ledger or change.row.revision > self.ledger[op.id][0].revision
-            assert revises or (forgotten and not self.asks_ledger)
+            assert revises or not self.asks_ledger
             if revises:
                 self.ledger[op.id] = change.row, change.reservation
         return answer

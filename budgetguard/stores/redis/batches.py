@@ -117,7 +117,7 @@ class Batches:
             except StoreError as error:
                 answers[place] = error
                 if said[0] in (NO_MEMORY, UNDECLARED):
-                    self._known.pop(op.id, None)
+                    self._known.pop(getattr(op, "id", ""), None)
                     again.append(place)
             else:
                 self._remember(op, answers[place], chunk)
