@@ -21,8 +21,8 @@ PRICES = (bg.Price(MODEL, {"input": "0.15", "output": "0.60"}),)
 TEAMS, AGENTS = 8, 64
 
 
-def guard_of(budgets: Sequence[bg.Budget], store: Path | Store) -> bg.Guard:
-    """A guard on a SQLite file, its spool beside it, or on a store made by the benchmark."""
+def guard_of(budgets: Sequence[bg.Budget], store: Path | str | Store) -> bg.Guard:
+    """A guard on a SQLite file, its spool beside it, on a URL, or on a store made by the benchmark."""
     if not isinstance(store, Path):
         return bg.Guard(budgets=budgets, prices=PRICES, store=store)
     settings = bg.StoreSettings(url=f"sqlite:///{store}", spool=str(store.with_suffix(".spool")))
