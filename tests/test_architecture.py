@@ -57,7 +57,7 @@ TABLE = (
     Row("stores.sqlite.*", "stores", owns=("apsw",)),
     Row("stores.sqlite", "stores"),
     Row("stores.spool", "stores", owns=("apsw",)),
-    Row("stores.redis.*", "stores", owns=("redis", "msgpack")),
+    Row("stores.redis.*", "stores", owns=("redis", "hiredis", "msgpack")),
     Row("stores.redis", "stores"),
     Row("stores", "stores"),
     Row("ledger.drain", "ledger"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 from collections.abc import Iterator
 
 import pytest
+from cancel_kit import Ran, StrikingLoop, run_struck
 from fault_kit import BLACK_HOLE, CUT_AFTER, CUT_BEFORE, CUT_MIDDLE, DRIBBLE, LOSE_REPLY, Fault, Gate, Once, answered
 from redis_ask_kit import SHORT_MS, always, connected, echo, ends_in_time, says
 from redis_kit import RedisServer
@@ -19,6 +21,12 @@ from budgetguard.errors import StoreAway
 @pytest.fixture
 def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
     with Proxy(redis_server) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def tls_server() -> Iterator[RedisServer]:
+    with RedisServer(tls=True) as made:
         yield made
 
 
@@ -137,3 +145,27 @@ def test_a_cancelled_callers_reply_is_never_anothers(proxy: Proxy) -> None:
             assert proxy.requests[-1].connection == 2
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("connects", [True, False])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_a_cancellation_at_any_step_leaves_nothing_behind(tls_server: RedisServer, scheme: str, connects: bool) -> None:
+    """Whether it hits the connecting, the greeting or the round trip: the next caller has its own reply."""
+    urls = {"redis": tls_server.url, "rediss": tls_server.tls_url, "unix": tls_server.unix_url}
+
+    async def struck(at: int) -> Ran:
+        async with connected(urls[scheme]) as server:
+            if not connects:
+                await server.ask([echo("before")])
+            ran = await run_struck(server.ask([echo("struck")]), frozenset({at}), False)
+            assert await asyncio.gather(server.ask([echo("x")]), server.ask([echo("y")])) == [[b"x"], [b"y"]]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return ran
+
+    with asyncio.Runner(loop_factory=StrikingLoop) as runner:
+        for at in itertools.count(1):
+            ran = runner.run(struck(at))
+            if not ran.struck:
+                break
+            assert isinstance(ran.error, asyncio.CancelledError)
+        assert at > 2

@@ -69,8 +69,8 @@ def test_what_is_refused_until_the_deadline_ends_there_as_its_cause_demands(prox
     )
 
     async def end(code: str) -> StoreError:
-        async with connected(proxy.url, SHORT_MS) as server:
-            return await ends_in_time(server.ask([echo(code)]), SHORT_MS)
+        async with connected(proxy.url, 1_000) as server:
+            return await ends_in_time(server.ask([echo(code)]), 1_000)
 
     async def run() -> None:
         codes = [code for code in ERROR_LINES if code not in ("NOSCRIPT", "CROSSSLOT")]

@@ -61,11 +61,14 @@ class Server:
         asked = _Asked(commands)
         pauses_s = _pauses_s()
         while asked.open:
+            began = loop.time()
             trouble = await self._tried(asked, deadline)
             if trouble is not None:
                 asked.hear(trouble)
                 pause_s = next(pauses_s)
-                if trouble.remedy is Remedy.STOP or loop.time() + pause_s + SHORTEST_TRY_S >= deadline:
+                # Where it is known that nothing was applied, a try that is cut short would leave that open.
+                next_s = SHORTEST_TRY_S if trouble.remedy is Remedy.RETRY else 4 * (loop.time() - began)
+                if trouble.remedy is Remedy.STOP or loop.time() + pause_s + next_s >= deadline:
                     return asked.given_up(trouble, self._address)
                 await asyncio.sleep(pause_s)
         return asked.replies
@@ -83,8 +86,7 @@ class Server:
         errors does not hold up the others."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._turn.acquire()
+            await self._have_turn(deadline)
         except TimeoutError:
             return Trouble("others' commands are waiting for it")
         try:
@@ -92,9 +94,7 @@ class Server:
             if left_s <= 0:
                 return Trouble(NO_ANSWER)
             # Half of the time, so that another try is left if a reply is lost.
-            until = loop.time() + (left_s / 2 if left_s > 2 * SHORTEST_TRY_S else left_s)
-            async with asyncio.timeout_at(until):
-                return await self._try(asked, until)
+            return await self._try(asked, loop.time() + (left_s / 2 if left_s > 2 * SHORTEST_TRY_S else left_s))
         except TimeoutError:
             return Trouble(NO_ANSWER)
         except WireLost as error:
@@ -104,9 +104,19 @@ class Server:
         finally:
             self._turn.release()
 
+    async def _have_turn(self, deadline: float) -> None:
+        if not self._turn.locked():  # then it is had at once, and a timer would cost more than it
+            await self._turn.acquire()
+            return
+        async with asyncio.timeout_at(deadline):
+            await self._turn.acquire()
+
     async def _try(self, asked: _Asked, until: float) -> Trouble | None:
-        wire = await self._connected(until)
+        wire = self._wire
+        if wire is None or not wire.is_clean or self._closed:
+            wire = await self._connected(until)
         replies: list[Any] = []
+        timer = asyncio.get_running_loop().call_at(until, wire.give_up)
         try:
             await wire.round_trip(asked.commands_open(), replies)
         except BaseException:  # a reply that comes later must not be taken for another command's
@@ -114,6 +124,7 @@ class Server:
             self._drop()
             raise
         finally:
+            timer.cancel()
             refusals = asked.take(replies)
         for refusal in refusals:
             if refusal.is_about_the_place:
@@ -125,9 +136,8 @@ class Server:
     async def _connected(self, until: float) -> Wire:
         if self._closed:
             raise Trouble("it was closed here", Remedy.STOP)
-        if self._wire is not None and not await self._wire.is_clean():
-            self._drop()
-        if self._wire is None:
+        self._drop()
+        async with asyncio.timeout_at(until):
             endpoint = await self._primary.find(until)
             try:
                 self._wire = await greeted(endpoint, self._address, self._allow_eviction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -12,7 +13,7 @@ from budgetguard.stores.redis.address import Tls
 from budgetguard.stores.redis.errors import Remedy, Trouble
 
 
-def tls_context(tls: Tls) -> RedisSSLContext:
+def tls_context(tls: Tls) -> ssl.SSLContext:
     """For the next connection: certificates are renewed while processes live, so files that changed are read again.
 
     Raises:
@@ -27,7 +28,5 @@ def tls_context(tls: Tls) -> RedisSSLContext:
 
 
 @lru_cache(maxsize=8)  # reading the system's authorities takes some 40 ms, and blocks
-def _read(tls: Tls, _changed_ns: tuple[int, ...]) -> RedisSSLContext:
-    context = RedisSSLContext(**{name.removeprefix("ssl_"): value for name, value in asdict(tls).items()})
-    context.get()
-    return context
+def _read(tls: Tls, _changed_ns: tuple[int, ...]) -> ssl.SSLContext:
+    return RedisSSLContext(**{name.removeprefix("ssl_"): value for name, value in asdict(tls).items()}).get()
