@@ -3,21 +3,14 @@
 -- returns {word}; word is yes for exactly one asker, else no
 -- never makes an account
 local function announce(op)
-  local key, kind, term_ms, level = PREFIX .. 'a:' .. op[2], op[3], op[4], op[5]
-  demand(is_amount(level), 'level')
-  if not declared[key] then
-    refuse('undeclared', '')
-  end
-  local account = account_at(key)
-  if not account or announced_level(kind, term_ms, account) >= level then
+  local digest, kind, term_ms, level = op[2], op[3], op[4], op[5]
+  demand(type(digest) == 'string' and is_amount(kind) and is_amount(term_ms) and is_amount(level), 'level')
+  local account = account_at(PREFIX .. 'a:' .. digest)
+  if not account.exists or announced_level(kind, term_ms, account) >= level then
     return { 'no' }
   end
-  local marked = {}
-  for name, value in pairs(account) do
-    marked[name] = value
-  end
-  marked.announced, marked.announced_ms = level, now_ms
   -- Past this line it must succeed.
-  change_accounts({ [key] = marked })
+  account.announced, account.announced_ms = level, now_ms
+  change_account(account)
   return { 'yes' }
 end

@@ -17,27 +17,28 @@ if refusal then
 end
 --- include lib/refuse
 --- include lib/stored
---- include lib/accounts
 --- include lib/claims
 --- include lib/plans
---- include lib/account_at
---- include lib/asked_plans
+--- include lib/accounts
+--- include lib/accounts_of
+--- include lib/asked
 --- include lib/holds
 --- include lib/hold_at
---- include lib/change_hold
 --- include lib/slots
---- include lib/shifted_slots
---- include lib/balances
---- include lib/shifted
---- include lib/rolling_retry
+--- include lib/shift_slot
+--- include lib/shift
+--- include lib/change_account
+--- include lib/live_or_all
 --- include lib/judge
+--- include lib/shadows
 --- include lib/judge_all
 --- include lib/alerts
 --- include lib/hold_all
 --- include lib/resolve_all
---- include lib/charges
+--- include lib/overage
 --- include lib/rows
 --- include lib/memory
+--- include lib/sweep_due
 --- include lib/tell_time
 --- include lib/write
 --- include lib/write_values
@@ -52,15 +53,15 @@ local VERBS = {
   reserve = reserve, settle = settle, release = release, grow = grow, extend = extend, expire = expire,
   announce = announce,
 }
+local function no_verb() refuse('invalid', 'operation') end
+local function pass_over() return { 'undeclared', '' } end
 
 read_all()
 try_memory(asked[7])
 local answers, undeclared = {}, false
 for number, op in ipairs(asked[7]) do
-  local ok, answer = pcall(function()
-    demand(type(op) == 'table' and VERBS[op[1]], 'operation')
-    return undeclared and { 'undeclared', '' } or VERBS[op[1]](op)
-  end)
+  local verb = type(op) == 'table' and VERBS[op[1]] or no_verb
+  local ok, answer = pcall(undeclared and pass_over or verb, op)
   answers[number] = ok and answer or type(answer) == 'table' and answer[1] and answer or { 'failed', tostring(answer) }
   undeclared = undeclared or answers[number][1] == 'undeclared'
 end
@@ -69,10 +70,10 @@ write_rows()
 for digest, words in pairs(index_entries) do
   redis.call('HSET', KEYS[3], digest, words)
 end
-for key, account in pairs(changed_accounts) do
-  write_account(key, account)
+for _, account in ipairs(changed_accounts) do
+  write_account(account)
 end
-for id, hold in pairs(changed_holds) do
-  write_hold(id, hold)
+for _, hold in ipairs(changed_holds) do
+  write_hold(hold)
 end
 return cmsgpack.pack({ 'ok', now_ms, answers })

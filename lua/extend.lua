@@ -1,6 +1,6 @@
 -- Moves the end of a lease, never to an earlier instant.
 -- operation {verb, id, lease_ms}
--- returns {word, admitted_ms}; word is extended, replayed, finished or unknown
+-- returns {word, admitted_ms} or {word}; word is extended, replayed, finished or unknown
 -- never changes an amount
 local function extend(op)
   local id, lease_ms = op[2], op[3]
@@ -13,14 +13,17 @@ local function extend(op)
   elseif lease_end_ms <= hold.lease_end_ms then
     return { 'replayed', hold.admitted_ms }
   end
-  local plan, kept = plan_from(hold.plan), {}
-  demand_declared(plan)
-  for _, claim in ipairs(plan) do
-    local account = account_at(claim.key)
-    kept[claim.key] = account and leased(claim, account, lease_end_ms) or nil
-  end
+  local plan = plan_from(hold.plan)
+  local found = accounts_of(plan)
   -- Past this line it must succeed.
-  change_accounts(kept)
-  change_hold(id, with(hold, { lease_end_ms = lease_end_ms, keep_until_ms = lease_end_ms + HELD_KEEP_MS }))
+  for number, claim in ipairs(plan) do
+    local leased = claim.kind == CALENDAR or claim.kind == HELD
+    if leased and found[number].exists then
+      prolong(claim, found[number], lease_end_ms)
+      change_account(found[number])
+    end
+  end
+  hold.lease_end_ms, hold.keep_until_ms = lease_end_ms, lease_end_ms + HELD_KEEP_MS
+  change_hold(hold)
   return { 'extended', hold.admitted_ms }
 end

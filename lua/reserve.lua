@@ -15,15 +15,16 @@ local function reserve_again(hold, plan, estimate)
     end
     word = same and word or 'conflict'
   end
-  return { word, hold.admitted_ms, {}, hold.shadows, {}, false, {} }
+  return { word, hold.admitted_ms, NONE, hold.shadows, NONE, false, NONE }
 end
 
 local function reserve(op)
-  local id, wanted, estimate = op[2], asked_plan(op[3]), demand_amounts(op[4], 'estimate')
-  local info, usage, lease_ms, replay_keep_ms, tried_since_ms = op[5], op[6], op[7], op[8], op[9]
+  local id, estimate, info, usage = op[2], demand_amounts(op[4], 'estimate'), op[5], op[6]
+  local plan, sent = asked_plan(op[3])
+  local lease_ms, replay_keep_ms, tried_since_ms = op[7], op[8], op[9]
   demand(is_amount(lease_ms) and is_amount(replay_keep_ms) and is_amount(tried_since_ms), 'times')
   demand(type(info) == 'string' and type(usage) == 'string', 'info')
-  local hold, plan = hold_at(id), wanted.plan
+  local hold = hold_at(id)
   if hold then
     return reserve_again(hold, plan, estimate)
   elseif now_ms - tried_since_ms > math.floor(replay_keep_ms / 2) then
@@ -34,28 +35,25 @@ local function reserve(op)
     return { 'no_memory' }
   elseif outbox_full() then
     return { 'outbox_full' }
-  elseif now_ms < wanted.start_ms or (wanted.end_ms >= 0 and now_ms >= wanted.end_ms) then
+  elseif now_ms < sent[3] or (sent[4] >= 0 and now_ms >= sent[4]) then
     return { 'stale_window' }
   end
-  local created = {}
-  local function account_of(key)
-    local account = account_at(key)
-    created[key] = not account or nil
-    return account or EMPTY
+  local found = accounts_of(plan)
+  local violations, shadows = judge_all(plan, found, estimate)
+  if violations then
+    return { 'refused', 0, violations, shadows, NONE, sweep_due(), NONE }
   end
-  local violations, shadows = judge_all(plan, estimate, account_of)
-  if #violations > 0 then
-    return { 'refused', 0, violations, shadows, {}, sweep_due(), {} }
-  end
-  local lease_end_ms = now_ms + lease_ms
-  local held, alerts = hold_all(plan, estimate, account_of, lease_end_ms)
+  describe(plan, sent, found)
   -- Past this line it must succeed.
-  describe(wanted, created)
-  change_accounts(held)
-  change_hold(id, {
-    state = 'held', admitted_ms = now_ms, slot_ms = now_ms, lease_end_ms = lease_end_ms,
+  local lease_end_ms = now_ms + lease_ms
+  local alerts = hold_all(plan, found, estimate, lease_end_ms)
+  for number = 1, #found do
+    change_account(found[number])
+  end
+  change_hold({
+    id = id, state = 'held', admitted_ms = now_ms, slot_ms = now_ms, lease_end_ms = lease_end_ms,
     keep_until_ms = lease_end_ms + HELD_KEEP_MS, revision = 0, plan = plan.text, estimate = estimate,
     charged = NOTHING, expired = NOTHING, info = info, usage = usage, shadows = shadows,
   })
-  return { 'granted', now_ms, {}, shadows, alerts, false, {} }
+  return { 'granted', now_ms, NONE, shadows, alerts, false, NONE }
 end

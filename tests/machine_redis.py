@@ -19,7 +19,7 @@ from budgetguard.core.model import Balance, UsageRow, plan_from_text
 from budgetguard.store import Clock
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.outbox import row_from
-from budgetguard.stores.redis.plans import SentPlans, account_from, unpack
+from budgetguard.stores.redis.plans import SentPlans, account_from, unpack, unpack_all
 from budgetguard.stores.redis.reading import balance_from
 
 
@@ -138,7 +138,7 @@ def _plan_kept(text: str) -> Any:
 @lru_cache(100_000)
 def _hold(packed: bytes) -> tuple[Any, ...]:
     state, admitted, slot, lease_end, keep_until, revision, plan, estimate, charged, expired, info, usage, shadows = (
-        unpack(packed)
+        unpack_all(packed)
     )
     labels, source, host = msgpack.unpackb(info) if info else ({}, "", "")
     return (

@@ -60,6 +60,8 @@ from budgetguard.core.verbs import (
 
 HELD_KEEP_MS = 30 * DAY_MS
 EXPIRED_KEEP_MS = 7 * DAY_MS
+FORGOTTEN_REVISIONS = 4
+"""How many rows an id may have had that is known no more: expired, released, assumed, settled. The truth outranks them."""
 NOTHING = Amounts()
 
 
@@ -141,8 +143,9 @@ def settle(state: State, op: Settle, now_ms: int) -> tuple[Settlement, Change]:
 def _settle_unknown(state: State, op: Settle, now_ms: int) -> tuple[Settlement, Change]:
     """State was lost, or the id forgotten: charge it, unless it may have been charged already."""
     lost = Reservation(
-        op.id, "released", op.plan, op.estimate, NOTHING, op.info, op.admitted_ms, op.admitted_ms, now_ms, 0
-    )
+        op.id, "released", op.plan, op.estimate, NOTHING, op.info, op.admitted_ms, op.admitted_ms, now_ms, 0,
+        0 if state.asks_ledger else FORGOTTEN_REVISIONS,
+    )  # fmt: skip
     if not state.asks_ledger and now_ms - op.tried_since_ms >= op.replay_keep_ms:
         _, change = _charge(state._replace(accounts={}), lost, op, "uncounted", "uncounted", now_ms)
         return Settlement("uncounted", now_ms), change

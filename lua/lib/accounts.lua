@@ -1,23 +1,28 @@
--- Accounts as they stand: spent, reserved, announced, announced_ms, keep_until_ms, and of rolling periods the slots
--- {number, spent, reserved, number, spent, reserved, ...}, ascending. Never changed in place: `shifted` makes new ones.
-local ACCOUNT_FIELDS = 5
-local accounts, accounts_before, changed_accounts = {}, {}, {}
-local EMPTY = { spent = 0, reserved = 0, announced = 0, announced_ms = 0, keep_until_ms = 0 }
+-- Accounts as they stand in this call. Packed as spent, reserved, announced, announced_ms, keep_until_ms and, of
+-- rolling periods, the slots {number, spent, reserved, number, spent, reserved, ...}, ascending.
+local accounts, changed_accounts = {}, {}
 
-local function account_from(key, fields)
-  local slots = fields[6]
-  local sound = #fields >= ACCOUNT_FIELDS and (slots == nil or (type(slots) == 'table' and #slots % 3 == 0))
-  for number = 1, ACCOUNT_FIELDS do
-    sound = sound and is_amount(fields[number])
+local function no_account(key)
+  return { key = key, exists = false, spent = 0, reserved = 0, announced = 0, announced_ms = 0, keep_until_ms = 0 }
+end
+
+local function are_slots(slots)
+  for _, amount in ipairs(slots) do
+    if not is_amount(amount) then
+      return false
+    end
   end
-  for _, amount in ipairs(sound and slots or {}) do
-    sound = sound and is_amount(amount)
-  end
-  if not sound then
+  return #slots % 3 == 0
+end
+
+local function account_from(key, value)
+  local ok, spent, reserved, announced, announced_ms, keep_until_ms, slots = pcall(cmsgpack.unpack, value)
+  local sound = ok and is_amount(spent) and is_amount(reserved) and is_amount(announced) and is_amount(announced_ms)
+  if not (sound and is_amount(keep_until_ms) and (slots == nil or (type(slots) == 'table' and are_slots(slots)))) then
     refuse('broken', key)
   end
   return {
-    spent = fields[1], reserved = fields[2], announced = fields[3], announced_ms = fields[4],
-    keep_until_ms = fields[5], slots = slots,
+    key = key, exists = true, spent = spent, reserved = reserved, announced = announced, announced_ms = announced_ms,
+    keep_until_ms = keep_until_ms, slots = slots, stood_until_ms = keep_until_ms, stood_held = reserved > 0,
   }
 end

@@ -1,4 +1,5 @@
 -- Thresholds: each is announced once, by whoever finds that the account's level has passed it.
+local LEVELS = 7 -- where a claim's fields have the first
 
 -- The highest level announced. Accounts without windows forget it after a period (concurrent: a day).
 local function announced_level(kind, term_ms, account)
@@ -9,17 +10,17 @@ local function announced_level(kind, term_ms, account)
   return account.announced
 end
 
--- Adds {digest, threshold, limit, level} for each that is due to `alerts`; the account, which is new, remembers them.
+-- Adds {digest, threshold, limit, level} for each that is due to `alerts`; the account remembers them.
 local function add_alerts(alerts, claim, account, level)
-  local levels = claim.levels
-  if #levels == 0 or level < levels[1] then
+  local levels = claim.fields
+  if not levels[LEVELS] or level < levels[LEVELS] then
     return
   end
   local announced = announced_level(claim.kind, claim.term, account)
-  for _, threshold in ipairs(levels) do
-    if announced < threshold and threshold <= level then
-      alerts[#alerts + 1] = { claim.digest, threshold, claim.limit, level }
-      account.announced, account.announced_ms = threshold, now_ms
+  for number = LEVELS, #levels do
+    if announced < levels[number] and levels[number] <= level then
+      alerts[#alerts + 1] = { claim.digest, levels[number], claim.limit, level }
+      account.announced, account.announced_ms = levels[number], now_ms
     end
   end
 end

@@ -1,7 +1,5 @@
--- Amounts: whole numbers in [0, 2^53 - 1], the most that a Lua number holds exactly. Six to a call, in this order:
--- tokens, input_tokens, output_tokens, usd, requests, concurrent.
+-- Amounts: whole numbers in [0, 2^53 - 1], the most that a Lua number holds exactly.
 local MOST = 9007199254740991
-local CONCURRENT = 6
 
 -- Written so that NaN, infinity, fractions and texts are none.
 local function is_amount(value)

@@ -2,17 +2,19 @@
 -- {digest, unit, kind, term, limit, shadow budget, level, ...}; the shadow budget is '' where the limit is enforced.
 -- `term` is the window's end of a calendar period and the span of a rolling one, in ms.
 local CALENDAR, ROLLING, TOTAL, HELD = 1, 2, 3, 4
+local DAY_MS = 86400000
 
 local function claim_from(fields)
-  local claim = {
-    fields = fields, digest = fields[1], key = PREFIX .. 'a:' .. fields[1], unit = fields[2], kind = fields[3],
-    term = fields[4], limit = fields[5], shadow = fields[6] ~= '' and fields[6] or nil, levels = {},
-  }
-  local sound = type(claim.unit) == 'number' and claim.kind >= CALENDAR and claim.kind <= HELD
-  demand(sound and is_amount(claim.limit) and type(claim.term) == 'number' and type(fields[6]) == 'string', 'claim')
+  local digest, unit, kind, term, limit, shadow = fields[1], fields[2], fields[3], fields[4], fields[5], fields[6]
+  local sound = type(digest) == 'string' and type(unit) == 'number' and type(kind) == 'number'
+  demand(sound and type(shadow) == 'string' and is_amount(limit), 'claim')
+  demand(is_amount(unit) and unit >= 1 and unit <= CONCURRENT, 'unit')
+  demand(kind >= CALENDAR and kind <= HELD and is_amount(term), 'period')
   for number = 7, #fields do
     demand(is_amount(fields[number]), 'level')
-    claim.levels[number - 6] = fields[number]
   end
-  return claim
+  return {
+    digest = digest, key = PREFIX .. 'a:' .. digest, unit = unit, kind = kind, term = term, limit = limit,
+    shadow = shadow ~= '' and shadow or nil, fields = fields,
+  }
 end

@@ -1,12 +1,19 @@
--- Whether an account has room; if not, {digest, reason, limit, spent, reserved, asked, resets_at_ms, retry_ms}, with -1
--- for an instant that will not come.
+-- Why an account has no room: {digest, reason, limit, spent, reserved, asked, resets_at_ms, retry_ms}, with -1 for an
+-- instant that will not come.
 local HELD_RETRY_MS = 1000
 
-local function judge(claim, account, amount)
-  local spent, reserved = spent_and_reserved(claim, account)
-  if spent + reserved + amount <= claim.limit then
-    return nil
+-- How long until slots that hold `missing` of what was spent have left the period.
+local function rolling_retry_ms(claim, account, missing)
+  for at = 1, #account.slots, 3 do
+    missing = missing - account.slots[at + 1]
+    if missing <= 0 then
+      return (account.slots[at] + 1) * (claim.term / SLOTS) + claim.term - now_ms
+    end
   end
+  return claim.term
+end
+
+local function violation_of(claim, account, amount, spent, reserved)
   local reason = amount > claim.limit and 'impossible' or amount > claim.limit - spent and 'spent' or 'held'
   local resets_at_ms, retry_ms = claim.kind == CALENDAR and claim.term or -1, -1
   if reason == 'held' then

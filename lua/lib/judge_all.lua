@@ -1,24 +1,26 @@
--- Every enforced limit without room, and the names of the shadow budgets without. Asking nothing is not checked.
-local function judge_all(plan, amounts, account_of)
-  local violations, shadows, named = {}, {}, {}
-  for _, claim in ipairs(plan) do
-    local amount, account = amounts[claim.unit], account_of(claim.key)
-    local violation = amount > 0 and account ~= nil and judge(claim, account, amount)
-    if violation and not claim.shadow then
-      violations[#violations + 1] = violation
-    elseif violation and not named[claim.shadow] then
-      named[claim.shadow] = true
-      shadows[#shadows + 1] = claim.shadow
+-- Every enforced limit without room, and the names of the shadow budgets without, each nil if there is none. Asking
+-- nothing is not checked. An account that is false is gone, and judges nothing.
+local function judge_all(plan, found, amounts)
+  local violations, shadows
+  for number = 1, #plan do
+    local claim, account = plan[number], found[number]
+    local amount = amounts[claim.unit]
+    if amount > 0 and account then
+      local spent, reserved = account.spent, account.reserved
+      if claim.kind == ROLLING then
+        spent, reserved = live(claim, account)
+      end
+      local has_room = spent + reserved + amount <= claim.limit -- with NaN it has none
+      if not has_room then
+        if claim.shadow then
+          shadows = shadows or {}
+          shadows[claim.shadow] = shadows[claim.shadow] or number
+        else
+          violations = violations or {}
+          violations[#violations + 1] = violation_of(claim, account, amount, spent, reserved)
+        end
+      end
     end
   end
-  return violations, shadows
-end
-
--- Whether reservations stand whose lease has passed: sweeping them may make room.
-local due_seen
-local function sweep_due()
-  if due_seen == nil then
-    due_seen = #redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', digits(now_ms), 'LIMIT', 0, 1) > 0
-  end
-  return due_seen
+  return violations, in_order(shadows)
 end

@@ -1,14 +1,15 @@
 -- A plan as the client packs it: {charges on expiry, content, claim, ...}; `content` is the same for the same budgets,
--- `per` values, units and periods in whatever window. Read once in a script, however many calls share it.
+-- `per` values, units and periods in whatever window. Read once in a call of the script, however many share it.
 local plans = {}
 
 local function plan_from(text)
   local plan = plans[text]
   if not plan then
     local fields = cmsgpack.unpack(text)
-    plan = { text = text, charges = fields[1] == 1, content = fields[2] }
+    plan = { text = text, charges = fields[1] == 1, content = fields[2], counts = {} }
     for number = 3, #fields do
-      plan[number - 2] = claim_from(fields[number])
+      local claim = claim_from(fields[number])
+      plan[number - 2], plan.counts[claim.unit] = claim, true
     end
     plans[text] = plan
   end

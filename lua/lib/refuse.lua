@@ -10,6 +10,9 @@ local function demand(holds, what)
   end
 end
 
+-- Of one call, in the order tokens, input_tokens, output_tokens, usd, requests, concurrent.
+local CONCURRENT = 6
+
 local function demand_amounts(list, what)
   demand(type(list) == 'table' and #list == CONCURRENT, what)
   for _, amount in ipairs(list) do

@@ -1,22 +1,22 @@
--- Resolves a reservation on its accounts: the hold ends, and `charged` replaces what stood as charged. Returns the
--- accounts by key, digests of those that are gone, alerts, and digests of those now above their limit.
-local function resolve_all(hold, charged, account_of)
-  local resolved, gone, alerts, overdrawn = {}, {}, {}, {}
-  for _, claim in ipairs(plan_from(hold.plan)) do
-    local before = account_of(claim)
-    if before then
-      local more = charged[claim.unit] - hold.charged[claim.unit]
-      local back = hold.state == 'held' and hold.estimate[claim.unit] or 0
-      local account = shifted(claim, before, hold.slot_ms, hold.lease_end_ms, more, -back)
+-- Resolves a reservation on the accounts of its plan: the hold ends, and `charged` replaces what stood as charged.
+-- Those that do not exist are gone. Returns alerts, and digests of the accounts that now stand above their limit.
+local function resolve_all(hold, plan, found, charged)
+  local alerts, overdrawn, held = {}, {}, hold.state == 'held'
+  for number = 1, #plan do
+    local claim, account = plan[number], found[number]
+    if account.exists then
+      local unit = claim.unit
+      local more = charged[unit] - hold.charged[unit]
+      shift(claim, account, hold.slot_ms, hold.lease_end_ms, more, held and -hold.estimate[unit] or 0)
+      change_account(account)
       if more > 0 then
-        local spent = spent_and_reserved(claim, account)
+        local spent = live_or_all(claim, account)
         add_alerts(alerts, claim, account, spent)
-        overdrawn[#overdrawn + 1] = spent > claim.limit and claim.digest or nil
+        if spent > claim.limit then
+          overdrawn[#overdrawn + 1] = claim.digest
+        end
       end
-      resolved[claim.key] = account
-    else
-      gone[claim.digest] = true
     end
   end
-  return resolved, gone, alerts, overdrawn
+  return alerts, overdrawn
 end

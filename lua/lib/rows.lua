@@ -4,21 +4,21 @@
 local rows = {}
 
 -- The words of a plan's accounts that are not gone, as the index has them.
-local function counted(plan, gone)
-  local wanted, found = {}, {}
-  for _, claim in ipairs(plan) do
-    wanted[#wanted + 1] = not gone[claim.digest] and claim.digest or nil
+local function counted(plan, found)
+  local wanted, words = {}, {}
+  for number, claim in ipairs(plan) do
+    wanted[#wanted + 1] = found[number].exists and claim.digest or nil
   end
-  local words = #wanted > 0 and redis.call('HMGET', KEYS[3], (unpack or table.unpack)(wanted))
+  local known = #wanted > 0 and redis.call('HMGET', KEYS[3], (unpack or table.unpack)(wanted))
   for number, digest in ipairs(wanted) do
-    found[#found + 1] = words[number] or index_entries[digest]
+    words[#words + 1] = known[number] or index_entries[digest]
   end
-  return found
+  return words
 end
 
-local function add_row(id, hold, status, accounts_text, said)
+local function add_row(hold, status, accounts_text, usage, latency_ms, error_type, price_source)
   rows[#rows + 1] = cmsgpack.pack({
-    id, hold.revision, status, hold.admitted_ms, hold.slot_ms, now_ms, hold.info, said.usage, hold.estimate,
-    accounts_text, hold.shadows, said.latency_ms or 0, said.error_type or '', said.price_source or false, hold.expired,
+    hold.id, hold.revision, status, hold.admitted_ms, hold.slot_ms, now_ms, hold.info, usage, hold.estimate,
+    accounts_text, hold.shadows, latency_ms, error_type, price_source, hold.expired,
   })
 end

@@ -1,6 +1,7 @@
--- What stands in Redis under the keys of this call, read at once, and what this call has changed of it.
+-- What stands in Redis under the keys of this call, read at once.
 local PREFIX = string.sub(KEYS[1], 1, -5) -- without "meta"
 local FIRST = 5 -- the keys before it have names of their own
+local NONE = {}
 local declared, values = {}, {}
 
 local function read_all()
@@ -13,15 +14,14 @@ local function read_all()
   end
 end
 
--- The fields of a packed value, nil where there is none. A key of another type is broken, not missing.
-local function fields_at(key)
-  local value = values[key]
-  if not value then
-    return redis.call('EXISTS', key) == 1 and refuse('broken', key) or nil
+-- The packed value of a key, nil where there is none. A key of another type is broken, not missing.
+local function value_at(key)
+  if not declared[key] then
+    refuse('undeclared', key)
   end
-  local ok, fields, more = pcall(cmsgpack.unpack, value)
-  if not ok or type(fields) ~= 'table' or more ~= nil then
+  local value = values[key] or nil
+  if not value and redis.call('EXISTS', key) == 1 then
     refuse('broken', key)
   end
-  return fields
+  return value
 end

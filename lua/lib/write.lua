@@ -2,11 +2,11 @@
 -- has been written.
 local function write_open()
   local resolved, leases, longest_ms = { '' }, {}, 0
-  for id, hold in pairs(changed_holds) do
+  for _, hold in ipairs(changed_holds) do
     if hold.state ~= 'held' then
-      resolved[#resolved + 1] = id
+      resolved[#resolved + 1] = hold.id
     else
-      leases[#leases + 1], leases[#leases + 2] = digits(hold.lease_end_ms), id
+      leases[#leases + 1], leases[#leases + 2] = digits(hold.lease_end_ms), hold.id
       longest_ms = math.max(longest_ms, hold.keep_until_ms - now_ms)
     end
   end

@@ -2,27 +2,30 @@
 local HELD_KEEP_MS = 30 * DAY_MS
 local LEAST_TTL_MS = MANUAL and DAY_MS or 1 -- TTLs pass by the server's clock, whatever a manual one says
 
-local function write_account(key, account)
-  local before = accounts_before[key]
-  local value = cmsgpack.pack({
-    account.spent, account.reserved, account.announced, account.announced_ms, account.keep_until_ms, account.slots,
-  })
-  if before and before.keep_until_ms == account.keep_until_ms and (before.reserved > 0) == (account.reserved > 0) then
-    redis.call('SET', key, value, 'KEEPTTL')
+local function write_account(account)
+  local keep_until_ms, held = account.keep_until_ms, account.reserved > 0
+  local value = cmsgpack.pack(account.spent, account.reserved, account.announced, account.announced_ms, keep_until_ms)
+  if account.slots then
+    value = value .. cmsgpack.pack(account.slots)
+  end
+  if account.stood_until_ms == keep_until_ms and account.stood_held == held then
+    redis.call('SET', account.key, value, 'KEEPTTL')
   else -- what is held there must not be forgotten before the reservation is
-    local ttl_ms = math.max(account.keep_until_ms - now_ms, LEAST_TTL_MS) + (account.reserved > 0 and HELD_KEEP_MS or 0)
-    redis.call('SET', key, value, 'PX', digits(ttl_ms))
+    local ttl_ms = math.max(keep_until_ms - now_ms, LEAST_TTL_MS) + (held and HELD_KEEP_MS or 0)
+    redis.call('SET', account.key, value, 'PX', digits(ttl_ms))
   end
 end
 
 -- A settled one is final: of it only what tells a repeat from a conflict is kept.
-local function write_hold(id, hold)
-  local final = hold.state == 'settled'
-  local value = cmsgpack.pack({
-    hold.state, hold.admitted_ms, final and 0 or hold.slot_ms, final and 0 or hold.lease_end_ms, hold.keep_until_ms,
-    final and 0 or hold.revision, final and '' or hold.plan, final and {} or hold.estimate, hold.charged,
-    final and {} or hold.expired, final and '' or hold.info, final and '' or hold.usage, hold.shadows,
-  })
+local function write_hold(hold)
+  local value
+  if hold.state == 'settled' then
+    value = cmsgpack.pack('settled', hold.admitted_ms, 0, 0, hold.keep_until_ms,
+      0, '', NONE, hold.charged, NONE, '', '', hold.shadows)
+  else
+    value = cmsgpack.pack(hold.state, hold.admitted_ms, hold.slot_ms, hold.lease_end_ms, hold.keep_until_ms,
+      hold.revision, hold.plan, hold.estimate, hold.charged, hold.expired, hold.info, hold.usage, hold.shadows)
+  end
   local ttl_ms = math.max(hold.keep_until_ms - now_ms, LEAST_TTL_MS)
-  redis.call('SET', PREFIX .. 'h:' .. id, value, 'PX', digits(ttl_ms))
+  redis.call('SET', PREFIX .. 'h:' .. hold.id, value, 'PX', digits(ttl_ms))
 end

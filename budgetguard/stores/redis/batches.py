@@ -15,7 +15,7 @@ from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, answer_of
 from budgetguard.stores.redis.calls import Call, Caller
 from budgetguard.stores.redis.keys import digest_of
 from budgetguard.stores.redis.operations import Announce, operation
-from budgetguard.stores.redis.plans import SentPlan, SentPlans, digests_in, unpack
+from budgetguard.stores.redis.plans import SentPlan, SentPlans, digests_in, unpack_all
 from budgetguard.stores.redis.scripting import Scripting
 from budgetguard.stores.redis.server import Server
 
@@ -27,7 +27,7 @@ SCRIPTS = 2
 MOST_KNOWN = 65_536
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1
 PLAN = 6
-"""Where the record of a reservation has its plan: `HOLD_FIELDS` in `lua/lib/holds.lua`."""
+"""Where the record of a reservation has its plan: `hold_from` in `lua/lib/holds.lua`."""
 ENDED = frozenset({"settled", "late", "released", "expired", "finished", "replayed", "uncounted"})
 
 
@@ -155,7 +155,7 @@ class Batches:
             return error
         for id, record in zip(ids, records if isinstance(records, list) else [], strict=False):
             try:
-                digests = digests_in(unpack(record)[PLAN]) if record else []
+                digests = digests_in(unpack_all(record)[PLAN]) if record else []
             except (ValueError, TypeError, LookupError):  # the script will say that it cannot be read
                 continue
             if digests:

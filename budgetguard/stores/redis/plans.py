@@ -115,6 +115,20 @@ def pack(value: Any) -> bytes:
     return packed
 
 
+def unpack_all(packed: bytes) -> list[Any]:
+    """Packed values that stand one after the other.
+
+    Raises:
+        ValueError: the last one is cut short.
+    """
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False)
+    unpacker.feed(packed)
+    values = list(unpacker)
+    if unpacker.tell() != len(packed):
+        raise ValueError("cut short")
+    return values
+
+
 def unpack(packed: bytes) -> Any:
     """The inverse; strings come as bytes.
 

@@ -13,7 +13,7 @@ from budgetguard.store import AccountRow, HoldRow, Page
 from budgetguard.stores.queries import Query
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.keys import digest_of
-from budgetguard.stores.redis.plans import account_from, digests_in, unpack
+from budgetguard.stores.redis.plans import account_from, digests_in, unpack, unpack_all
 from budgetguard.stores.redis.scripting import Scripting
 from budgetguard.stores.redis.server import Server
 
@@ -67,7 +67,7 @@ class Reading:
         (records,) = await self._ask(server, ("MGET", *map(self._keys.hold, ids))) if ids else ([],)
         rows = []
         for id, record in zip(ids, records, strict=True):
-            if record is not None and (fields := readable(unpack, record))[0] == b"held":
+            if record is not None and (fields := readable(unpack_all, record))[0] == b"held":
                 row = await self._hold(server, id, fields, now_ms)
                 if query.finds_hold(row):
                     rows.append(row)
@@ -134,7 +134,7 @@ def balance_from(packed: bytes) -> Balance:
     Raises:
         ValueError: it is none.
     """
-    spent, reserved, announced, announced_ms, keep_until_ms, *rest = unpack(packed)
+    spent, reserved, announced, announced_ms, keep_until_ms, *rest = unpack_all(packed)
     flat = rest[0] if rest else []
     amounts = [spent, reserved, announced, announced_ms, keep_until_ms, *flat]
     if not all(type(amount) is int and 0 <= amount <= MAX_AMOUNT for amount in amounts):

@@ -1,0 +1,30 @@
+-- The account of a key. One that never was, or has outlived its time and holds nothing, does not exist: it is empty.
+local function account_at(key)
+  local account = accounts[key]
+  if not account then
+    local value = value_at(key)
+    account = value and account_from(key, value)
+    if not account or (account.keep_until_ms <= now_ms and account.reserved == 0) then
+      account = no_account(key)
+    end
+    accounts[key] = account
+  end
+  return account
+end
+
+-- The accounts of a plan, in its order; read once in a call of the script, however many operations share the plan.
+local function accounts_of(plan)
+  if not plan.accounts then
+    local found = {}
+    for number, claim in ipairs(plan) do
+      found[number] = account_at(claim.key)
+    end
+    plan.accounts = found
+  end
+  return plan.accounts
+end
+
+-- Whether an account that is missing may still count: its window has not ended, or not a day ago.
+local function unended(claim)
+  return claim.kind ~= CALENDAR or now_ms < claim.term + DAY_MS
+end

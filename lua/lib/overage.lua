@@ -1,0 +1,16 @@
+-- What is charged above a reservation, in the units that its plan counts; false if nothing is.
+local function overage_of(hold, plan, actual)
+  local overage = false
+  for unit = 1, CONCURRENT do
+    if actual[unit] > hold.estimate[unit] and plan.counts[unit] then
+      overage = overage or { 0, 0, 0, 0, 0, 0 }
+      overage[unit] = actual[unit] - hold.estimate[unit]
+    end
+  end
+  return overage
+end
+
+-- What can be spent of amounts: `concurrent` is only ever held.
+local function chargeable(amounts)
+  return { amounts[1], amounts[2], amounts[3], amounts[4], amounts[5], 0 }
+end
