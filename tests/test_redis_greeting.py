@@ -135,6 +135,8 @@ def test_tls_files_that_cannot_be_read_are_told_and_renewed_ones_are_read_again(
     assert "ssl_ca_certs" in str(error)
     file.write_bytes(locked.ca_file.read_bytes())
     assert asked(url) == [b"PONG"]
+    make_certificates(tmp_path)  # of another authority, in the same file
+    assert "its certificate is not accepted" in str(end_of(url))
 
 
 def test_tls_and_none_do_not_meet(locked: RedisServer) -> None:

@@ -147,6 +147,18 @@ def test_a_cancelled_callers_reply_is_never_anothers(proxy: Proxy) -> None:
     asyncio.run(run())
 
 
+def test_a_reply_that_nobody_asked_for_is_nobodys_answer(proxy: Proxy) -> None:
+    proxy.faults = Once(Fault(copies=0, answer=b"+one\r\n+two\r\n+th"), when=says(b"twice"))
+
+    async def run() -> None:
+        async with connected(proxy.url) as server:
+            assert await server.ask([echo("twice")]) == [b"one"]
+            assert await server.ask([echo("x")]) == [b"x"]
+            assert proxy.requests[-1].connection == 2
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("connects", [True, False])
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
 def test_a_cancellation_at_any_step_leaves_nothing_behind(tls_server: RedisServer, scheme: str, connects: bool) -> None:

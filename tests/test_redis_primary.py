@@ -24,17 +24,10 @@ def bump(key: str = KEY) -> tuple[str, str, int, str]:
     return ("EVAL", "return redis.call('INCR', KEYS[1])", 1, key)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster() as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _counted_from_zero(request: pytest.FixtureRequest) -> None:
-    if "cluster" in request.fixturenames:
-        made = request.getfixturevalue("cluster")
-        made.owner(made.slot_of(KEY)).ask("DEL", KEY)
+@pytest.fixture
+def cluster(redis_cluster: Cluster) -> Iterator[Cluster]:
+    yield redis_cluster
+    redis_cluster.owner(redis_cluster.slot_of(KEY)).ask("DEL", KEY)
 
 
 def test_the_node_that_has_the_slot_is_found_from_any_other(cluster: Cluster) -> None:
@@ -192,6 +185,23 @@ def test_what_sentinels_do_not_know_or_nobody_says_is_told() -> None:
             stale = await end(f"{url}/stale")
             assert isinstance(stale, StoreAway)
             assert "is not (yet) a master" in str(stale)
+
+        asyncio.run(run())
+
+
+def test_a_sentinel_and_a_redis_are_told_apart(redis_server: RedisServer) -> None:
+    with RedisServer(arguments=["--sentinel"]) as sentinel:
+        ends = {
+            f"redis://127.0.0.1:{sentinel.port}": "is it a sentinel?",
+            f"redis+sentinel://127.0.0.1:{redis_server.port}/{NAME}": "it is no sentinel",
+        }
+
+        async def run() -> None:
+            for url, said in ends.items():
+                async with connected(url, SHORT_MS) as server:
+                    error = await ends_in_time(server.ask([echo("x")]), SHORT_MS)
+                    assert isinstance(error, StoreUnusable)
+                    assert said in str(error)
 
         asyncio.run(run())
 

@@ -133,6 +133,7 @@ def test_who_meets_errors_does_not_hold_up_the_others(proxy: Proxy) -> None:
             for _ in range(20):
                 assert await server.ask([echo("x")]) == [b"x"]
             assert not full.done()
+            assert sum(map(says(b"full"), proxy.requests)) < 10
             full.cancel()
             await asyncio.wait([full])
 

@@ -98,5 +98,7 @@ def trouble_of(reply: ReplyError, address: Address, *, in_greeting: bool = False
     }
     if reply.code == "MOVED" and address.kind != "cluster":
         return Trouble("it is part of a cluster: the store's URL must begin with redis+cluster://", Remedy.OPERATOR)
+    if of_sentinel and reply.code == "ERR":
+        return Trouble(f"it is no sentinel ({said})", Remedy.OPERATOR)
     is_unknown = in_greeting and reply.remedy is Remedy.RETURN
     return Trouble(texts.get(reply.code, said), Remedy.OPERATOR if is_unknown else reply.remedy)

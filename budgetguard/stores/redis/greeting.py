@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from budgetguard.stores.redis.address import Address, Endpoint, Login
+from budgetguard.stores.redis.address import Address, Endpoint
 from budgetguard.stores.redis.errors import Remedy, ReplyError, Trouble, trouble_of
 from budgetguard.stores.redis.wire import Command, Wire
 
@@ -28,7 +28,7 @@ async def greeted(endpoint: Endpoint, address: Address, allow_eviction: bool) ->
         commands.append(("ROLE",))
     wire = await Wire.connect(endpoint, address.tls)
     try:
-        replies = await logged_in(wire, address, address.login, commands)
+        replies = await logged_in(wire, address, commands)
         if not allow_eviction:
             _must_not_evict(replies[1 if address.db else 0])
         if address.kind == "sentinel" and replies[-1][0] != b"master":
@@ -39,13 +39,14 @@ async def greeted(endpoint: Endpoint, address: Address, allow_eviction: bool) ->
     return wire
 
 
-async def logged_in(wire: Wire, address: Address, login: Login, commands: list[Command]) -> list[Any]:
+async def logged_in(wire: Wire, address: Address, commands: list[Command], *, of_sentinel: bool = False) -> list[Any]:
     """Log in on a fresh connection and return the replies to these commands, in the same round trip.
 
     Raises:
         WireLost: the connection ended.
         Trouble: an error was among the replies.
     """
+    login = address.sentinel_login if of_sentinel else address.login
     replies: list[Any] = []
     auth: list[Command] = []
     if login:
@@ -54,16 +55,17 @@ async def logged_in(wire: Wire, address: Address, login: Login, commands: list[C
     for place, reply in enumerate(replies):
         if isinstance(reply, ReplyError):
             if auth and place == 0 and reply.remedy is Remedy.RETURN:  # a line that may quote the password
-                raise Trouble("it does not accept AUTH, and the store's URL has a password", Remedy.OPERATOR)
-            raise trouble_of(reply, address, in_greeting=True, of_sentinel=login is not address.login)
+                raise Trouble("it does not know AUTH, and the store's URL has a password", Remedy.OPERATOR)
+            raise trouble_of(reply, address, in_greeting=True, of_sentinel=of_sentinel)
     return replies[len(auth) :]
 
 
 def _must_not_evict(info: bytes) -> None:
     policy = info.partition(_POLICY)[2].partition(b"\r\n")[0]
     if policy != NOEVICTION:
+        said = policy.decode(errors="replace") or "unknown: is it a sentinel?"
         raise Trouble(
-            f"it may evict what was spent (maxmemory-policy {policy.decode(errors='replace') or 'unknown'}): set "
-            "maxmemory-policy noeviction there, or allow_eviction = true under [store] here",
+            f"it may evict what was spent (maxmemory-policy {said}): set maxmemory-policy noeviction there, or "
+            "allow_eviction = true under [store] here",
             Remedy.STOP,
         )

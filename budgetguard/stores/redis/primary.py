@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from redis.crc import key_slot
 
-from budgetguard.stores.redis.address import Address, Endpoint, Login
+from budgetguard.stores.redis.address import Address, Endpoint
 from budgetguard.stores.redis.errors import NO_ANSWER, Remedy, Trouble, WireLost
 from budgetguard.stores.redis.greeting import logged_in
 from budgetguard.stores.redis.wire import Command, Wire
@@ -58,8 +58,8 @@ class _Fixed:
 class _Circle:
     """Servers that may know where the primary is; who could not help is asked last the next time."""
 
-    def __init__(self, address: Address, login: Login) -> None:
-        self._address, self._login = address, login
+    def __init__(self, address: Address) -> None:
+        self._address = address
         self._members = list(address.endpoints)
 
     async def ask(self, command: Command, read: Callable[[Any, Endpoint], Endpoint], until: float) -> Endpoint:
@@ -96,14 +96,15 @@ class _Circle:
     async def _asked(self, endpoint: Endpoint, command: Command) -> Any:
         wire = await Wire.connect(endpoint, self._address.tls)
         try:
-            return (await logged_in(wire, self._address, self._login, [command]))[0]
+            (reply,) = await logged_in(wire, self._address, [command], of_sentinel=self._address.kind == "sentinel")
+            return reply
         finally:
             wire.drop()
 
 
 class _BehindSentinels:
     def __init__(self, address: Address) -> None:
-        self._circle = _Circle(address, address.sentinel_login)
+        self._circle = _Circle(address)
         self._master = address.master
         self._told_by = address.endpoints[0]
 
@@ -125,7 +126,7 @@ class _BehindSentinels:
 
 class _InCluster:
     def __init__(self, address: Address, slot: int) -> None:
-        self._circle = _Circle(address, address.login)
+        self._circle = _Circle(address)
         self._slot = slot
         self._owner: Endpoint | None = None
 
