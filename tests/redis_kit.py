@@ -172,6 +172,7 @@ def make_certificates(folder: Path) -> None:
     names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
     new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     ca = ["-x509", "-days", "2", "-subj", "/CN=budgetguard tests", "-keyout", "ca.key", "-out", "ca.crt"]
+    ca += ["-addext", "keyUsage=critical,keyCertSign"]  # Python 3.13 asks for it
     asked = ["-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"]
     sign = ["-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
     for command in (
