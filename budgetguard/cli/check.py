@@ -12,7 +12,7 @@ import typer
 
 from budgetguard.cli.options import ConfigOption, Format, FormatOption, StoreOption
 from budgetguard.cli.output import Column, Record, amount_fields, emit, labels_text, note
-from budgetguard.cli.sources import is_missing, policy_of, policy_path, shown_store, store_url
+from budgetguard.cli.sources import policy_of, policy_path, shown_store, store_url
 from budgetguard.core.grammar import format_limit
 from budgetguard.errors import ConfigError, StoreError
 from budgetguard.policy import Budget, Policy, changes
@@ -85,8 +85,6 @@ def _against_store(policy: Policy) -> list[str]:
     """
     from budgetguard.cli.standing import resets
 
-    if is_missing(policy.store):
-        return []
     try:
         return asyncio.run(resets(policy))
     except StoreError as error:

@@ -11,7 +11,7 @@ import typer
 
 from budgetguard.cli.options import FormatOption
 from budgetguard.cli.output import emit
-from budgetguard.cli.sources import policy_of
+from budgetguard.cli.sources import policy_of, store_url
 from budgetguard.errors import ConfigError
 from budgetguard.policy import Policy
 
@@ -20,7 +20,10 @@ DemoConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="Hold the agents to these budgets as well.")
 ]
 DemoStoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="sqlite:///file.db to keep. [default: a temporary file]")
+    str | None,
+    typer.Option(
+        "--store", metavar="URL", help="redis://..., or sqlite:///file.db to keep. [default: a temporary file]"
+    ),
 ]
 
 
@@ -36,10 +39,11 @@ def demo(config: DemoConfigOption = None, store: DemoStoreOption = None, format:
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"the demonstration needs {error.name}: pip install 'llm-budgetguard[demo]'") from None
     policy: Policy | None = None if config is None else policy_of(config, None)
-    if store is not None and (not store.startswith("sqlite:///") or store.endswith(":memory:")):
+    url = store_url(store)
+    if url is not None and url.endswith(":memory:"):
         raise ConfigError("--store", ["the demonstration reads the ledger with SQL: expected sqlite:///file.db"])
     console = Console(file=sys.stdout if format == "table" else sys.stderr)
-    books = asyncio.run(demonstrate(console, store, policy))
+    books = asyncio.run(demonstrate(console, url, policy))
     if format != "table":
         emit(format, [row._asdict() for row in books.by_agent], KEYS, ())
     if not books.agree:

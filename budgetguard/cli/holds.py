@@ -19,7 +19,7 @@ from budgetguard.cli.options import (
     UserOption,
 )
 from budgetguard.cli.output import Column, Record, emit, labels_text, short_amount, usd_text
-from budgetguard.cli.sources import label_globs, opened, policy_or_store, to_look_at
+from budgetguard.cli.sources import label_globs, looked_at, policy_or_store
 from budgetguard.core.verbs import Release
 from budgetguard.policy import GuardSettings, StoreSettings
 from budgetguard.refusal import escaped, span
@@ -70,7 +70,7 @@ def holds(
         policy, settings = policy_or_store(config, store)
         if policy is not None:
             policy.labels.check(globs)
-        emit(format, asyncio.run(_open_holds(to_look_at(settings, store), globs)), KEYS, COLUMNS, EMPTY)
+        emit(format, asyncio.run(_open_holds(settings, store, globs)), KEYS, COLUMNS, EMPTY)
 
 
 @commands.command()
@@ -90,7 +90,7 @@ def release(
     config, store = config or outer_config, store or outer_store
     policy, settings = policy_or_store(config, store)
     keep_ms = (GuardSettings() if policy is None else policy.guard).replay_keep_ms
-    words = asyncio.run(_release(to_look_at(settings, store), ids, keep_ms))
+    words = asyncio.run(_release(settings, store, ids, keep_ms))
     records = [{"id": id, "answer": word} for id, word in words.items()]
     columns = (Column("id", lambda r: escaped(r["id"])), Column("answer", lambda r: r["answer"]))
     emit(format if format != "table" else outer_format, records, ("id", "answer"), columns)
@@ -98,18 +98,18 @@ def release(
         raise typer.Exit(1)
 
 
-async def _open_holds(settings: StoreSettings, globs: dict[str, str]) -> list[Record]:
-    async with opened(settings) as store:
-        rows = [row async for row in every(store.read_holds, labels=globs)]
+async def _open_holds(settings: StoreSettings, store: str | None, globs: dict[str, str]) -> list[Record]:
+    async with looked_at(settings, store) as found:
+        rows = [row async for row in every(found.read_holds, labels=globs)]
     return [_record(row) for row in sorted(rows, key=lambda row: row.admitted_ms)]
 
 
-async def _release(settings: StoreSettings, ids: list[str], keep_ms: int) -> dict[str, str]:
+async def _release(settings: StoreSettings, store: str | None, ids: list[str], keep_ms: int) -> dict[str, str]:
     """What the store answers for each id; it is asked only for holds that are open."""
-    async with opened(settings) as store:
-        standing = {row.id async for row in every(store.read_holds)}
+    async with looked_at(settings, store) as found:
+        standing = {row.id async for row in every(found.read_holds)}
         asked = [id for id in dict.fromkeys(ids) if id in standing]
-        answers = await store.release([Release(id, keep_ms) for id in asked]) if asked else []
+        answers = await found.release([Release(id, keep_ms) for id in asked]) if asked else []
     words = {id: str(answer.word) for id, answer in zip(asked, answers, strict=True)}
     return {id: words.get(id, "no open hold has this id") for id in ids}
 

@@ -11,7 +11,7 @@ import typer
 
 from budgetguard.cli.options import ConfigOption, FormatOption, StoreOption
 from budgetguard.cli.output import emit
-from budgetguard.cli.sources import is_missing, opened, policy_or_store, policy_path, shown_store, store_url
+from budgetguard.cli.sources import is_there, opened, policy_or_store, policy_path, shown_store, store_url
 from budgetguard.errors import ConfigError
 from budgetguard.policy import StoreSettings
 from budgetguard.status import every
@@ -78,9 +78,8 @@ def init(
     """Write a commented budgetguard.toml. Overwrites nothing."""
     if accept_loss:
         _, settings = policy_or_store(config, store)
-        new = is_missing(settings)
-        done = asyncio.run(_accept_loss(settings)) | {"new": new}
-        found = "was not there and is made new" if new else "is accepted as it is"
+        done = asyncio.run(_accept_loss(settings))
+        found = "was not there and is made new" if done["new"] else "is accepted as it is"
         text = (
             f"{done['store']} {found}: {done['accounts']} accounts, {done['open_holds']} open holds; "
             "processes that refused calls with StateLost go on with it"
@@ -106,9 +105,11 @@ def _write(path: Path, store: str | None) -> Path:
 
 
 async def _accept_loss(settings: StoreSettings) -> dict[str, Any]:
+    new = not await is_there(settings)
     async with opened(settings, accept_loss=True) as store:
         return {
             "store": shown_store(settings),
             "accounts": len([row async for row in every(store.read_accounts)]),
             "open_holds": len([row async for row in every(store.read_holds)]),
+            "new": new,
         }

@@ -17,7 +17,7 @@ ConfigOption = Annotated[
 ]
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="The store, instead of the policy's: sqlite:///file.db ..."),
+    typer.Option("--store", metavar="URL", help="The store, instead of the policy's: sqlite:///file.db, redis://..."),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="What to print.")]
 

@@ -96,7 +96,7 @@ def simulate(
             namespace=namespace, progress=progress,
         )  # fmt: skip
     if url is not None:
-        note(f"accounts and ledger are in the namespace {namespace}")
+        note(_left_behind(url, namespace))
     records = [_record(report, figures) for figures in report.limits]
     if format == "json":
         typer.echo(json.dumps(_totals(report) | {"budgets": records}, indent=2))
@@ -104,6 +104,15 @@ def simulate(
     if format == "table":
         typer.echo(_summary(report))
     emit(format, records, KEYS, COLUMNS, "the policy has no limits")
+
+
+def _left_behind(url: str, namespace: str) -> str:
+    """What the store has of the simulation."""
+    from budgetguard.stores import SQLITE
+
+    if url.startswith(SQLITE):
+        return f"accounts and ledger are in the namespace {namespace}"
+    return f"the accounts are in the namespace {namespace}, and go within a day; no ledger was kept"
 
 
 @contextmanager

@@ -66,39 +66,19 @@ def store_url(store: str | None) -> str | None:
     return resolved_url(store, Path.cwd())
 
 
-def store_file(settings: StoreSettings) -> Path | None:
-    """The file in which the store is; None where it is in none."""
-    from budgetguard.stores import SQLITE, default_url
+async def is_there(settings: StoreSettings) -> bool:
+    """Whether the store has been made already. Errors: those of a Redis that cannot be asked."""
+    from budgetguard.stores import store_exists
 
-    url = settings.url or default_url()
-    name = url.removeprefix(SQLITE)
-    return None if name in (url, ":memory:") else Path(name)
-
-
-def is_missing(settings: StoreSettings) -> bool:
-    """Whether the store is a file that is not there yet."""
-    file = store_file(settings)
-    return file is not None and not file.exists()
-
-
-def to_look_at(settings: StoreSettings, store: str | None) -> StoreSettings:
-    """The store for a command that only looks, and so must not make its file: an empty one where there is none yet.
-
-    Raises:
-        ConfigError: the file that is not there was named by `--store`.
-    """
-    if not is_missing(settings):
-        return settings
-    if store is not None:
-        raise ConfigError(shown_store(settings), ["there is no such file"])
-    return StoreSettings(url="sqlite:///:memory:")
+    return await store_exists(settings.url, settings.namespace, settings.timeout_ms)
 
 
 def shown_store(settings: StoreSettings) -> str:
     """The store's URL for people, without a password."""
     from budgetguard.stores import default_url
 
-    return re.sub(r"://[^\s/]*@", "://***@", settings.url or default_url())
+    without_login = re.sub(r"://[^\s/]*@", "://***@", settings.url or default_url())
+    return re.sub(r"(?<=password=)[^&]*", "***", without_login)
 
 
 @asynccontextmanager
@@ -115,6 +95,22 @@ async def opened(settings: StoreSettings, accept_loss: bool = False) -> AsyncIte
         yield store
     finally:
         await store.aclose()
+
+
+@asynccontextmanager
+async def looked_at(settings: StoreSettings, store: str | None) -> AsyncIterator[Store]:
+    """The store for a command that only looks, and so must not make it: an empty one where there is none yet.
+
+    Raises:
+        ConfigError: it is in a file that is not there, and was named by `--store`; or the URL is of no store.
+        StoreError: as `opened`.
+    """
+    if not await is_there(settings):
+        if store is not None and store.startswith("sqlite"):
+            raise ConfigError(shown_store(settings), ["there is no such file"])
+        settings = StoreSettings(url="sqlite:///:memory:")
+    async with opened(settings) as found:
+        yield found
 
 
 def label_globs(usual: Mapping[str, str | None], others: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
-from budgetguard.cli.sources import opened
+from budgetguard.cli.sources import looked_at
 from budgetguard.core.amounts import Unit, format_amount
 from budgetguard.core.periods import Period
 from budgetguard.policy import Policy
@@ -37,7 +37,7 @@ async def resets(policy: Policy) -> list[str]:
     Errors: those of the store.
     """
     standing: dict[Kind, list[int]] = defaultdict(list)
-    async with opened(policy.store) as store:
+    async with looked_at(policy.store, None) as store:
         async for row in every(store.read_accounts):
             account = row.account
             per = tuple(name for name, _ in account.per)

@@ -24,7 +24,7 @@ from budgetguard.cli.options import (
     UserOption,
 )
 from budgetguard.cli.output import Column, Record, amount_fields, emit, labels_text, short_amount, table, terminal
-from budgetguard.cli.sources import label_globs, opened, policy_or_store, to_look_at
+from budgetguard.cli.sources import label_globs, looked_at, policy_or_store
 from budgetguard.core.amounts import format_usd
 from budgetguard.refusal import escaped
 from budgetguard.status import AccountStatus, account_rows, as_status, every
@@ -114,7 +114,7 @@ async def _look(asked: Asked) -> list[Record]:
     policy, settings = policy_or_store(asked.config, asked.store)
     if policy is not None:
         policy.labels.check(asked.globs)
-    async with opened(to_look_at(settings, asked.store)) as store:
+    async with looked_at(settings, asked.store) as store:
         if policy is None:
             return [_record_of(row) async for row in every(store.read_accounts, labels=asked.globs)]
         return [_record(row, row.limit) for row in await account_rows(policy, store, asked.globs)]

@@ -19,14 +19,16 @@ from rich.table import Table
 from budgetguard.core.amounts import format_amount, format_usd
 from budgetguard.demo.books import Books, Totals, read_books
 from budgetguard.demo.scenario import PROVIDER_PRICES, TEAMS, Scenario
+from budgetguard.ledger.drain import drain
+from budgetguard.ledger.sqlite import SQLiteLedger
 from budgetguard.policy import Policy
 from budgetguard.status import AccountStatus
-from budgetguard.stores import SQLITE, open_store
+from budgetguard.stores import SQLITE, let_lapse, open_outbox, open_store
 from budgetguard.testing import FakeProvider
 
 LATENCY_MS = 120
 REFRESH_S = 0.25
-STORE_TIMEOUT_MS = 5_000
+STORE_TIMEOUT_MS = 2_000
 
 
 async def demonstrate(console: Console, store_url: str | None = None, policy: Policy | None = None) -> Books:
@@ -34,7 +36,8 @@ async def demonstrate(console: Console, store_url: str | None = None, policy: Po
 
     Args:
         console: where it is shown.
-        store_url: the SQLite file to use, of which only this demonstration's rows count; default a temporary one.
+        store_url: where to hold the budgets, in a namespace of this demonstration's own; default a temporary SQLite
+            file. Of one in Redis the ledger is drained into a temporary file, and what is left there goes within a day.
         policy: budgets to hold the agents to beside the demonstration's own.
     """
     logging.getLogger("budgetguard").addHandler(logging.NullHandler())  # what they would say is shown here anyway
@@ -43,29 +46,50 @@ async def demonstrate(console: Console, store_url: str | None = None, policy: Po
         namespace = f"demo-{secrets.token_hex(4)}"
         async with FakeProvider(PROVIDER_PRICES, latency_ms=LATENCY_MS) as provider:
             client = AsyncOpenAI(base_url=provider.base_url, api_key="none-needed", max_retries=0)
-            store = open_store(url, namespace, STORE_TIMEOUT_MS)
+            may_evict = policy is not None and policy.store.allow_eviction
+            store = open_store(url, namespace, STORE_TIMEOUT_MS, allow_eviction=may_evict)
             scenario = Scenario(store, client, partial(console.print, soft_wrap=True, markup=False), policy)
             async with client, scenario.guard:
                 await _watched(scenario, console)
                 status = await scenario.guard.status()
-            books = read_books(Path(url.removeprefix(SQLITE)), namespace, provider.bill, status)
+            books = read_books(await _ledger_of(url, namespace, Path(folder)), namespace, provider.bill, status)
     _show_books(console, scenario, books)
     return books
+
+
+async def _ledger_of(url: str, namespace: str, folder: Path) -> Path:
+    """The SQLite file that has the ledger: the store's own, or one in the folder into which its outbox is drained."""
+    if url.startswith(SQLITE):
+        return Path(url.removeprefix(SQLITE))
+    path = folder / "ledger.db"
+    outbox, ledger = open_outbox(url, namespace, STORE_TIMEOUT_MS), SQLiteLedger(str(path))
+    try:
+        await asyncio.to_thread(ledger.write, ())  # the table is there even if no row is
+        await drain(outbox, ledger)
+        await let_lapse(url, namespace, STORE_TIMEOUT_MS)
+    finally:
+        await outbox.aclose()
+        ledger.close()
+    return path
 
 
 async def _watched(scenario: Scenario, console: Console) -> None:
     """Run the scenario beside a table that follows it."""
     work = asyncio.create_task(scenario.run())
-    if console.is_terminal:
-        with Live(console=console, refresh_per_second=8, transient=True) as live:
+    try:
+        if console.is_terminal:
+            with Live(console=console, refresh_per_second=8, transient=True) as live:
+                while not work.done():
+                    live.update(_budgets_table(await scenario.guard.status()))
+                    await asyncio.wait([work], timeout=REFRESH_S)
+        else:
             while not work.done():
-                live.update(_budgets_table(await scenario.guard.status()))
-                await asyncio.wait([work], timeout=REFRESH_S)
-    else:
-        while not work.done():
-            await asyncio.wait([work], timeout=1)
-            console.print(_line(scenario), soft_wrap=True)
-    await work
+                await asyncio.wait([work], timeout=1)
+                console.print(_line(scenario), soft_wrap=True)
+        await work
+    finally:  # also if the store went away, and `status` told it first
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 def _line(scenario: Scenario) -> str:

@@ -60,12 +60,18 @@ class Scenario:
             self.calls[agent]["delayed"] += 1
 
     async def run(self) -> None:
-        """Let all agents work at once until each is done or its team's money is spent."""
-        async with asyncio.TaskGroup() as group:
-            for agent in TEAMS["search"]:
-                group.create_task(self._search_agent(agent))
-            for agent in TEAMS["support"]:
-                group.create_task(self._support_agent(agent))
+        """Let all agents work at once until each is done or its team's money is spent.
+
+        Errors: the first that an agent met.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for agent in TEAMS["search"]:
+                    group.create_task(self._search_agent(agent))
+                for agent in TEAMS["support"]:
+                    group.create_task(self._support_agent(agent))
+        except ExceptionGroup as met:
+            raise met.exceptions[0] from None
 
     async def _search_agent(self, agent: str) -> None:
         """Guarded by `reserve`: a refusal ends the agent's work."""

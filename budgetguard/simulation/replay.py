@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 
 from budgetguard.call import Call, priced
 from budgetguard.core.verbs import Reserve, Settle, Verdict
-from budgetguard.errors import CallUnmatched, ConfigError
-from budgetguard.policy import Policy
+from budgetguard.errors import CallUnmatched, ConfigError, StoreError
+from budgetguard.policy import Policy, StoreSettings
 from budgetguard.simulation.bulk import Boundaries, Bulk
 from budgetguard.simulation.callers import Callers
 from budgetguard.simulation.delays import Delays, Ended
 from budgetguard.simulation.report import Report, Tally
 from budgetguard.simulation.trace import TracedCall
 from budgetguard.store import Store
-from budgetguard.stores import open_store
+from budgetguard.stores import let_lapse, open_store
 from budgetguard.testing.clock import ManualClock
 from budgetguard.usage import Usage
 
 IN_MEMORY = "sqlite:///:memory:"
 HOST = "simulation"
 REPLAY_KEEP_MS = 3_600_000
+KEPT_ROWS = 1
 SPAN_MS = 1_000
 """How late the times of the ledger may be: those of `bulk`'s transactions."""
 
@@ -46,8 +48,8 @@ def simulate(
     Args:
         labels: of every call, where its trace says nothing else.
         hold_output: tokens; by default what the largest completion of the trace has.
-        store_url: where to replay. The accounts and the ledger stay there, in `namespace`, which must be new; times
-            in the ledger are up to a second late.
+        store_url: where to replay, in `namespace`, which must be new. The accounts and the ledger stay there, and times
+            in the ledger are up to a second late; in Redis the accounts go within a day, and no ledger is kept.
         progress: told now and then how many calls have been admitted or refused.
 
     Raises:
@@ -58,9 +60,27 @@ def simulate(
     if policy.mode == "off":
         raise ConfigError("mode", ['it is "off", which counts nothing: simulate with "enforce" or "shadow"'])
     replay = Replay(policy, calls, labels or {}, hold_output)
-    store = open_store(store_url, namespace, policy.store.timeout_ms, replay.clock)
-    asyncio.run(replay.run(store, progress))
+    asyncio.run(_replayed(replay, policy.store, store_url, namespace, progress))
     return replay.tally.report()
+
+
+async def _replayed(
+    replay: Replay, settings: StoreSettings, store_url: str, namespace: str, progress: Callable[[int], None]
+) -> None:
+    """Run the replay in a store that is opened for it. Nobody will drain the ledger that it keeps in Redis."""
+    store = open_store(
+        store_url, namespace, settings.timeout_ms, replay.clock,
+        outbox_max=KEPT_ROWS, ledger="none", allow_eviction=settings.allow_eviction,
+    )  # fmt: skip
+    try:
+        await store.open()
+        try:
+            await replay.run(store, progress)
+        finally:  # interrupted ones leave their keys too
+            with contextlib.suppress(StoreError):
+                await let_lapse(store_url, namespace, settings.timeout_ms)
+    finally:
+        await store.aclose()
 
 
 class Replay:
@@ -89,19 +109,15 @@ class Replay:
         """When each completes, and when it was admitted: a heap."""
 
     async def run(self, store: Store, progress: Callable[[int], None]) -> None:
-        """Let all calls arrive, and all that are admitted complete. Errors: those of the store."""
-        try:
-            await store.open()
-            arrived = 0
-            while (now_ms := self._next_ms(arrived)) is not None:
-                arrived = self._happen(now_ms, arrived)
-                if self._bulk.full:
-                    await self._bulk.send_full(store)
-                    progress(self.tally.calls)
-            await self._bulk.send_all(store)
-            progress(self.tally.calls)
-        finally:
-            await store.aclose()
+        """Let all calls arrive, and all that are admitted complete, in a store that is open. Errors: the store's."""
+        arrived = 0
+        while (now_ms := self._next_ms(arrived)) is not None:
+            arrived = self._happen(now_ms, arrived)
+            if self._bulk.full:
+                await self._bulk.send_full(store)
+                progress(self.tally.calls)
+        await self._bulk.send_all(store)
+        progress(self.tally.calls)
 
     def _next_ms(self, arrived: int) -> int | None:
         """The next instant at which anything happens."""

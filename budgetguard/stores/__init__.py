@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from hashlib import blake2b
 from pathlib import Path
@@ -73,6 +74,35 @@ def open_outbox(url: str | None, namespace: str, timeout_ms: int) -> RedisOutbox
     return RedisOutbox(url, namespace, timeout_ms)
 
 
+async def store_exists(url: str | None, namespace: str, timeout_ms: int) -> bool:
+    """Whether there is a store already: SQLite's file, or the namespace in Redis. To find out makes none.
+
+    Raises:
+        ConfigError: no store has such a URL.
+        StoreError: a Redis cannot be asked.
+    """
+    url = url or default_url()
+    if url.startswith("sqlite"):
+        path = url.removeprefix(SQLITE)
+        return path == ":memory:" or await asyncio.to_thread(os.path.exists, path)
+    from budgetguard.stores.redis import namespaces
+
+    return await namespaces.namespace_exists(url, namespace, timeout_ms)
+
+
+async def let_lapse(url: str, namespace: str, timeout_ms: int) -> None:
+    """Let a namespace in Redis that nobody will ask again go within a day; what is in SQLite stays.
+
+    Raises:
+        ConfigError: no store has such a URL.
+        StoreError: it could not be done.
+    """
+    if not url.startswith("sqlite"):
+        from budgetguard.stores.redis import namespaces
+
+        await namespaces.let_lapse(url, namespace, timeout_ms)
+
+
 def open_spool(url: str | None, namespace: str, path: str | None) -> Spool:
     """The spool of a store and namespace: at `path`, or in the user's state directory; in memory for one in memory."""
     from budgetguard.stores.spool import MEMORY, Spool
@@ -81,8 +111,17 @@ def open_spool(url: str | None, namespace: str, path: str | None) -> Spool:
         return Spool(Path(path))
     if url is not None and MEMORY in url:
         return Spool(Path(MEMORY))
-    # By the file itself: another folder's relative URL is another store.
-    url = url or default_url()
-    where = str(Path(url.removeprefix(SQLITE)).resolve()) if url.startswith(SQLITE) else url
-    name = blake2b(f"{where}\n{namespace}".encode(), digest_size=8).hexdigest()
+    name = blake2b(f"{_place(url or default_url())}\n{namespace}".encode(), digest_size=8).hexdigest()
     return Spool(state_dir() / "spool" / f"{name}.db")
+
+
+def _place(url: str) -> str:
+    """What tells stores apart: the file itself (another folder's relative URL is another store), a Redis without login
+    (with the next password it is still the same)."""
+    if url.startswith(SQLITE):
+        return str(Path(url.removeprefix(SQLITE)).resolve())
+    if url.startswith(("redis", "unix")):
+        from budgetguard.stores.redis.address import parse_address
+
+        return str(parse_address(url))
+    return url
