@@ -156,3 +156,26 @@ def test_a_turn_that_does_not_come_in_time_is_given_up(proxy: Proxy) -> None:
             assert await server.ask([echo("x")]) == [b"x"]
 
     asyncio.run(run())
+
+
+def test_who_comes_between_two_turns_keeps_its_deadline(proxy: Proxy) -> None:
+    """The turn has been given back, and who waited for it has not taken it yet."""
+    gate = Gate()
+    proxy.faults = always(Fault(hold=gate), says(b"slow"))
+
+    async def run() -> None:
+        async with connected(proxy.url) as server:
+
+            async def twice() -> StoreError:
+                await server.ask([echo("first")])
+                deadline = asyncio.get_running_loop().time() + SHORT_MS / 1000
+                return await ends_in_time(server.ask([echo("second")], deadline), SHORT_MS)
+
+            asking = asyncio.create_task(twice())
+            await asyncio.sleep(0)
+            slow = asyncio.create_task(server.ask([echo("slow")]))
+            assert isinstance(await asking, StoreAway)
+            gate.open()
+            assert await slow == [b"slow"]
+
+    asyncio.run(run())

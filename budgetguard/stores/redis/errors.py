@@ -62,7 +62,7 @@ class ReplyError(Exception):
 
 
 class Trouble(Exception):
-    """Why a try failed, in words for the user, without secrets; whatever was asked in it, nothing was applied."""
+    """Why a try failed, in words for the user that hold no secret."""
 
     def __init__(self, text: str, remedy: Remedy = Remedy.RETRY) -> None:
         super().__init__(text)

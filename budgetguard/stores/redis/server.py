@@ -41,6 +41,7 @@ class Server:
         self._primary = primary_of(address, slot_key)
         self._allow_eviction = allow_eviction
         self._turn = asyncio.Lock()
+        self._waiting = 0
         self._wire: Wire | None = None
         self._closed = False
 
@@ -105,11 +106,15 @@ class Server:
             self._turn.release()
 
     async def _have_turn(self, deadline: float) -> None:
-        if not self._turn.locked():  # then it is had at once, and a timer would cost more than it
+        if not (self._turn.locked() or self._waiting):  # it is had at once, and a timer would cost more than it
             await self._turn.acquire()
             return
-        async with asyncio.timeout_at(deadline):
-            await self._turn.acquire()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turn.acquire()
+        finally:
+            self._waiting -= 1
 
     async def _try(self, asked: _Asked, until: float) -> Trouble | None:
         wire = self._wire
