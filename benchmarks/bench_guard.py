@@ -15,6 +15,7 @@ from pathlib import Path
 import guard_cpu
 import import_time
 import many_accounts
+import redis_memory
 import redis_rate
 import sqlite_rate
 from figures import Sizes, heading, show
@@ -28,6 +29,7 @@ SECTIONS = {
     },
     "redis": {
         "rate": redis_rate.figures,
+        "memory": redis_memory.figures,
     },
 }
 """By store."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
 import budgetguard
 
+T = TypeVar("T")
 ROOT = Path(budgetguard.__file__).resolve().parent.parent
 
 
@@ -53,6 +56,13 @@ def at_least(what: str, value: float, bound: float, made_of: str, form: str = "{
 def at_most(what: str, value: float, bound: float, made_of: str, form: str = "{:.2f}") -> Figure:
     """A figure that must not be above its bound."""
     return Figure(what, form.format(value), f"<= {bound:g}", value <= bound, made_of)
+
+
+def batched(items: Iterable[T], most: int) -> Iterator[list[T]]:
+    """Lists of so many items, the last of what is left."""
+    rest = iter(items)
+    while batch := list(itertools.islice(rest, most)):
+        yield batch
 
 
 def median(values: Sequence[float]) -> float:

@@ -92,12 +92,12 @@ def figures(sizes: Sizes) -> list[Figure]:
         at_most(
             "the guard's own CPU for a call of 12 limits, us", one_us, MOST_US, "instant store, CPU time", "{:.0f}"
         ),
-        *_linear("   by limits 1 to 32, agents known to the guard", costs_us[: len(LIMITS)]),
-        *_linear("   by limits 1 to 32, every call a new agent", costs_us[len(LIMITS) :]),
+        *linear("   by limits 1 to 32, agents known to the guard", costs_us[: len(LIMITS)]),
+        *linear("   by limits 1 to 32, every call a new agent", costs_us[len(LIMITS) :]),
     ]
 
 
-def _linear(what: str, costs_us: list[float]) -> list[Figure]:
+def linear(what: str, costs_us: Sequence[float]) -> list[Figure]:
     """Twice the limits cost at most twice, and every cost lies near the straight line through them."""
     made_of = "us for " + ", ".join(f"{n}: {cost:.0f}" for n, cost in zip(LIMITS, costs_us, strict=True))
     return [

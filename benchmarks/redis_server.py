@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from figures import Sizes, fresh_folder
+from figures import Sizes, batched, fresh_folder
 
 DEADLINE_S = 15.0
 TRIES = 5
@@ -42,8 +42,14 @@ class Server:
         return sum(int(found[name]["usec"]) for name in ("cmdstat_evalsha", "cmdstat_eval") if name in found)
 
     def memory_bytes(self) -> int:
-        """What the data and their tables take."""
-        return int(self.ask("INFO", "memory")["used_memory"])
+        """What the data and their tables take; the rest of the server does not grow with them."""
+        memory = self.ask("INFO", "memory")
+        return int(memory["used_memory"]) - int(memory["mem_clients_normal"])
+
+    def forget(self, pattern: str) -> None:
+        """Delete what matches a glob."""
+        for keys in batched(self.client.scan_iter(pattern, count=10_000), 1_000):
+            self.client.delete(*keys)
 
 
 @contextmanager
