@@ -70,7 +70,9 @@ async def is_there(settings: StoreSettings) -> bool:
     """Whether the store has been made already. Errors: those of a Redis that cannot be asked."""
     from budgetguard.stores import store_exists
 
-    return await store_exists(settings.url, settings.namespace, settings.timeout_ms)
+    return await store_exists(
+        settings.url, settings.namespace, settings.timeout_ms, allow_eviction=settings.allow_eviction
+    )
 
 
 def shown_store(settings: StoreSettings) -> str:

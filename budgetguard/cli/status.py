@@ -116,7 +116,8 @@ async def _look(asked: Asked) -> list[Record]:
         policy.labels.check(asked.globs)
     async with looked_at(settings, asked.store) as store:
         if policy is None:
-            return [_record_of(row) async for row in every(store.read_accounts, labels=asked.globs)]
+            rows = [row async for row in every(store.read_accounts, labels=asked.globs)]
+            return [_record_of(row) for row in sorted(rows, key=lambda row: row.account.key)]
         return [_record(row, row.limit) for row in await account_rows(policy, store, asked.globs)]
 
 

@@ -74,7 +74,7 @@ def open_outbox(url: str | None, namespace: str, timeout_ms: int) -> RedisOutbox
     return RedisOutbox(url, namespace, timeout_ms)
 
 
-async def store_exists(url: str | None, namespace: str, timeout_ms: int) -> bool:
+async def store_exists(url: str | None, namespace: str, timeout_ms: int, *, allow_eviction: bool = False) -> bool:
     """Whether there is a store already: SQLite's file, or the namespace in Redis. To find out makes none.
 
     Raises:
@@ -87,7 +87,7 @@ async def store_exists(url: str | None, namespace: str, timeout_ms: int) -> bool
         return path == ":memory:" or await asyncio.to_thread(os.path.exists, path)
     from budgetguard.stores.redis import namespaces
 
-    return await namespaces.namespace_exists(url, namespace, timeout_ms)
+    return await namespaces.namespace_exists(url, namespace, timeout_ms, allow_eviction)
 
 
 async def let_lapse(url: str, namespace: str, timeout_ms: int) -> None:

@@ -15,15 +15,16 @@ LAPSE_MS = 86_400_000
 PAGE = 500
 
 
-async def namespace_exists(url: str, namespace: str, timeout_ms: int) -> bool:
+async def namespace_exists(url: str, namespace: str, timeout_ms: int, allow_eviction: bool) -> bool:
     """Whether it has been opened, and its state stands.
 
     Raises:
         ConfigError: the URL is of no Redis.
-        StoreAway, StoreUnusable: it is not known.
+        StoreAway, StoreUnusable: it is not known, or it could not be opened.
     """
-    async with _server(url, Keys(namespace), timeout_ms) as server:
-        (found,) = _answers(await server.ask([("EXISTS", Keys(namespace).meta)]))
+    keys = Keys(namespace)
+    async with _server(url, keys, timeout_ms, allow_eviction) as server:
+        (found,) = _answers(await server.ask([("EXISTS", keys.meta)]))
         return bool(found)
 
 
@@ -35,7 +36,7 @@ async def let_lapse(url: str, namespace: str, timeout_ms: int) -> None:
         StoreAway, StoreUnusable: some keys may stay.
     """
     keys = Keys(namespace)
-    async with _server(url, keys, timeout_ms) as server:
+    async with _server(url, keys, timeout_ms, allow_eviction=True) as server:
         (ids,) = _answers(await server.ask([("ZRANGE", keys.open, 0, -1)]))
         ending = [keys.meta, keys.open, keys.index, keys.outbox, *(keys.hold(id.decode()) for id in ids)]
         cursor = b""
@@ -47,9 +48,8 @@ async def let_lapse(url: str, namespace: str, timeout_ms: int) -> None:
 
 
 @asynccontextmanager
-async def _server(url: str, keys: Keys, timeout_ms: int) -> AsyncIterator[Server]:
-    # Whether it may evict is for the store to refuse.
-    server = Server(parse_address(url), timeout_ms, slot_key=keys.meta, allow_eviction=True)
+async def _server(url: str, keys: Keys, timeout_ms: int, allow_eviction: bool) -> AsyncIterator[Server]:
+    server = Server(parse_address(url), timeout_ms, slot_key=keys.meta, allow_eviction=allow_eviction)
     try:
         yield server
     finally:
