@@ -15,7 +15,9 @@ from pathlib import Path
 import guard_cpu
 import import_time
 import many_accounts
+import redis_accounts
 import redis_memory
+import redis_peers
 import redis_rate
 import sqlite_rate
 from figures import Sizes, heading, show
@@ -30,6 +32,8 @@ SECTIONS = {
     "redis": {
         "rate": redis_rate.figures,
         "memory": redis_memory.figures,
+        "accounts": redis_accounts.figures,
+        "peers": redis_peers.figures,
     },
 }
 """By store."""
@@ -52,7 +56,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no section {', '.join(sorted(unknown))}: there are {of_each}")
     folder = (asked.folder or Path.cwd()).resolve()
-    sizes = Sizes(rounds=1, seconds=0.1, accounts=1_000, calls=50) if asked.quick else Sizes()
+    sizes = Sizes(rounds=1, seconds=0.1, accounts=1_000, calls=50, installs=False) if asked.quick else Sizes()
     sizes = replace(sizes, rounds=asked.rounds or sizes.rounds, folder=folder)
     print(heading(sizes), end="\n\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="budgetguard-bench-", dir=folder) as state:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import apsw
+import redis
 
 import budgetguard
 
@@ -35,6 +37,8 @@ class Sizes:
     """Of each measurement by CPU time."""
     folder: Path = Path(tempfile.gettempdir())
     """Where files are made: the floor and the subject beside each other."""
+    installs: bool = True
+    """Whether peers may be installed, in a folder of their own."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def heading(sizes: Sizes) -> str:
     return "\n".join(
         [
             f"budgetguard at {_commit()}",
-            f"{python}, apsw {apsw.apsw_version()}, SQLite {apsw.sqlite_lib_version()}",
+            f"{python}, apsw {apsw.apsw_version()}, SQLite {apsw.sqlite_lib_version()}, redis-py {redis.__version__}, "
+            f"{_redis_server()}",
             f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {_load()}",
             f"medians of {sizes.rounds}, floor and subject in turn",
         ]
@@ -114,6 +119,15 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "a commit that is not known: it is not in a checkout"
     return commit.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+
+
+def _redis_server() -> str:
+    """Its name and version, as it says them."""
+    program = shutil.which("redis-server")
+    if program is None:
+        return "no redis-server"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return "redis-server " + next((word[2:] for word in said.split() if word.startswith("v=")), "of no known version")
 
 
 def _load() -> str:

@@ -39,14 +39,14 @@ def figures(sizes: Sizes) -> list[Figure]:
     with redis_server(sizes) as server:
         account, is_open, resolved = asyncio.run(_bytes_each(server, sizes.calls))
     with redis_server(sizes) as server:
-        fresh, full = asyncio.run(_rolling_bytes_each(server, max(1, sizes.calls // 10)))
+        rolling = [asyncio.run(_bytes_of_rolling(server, max(1, sizes.calls // 10), slots)) for slots in (1, SLOTS)]
     made_of = f"{sizes.calls} calls, {LABEL_BYTES} bytes of labels, {len(PER) * len(LIMITS)} accounts each"
     return [
         at_most("Redis, bytes of an account with its index entry", account, ACCOUNT_MOST, made_of, "{:.0f}"),
         at_most("   of an open reservation", is_open, OPEN_MOST, "on accounts that stand", "{:.0f}"),
         at_most("   of a resolved one", resolved, RESOLVED_MOST, "settled", "{:.0f}"),
-        Figure("   of a rolling account, fresh", f"{fresh:.0f}", made_of="one slot, with its index entry"),
-        Figure("   of a rolling account, full", f"{full:.0f}", made_of=f"{SLOTS} slots, with its index entry"),
+        Figure("   of a rolling account, fresh", f"{rolling[0]:.0f}", made_of="one slot, with its index entry"),
+        Figure("   of a rolling account, full", f"{rolling[1]:.0f}", made_of=f"{SLOTS} slots, with its index entry"),
     ]
 
 
@@ -60,8 +60,6 @@ def labels_of(number: int) -> dict[str, str]:
 async def _bytes_each(server: Server, calls: int) -> tuple[float, float, float]:
     """Of an account, an open reservation and a resolved one."""
     async with guard_of(SIX_LIMITS, server.url) as guard:
-        await (await _reserve(guard, calls)).settle(ESTIMATE)
-        nothing = await _bytes(server)
         for number in range(calls):
             await (await _reserve(guard, number)).settle(ESTIMATE)
         settled_once = await _bytes(server)
@@ -71,35 +69,37 @@ async def _bytes_each(server: Server, calls: int) -> tuple[float, float, float]:
             await hold.settle(ESTIMATE)
         settled_twice = await _bytes(server)
     resolved = (settled_twice - settled_once) / calls
-    account = (settled_once - nothing - (settled_twice - settled_once)) / (calls * len(PER) * len(LIMITS))
-    return account, (held - settled_once) / calls, resolved
-
-
-async def _rolling_bytes_each(server: Server, agents: int) -> tuple[float, float]:
-    """Of a rolling account with one slot, and with all of them."""
-    clock = SetClock(time.time_ns() // 1_000_000)
-    async with guard_of(ROLLING, RedisStore(server.url, clock=clock, timeout_ms=10_000)) as guard:
-        await guarded_call(guard, agents, "session")
-        sizes = [await _bytes(server, holds=False)]
-        for _ in range(SLOTS):
-            clock.at_ms += SLOT_MS
-            await asyncio.gather(*[guarded_call(guard, agent, "session") for agent in range(agents)])
-            sizes.append(await _bytes(server, holds=False))
-    accounts = agents * len(LIMITS)
-    return (sizes[1] - sizes[0]) / accounts, (sizes[-1] - sizes[0]) / accounts
+    accounts = settled_once - await _bytes_of_nothing(server) - (settled_twice - settled_once)
+    return accounts / (calls * len(PER) * len(LIMITS)), (held - settled_once) / calls, resolved
 
 
 async def _reserve(guard: bg.Guard, number: int) -> bg.Hold:
     return await guard.reserve(labels=labels_of(number), model=MODEL, estimate=ESTIMATE)
 
 
-async def _bytes(server: Server, *, holds: bool = True) -> int:
-    """Without ledger rows, and if asked for without reservations, once tables no longer grow."""
-    server.forget("bg:*:outbox")
-    if not holds:
+async def _bytes_of_rolling(server: Server, agents: int, slots: int) -> float:
+    """Of a rolling account that was used in so many slots."""
+    clock = SetClock(time.time_ns() // 1_000_000)
+    async with guard_of(ROLLING, RedisStore(server.url, clock=clock, timeout_ms=10_000)) as guard:
+        for _ in range(slots):
+            clock.at_ms += SLOT_MS
+            await asyncio.gather(*[guarded_call(guard, agent, "session") for agent in range(agents)])
         server.forget("bg:*:h:*")
+        found = await _bytes(server)
+    return (found - await _bytes_of_nothing(server)) / (agents * len(LIMITS))
+
+
+async def _bytes(server: Server) -> int:
+    """Without ledger rows, once tables no longer grow."""
+    server.forget("bg:*:outbox")
     size, before = server.memory_bytes(), 0
     while size != before:
         await asyncio.sleep(SETTLED_S)
         size, before = server.memory_bytes(), size
     return size
+
+
+async def _bytes_of_nothing(server: Server) -> int:
+    """Without any data: what the server has taken meanwhile for itself belongs to no account."""
+    server.ask("FLUSHALL", "SYNC")
+    return await _bytes(server)

@@ -125,17 +125,20 @@ async def at_once(call: Callable[[int], Awaitable[None]], server: Server, second
     Whatever a call raises ends the measurement.
     """
     done = [0] * CALLERS
-    ended = asyncio.Event()
+    all_connected, ended = asyncio.Event(), asyncio.Event()
 
     async def caller(number: int) -> None:
         while not ended.is_set():
             await call(number)
             done[number] += 1
+            if done[number] == 1 and all(done):
+                all_connected.set()
 
     async with asyncio.TaskGroup() as callers:
         for number in range(CALLERS):
             callers.create_task(caller(number))
         await asyncio.sleep(seconds * WARM_UP)
+        await all_connected.wait()
         us_before, before, started = server.script_us(), list(done), time.perf_counter()
         await asyncio.sleep(seconds)
         passed, shares = time.perf_counter() - started, [now - then for now, then in zip(done, before, strict=True)]

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-FIGURES = (
+import pytest
+from redis_kit import MISSING, has_redis
+
+SQLITE_FIGURES = (
     "SQLite, 256 callers, 12 limits: calls per single-row transaction",
     "operations in a transaction",
     "the same, syncs take 2 ms more",
@@ -19,16 +22,37 @@ FIGURES = (
     "import budgetguard beyond import asyncio, ms",
     "optional packages that it imports",
 )
+REDIS_FIGURES = (
+    "Redis, one after the other, 12 limits: a call by two bare round trips",
+    "Redis, 256 callers on one team, 12 limits: calls by bare scripts",
+    "the slowest caller's share of the mean",
+    "Redis' CPU for a call, us",
+    "Redis, bytes of an account with its index entry",
+    "of an open reservation",
+    "of a resolved one",
+    "of a rolling account, full",
+    "Redis, a call at 1,000 accounts by one at 10",
+    "by limits 1 to 32, Redis' scripts: 32 by 16",
+    "limits, six hits, moving windows",
+    "token-throttle, six limits",
+)
 
 
-def test_the_benchmark_runs_to_its_end_and_prints_its_table(checkout: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/bench_guard.py", "--quick", "--folder", str(tmp_path)]
+@pytest.mark.parametrize(
+    ("arguments", "figures"), [([], SQLITE_FIGURES), (["--store", "redis"], REDIS_FIGURES)], ids=["sqlite", "redis"]
+)
+def test_the_benchmark_runs_to_its_end_and_prints_its_table(
+    checkout: Path, tmp_path: Path, arguments: list[str], figures: tuple[str, ...]
+) -> None:
+    if "redis" in arguments and not has_redis():
+        pytest.skip(MISSING)
+    command = [sys.executable, "benchmarks/bench_guard.py", "--quick", "--folder", str(tmp_path), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     heading, table = done.stdout.split("\n\n")
     assert heading.startswith("budgetguard at ")
-    assert "SQLite" in heading
-    assert [figure for figure in FIGURES if figure not in table] == []
+    assert "SQLite" in heading and "redis-py" in heading
+    assert [figure for figure in figures if figure not in table] == []
     assert done.returncode == (1 if "MISSED" in table else 0)
     assert list(tmp_path.iterdir()) == []
