@@ -76,7 +76,9 @@ async def count_open_calls(store: Store, account: Account) -> str | None:
     labels = {name: glob.escape(value) for name, value in account.subject.items()}
     page = await store.read_holds(glob.escape(account.budget), labels, None, COUNTED_MOST)
     count = sum(any(held.key == account.key for held in row.accounts) for row in page.rows)
-    return f"{count}{'+' if page.cursor else ''} open call{'' if count == 1 else 's'}" if count else None
+    if page.cursor is not None:  # a page may have a few rows more than were asked for
+        return f"{min(count, COUNTED_MOST)}+ open calls" if count else None
+    return f"{count} open call{'' if count == 1 else 's'}" if count else None
 
 
 def _headline(violation: Violation, open_calls: Mapping[str, str]) -> str:

@@ -41,6 +41,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module with `STORES` on each of these, if they have a `world` and do not choose its store."""
+    stores = getattr(metafunc.module, "STORES", ())
+    chosen = any(mark.args[0] == "world" for mark in metafunc.definition.iter_markers("parametrize"))
+    if stores and not chosen and "world" in metafunc.fixturenames:
+        metafunc.parametrize("world", stores, indirect=True)
+
+
 class Complaints(logging.Handler):
     """Keeps what is logged."""
 
@@ -81,11 +89,18 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A store's file on a clock that stands still, and what the guards on it tell; the user's state is under it."""
+def world(request: pytest.FixtureRequest, tmp_path: Path, state_home: None) -> World:
+    """A store on a clock that stands still, and what the guards on it tell; the user's state is under `tmp_path`.
+
+    A file, unless a test asks for "redis"; those of a module with `STORES` are run on each of these.
+    """
     from guard_kit import World
 
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    if getattr(request, "param", "sqlite") == "redis":
+        from redis_clock_world import RedisClockWorld
+
+        server = request.getfixturevalue("redis_server")
+        return RedisClockWorld(tmp_path, server, request.getfixturevalue("namespace"))
     return World(tmp_path)
 
 

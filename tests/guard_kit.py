@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-from store_kit import NOON_MS, ledger, rows
+import pytest
+from store_kit import NOON_MS, dump, ledger, rows
 
 import budgetguard as bg
 from budgetguard.errors import StoreAway
@@ -29,6 +30,9 @@ ESTIMATE = bg.Usage(600, 200)
 USAGE = bg.Usage(500, 100)
 """600 tokens, $0.0007."""
 ESTIMATE_NANOUSD, USAGE_NANOUSD = 1_000_000, 700_000
+BOTH = ("sqlite", "redis")
+"""`STORES = BOTH` in a module of tests: each of them that has a `world` is run on both stores."""
+only_on_sqlite = pytest.mark.parametrize("world", ["sqlite"], indirect=True)
 
 
 class Heard:
@@ -79,6 +83,22 @@ class World:
     def held(self) -> int:
         """How many reservations are open."""
         return int(rows(self.path, "SELECT count(*) FROM reservations WHERE state = 'held'")[0][0])
+
+    def states(self) -> list[str]:
+        """Of the reservations: held, or how they ended."""
+        return [state for (state,) in rows(self.path, "SELECT state FROM reservations ORDER BY id")]
+
+    def lease_end_ms(self, id: str) -> int:
+        return int(rows(self.path, "SELECT lease_end_ms FROM reservations WHERE id = ?", id)[0][0])
+
+    def dump(self) -> Any:
+        """All that stands in the store, to be compared; without its time."""
+        return dump(self.path)
+
+    def lose(self) -> None:
+        """The store's state is lost."""
+        self.path.unlink()
+        apsw.Connection(str(self.path)).close()
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:

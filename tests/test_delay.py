@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 from delay_kit import ONE_AT_A_TIME, ROOM, in_line, soon, taken, waits
-from guard_kit import ESTIMATE, USAGE, LossyStore, World, until
+from guard_kit import BOTH, ESTIMATE, USAGE, LossyStore, World, until
 from store_kit import MINUTE_MS
 
 import budgetguard as bg
 from budgetguard import waiting
 from budgetguard.core import balances
 from budgetguard.events import Delayed
+
+STORES = BOTH
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from delay_kit import ONE_AT_A_TIME, ROOM, in_line, soon, taken, waits
-from guard_kit import ESTIMATE, USAGE, LossyStore, World, until
+from guard_kit import BOTH, ESTIMATE, USAGE, LossyStore, World, until
 from logs_kit import SkippingLoop, run
 from store_kit import MINUTE_MS
 
 import budgetguard as bg
 from budgetguard.events import Delayed, Refused
+
+STORES = BOTH
 
 
 def test_nobody_waits_inside_an_open_hold_which_could_be_what_it_waits_for(world: World) -> None:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from delay_kit import taken
-from guard_kit import ESTIMATE
+from guard_kit import BOTH, ESTIMATE
 from virtual_time import Patiently, VirtualLoop, run
 
 import budgetguard as bg
+
+STORES = BOTH
 
 if TYPE_CHECKING:
     from guard_kit import World

@@ -9,9 +9,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from guard_kit import ESTIMATE, MODEL, USAGE
+from guard_kit import BOTH, ESTIMATE, MODEL, USAGE
 
 import budgetguard as bg
+
+STORES = BOTH
 
 if TYPE_CHECKING:
     from guard_kit import World

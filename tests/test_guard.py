@@ -9,11 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from guard_kit import ESTIMATE, ESTIMATE_NANOUSD, MODEL, PRICES, USAGE, USAGE_NANOUSD, World, run_script
+from guard_kit import BOTH, ESTIMATE, ESTIMATE_NANOUSD, MODEL, PRICES, USAGE, USAGE_NANOUSD, World, run_script
 from store_kit import rows
 
 import budgetguard as bg
 from budgetguard.events import Assumed, Overage, Settled, SettleRejected
+
+STORES = BOTH
 
 
 def test_a_guard_of_one_text_holds_the_whole_process_to_it_in_the_users_state_directory(

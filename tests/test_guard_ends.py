@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import httpx2
 import pytest
-from guard_kit import ESTIMATE, USAGE, World, until
+from guard_kit import BOTH, ESTIMATE, USAGE, World, until
 
 from budgetguard.events import Assumed, Settled
+
+STORES = BOTH
 
 
 class ProviderError(Exception):

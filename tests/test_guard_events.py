@@ -8,11 +8,13 @@ import weakref
 from contextvars import ContextVar
 
 import pytest
-from guard_kit import ESTIMATE, MODEL, USAGE, World, until
+from guard_kit import BOTH, ESTIMATE, MODEL, USAGE, World, until
 from store_kit import amounts, ask_one, settle
 
 import budgetguard as bg
 from budgetguard.events import AlertReached, Overage, Settled, SettleRejected
+
+STORES = BOTH
 
 
 async def call(guard: bg.Guard, usage: bg.Usage = USAGE) -> bg.Hold:

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from guard_kit import ESTIMATE, MODEL, USAGE, World
+from guard_kit import BOTH, ESTIMATE, MODEL, USAGE, World
 
 import budgetguard as bg
 from budgetguard.labels import current_labels
+
+STORES = BOTH
 
 RULES = bg.LabelRules(known=["team", "agent", "session", "task", "user", "tenant", "env"], default={"env": "default"})
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
-from guard_kit import ESTIMATE, MODEL, PRICES, USAGE, LossyStore, World
+from guard_kit import BOTH, ESTIMATE, MODEL, PRICES, USAGE, LossyStore, World, only_on_sqlite
 
 import budgetguard as bg
 from budgetguard.events import Assumed, Refused, StoreProblem, Unmatched, WouldRefuse
+
+STORES = BOTH
 
 Spoil = Callable[[World, LossyStore], None]
 LIMITS = ("1k tokens/day", "$0.001/day", "1 concurrent")
@@ -110,8 +111,7 @@ def test_in_shadow_a_run_is_over_its_own_budget_without_a_word(world: World) -> 
 
 
 def lose_state(world: World, store: LossyStore) -> None:
-    world.path.unlink()
-    apsw.Connection(str(world.path)).close()
+    world.lose()
 
 
 def turn_back_the_clock(world: World, store: LossyStore) -> None:
@@ -143,6 +143,7 @@ def test_in_shadow_calls_go_on_when_the_store_does_not_decide(world: World, spoi
     asyncio.run(main())
 
 
+@only_on_sqlite
 def test_in_shadow_calls_go_on_where_there_is_no_store_at_all(world: World) -> None:
     async def main() -> None:
         world.path.mkdir()

@@ -7,12 +7,13 @@ import pickle
 import re
 
 import pytest
-from guard_kit import ESTIMATE, MODEL, USAGE, LossyStore, World
-from store_kit import dump
+from guard_kit import BOTH, ESTIMATE, MODEL, USAGE, LossyStore, World
 
 import budgetguard as bg
 from budgetguard.core.balances import HELD_RETRY_MS
 from budgetguard.events import Exhausted, Refused
+
+STORES = BOTH
 
 EACH_AGENT = bg.Budget("each-agent", ["$5/day"], per=["agent"], timezone="Europe/Berlin")
 
@@ -170,9 +171,9 @@ def test_a_refused_call_leaves_every_row_as_it_was(world: World) -> None:
             "1k tokens/day", "1 concurrent", budgets=[bg.Budget("agent", ["9 requests/hour"], per=["agent"])]
         )
         async with guard, guard.reserve(agent="a", estimate=ESTIMATE) as hold:
-            before = dump(world.path)
+            before = world.dump()
             await refused(guard, ESTIMATE, agent="b")
-            assert dump(world.path) == before
+            assert world.dump() == before
             hold.record(USAGE)
 
     asyncio.run(main())
@@ -245,10 +246,10 @@ def test_a_call_that_cannot_be_judged_is_told_what_to_do_and_changes_nothing(
         rules = bg.LabelRules(required=["team"] if limits == ["5 requests/day"] else [])
         guard = world.guard(*limits, labels=rules)
         async with guard:
-            before = dump(world.path)
+            before = world.dump()
             with pytest.raises(error, match=re.escape(text)):
                 await guard.reserve(**call)  # type: ignore[arg-type]
-            assert dump(world.path) == before
+            assert world.dump() == before
         told = [event.cause for event in world.heard.of(Refused)]
         assert told == ([error.__name__] if issubclass(error, bg.CallRefused) else [])
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from guard_kit import ESTIMATE, MODEL, USAGE, World
+from guard_kit import BOTH, ESTIMATE, MODEL, USAGE, World
 
 import budgetguard as bg
+
+STORES = BOTH
 
 BUDGETS = [
     bg.Budget("all", ["100k tokens/day", "$5/day"], timezone="Europe/Berlin"),

@@ -6,19 +6,16 @@ import asyncio
 import gc
 
 import pytest
-from guard_kit import ESTIMATE, USAGE, LossyStore, World, until
-from store_kit import NOON_MS, rows
+from guard_kit import BOTH, ESTIMATE, USAGE, LossyStore, World, until
+from store_kit import NOON_MS
 
 import budgetguard as bg
 from budgetguard.events import Assumed, Expired, Late, LeaseLost, StoreProblem
 
+STORES = BOTH
 LEASE_MS = 150
 """Short, so that heartbeats (a third) and sweeps (a quarter) come soon; the store's time stands still meanwhile."""
 SHORT = bg.GuardSettings(lease_ms=LEASE_MS)
-
-
-def lease_end_ms(world: World, hold: bg.Hold) -> int:
-    return int(rows(world.path, "SELECT lease_end_ms FROM reservations WHERE id = ?", hold.id)[0][0])
 
 
 async def abandoned(world: World, **settings: object) -> str:
@@ -37,11 +34,11 @@ def test_the_heartbeat_extends_the_lease_as_long_as_the_hold_lives(world: World)
     async def main() -> None:
         guard = world.guard("9k tokens/day", settings=SHORT)
         async with guard, guard.reserve(estimate=ESTIMATE) as hold:
-            assert lease_end_ms(world, hold) == NOON_MS + LEASE_MS
+            assert world.lease_end_ms(hold.id) == NOON_MS + LEASE_MS
             for step in range(1, 5):
                 world.clock.advance(100)
                 wanted = NOON_MS + step * 100 + LEASE_MS
-                await until(lambda wanted=wanted: lease_end_ms(world, hold) == wanted, "the lease is extended")
+                await until(lambda wanted=wanted: world.lease_end_ms(hold.id) == wanted, "the lease is extended")
             hold.record(USAGE)
         assert (world.statuses(), world.heard.of(Expired)) == (["settled"], [])
 
@@ -57,7 +54,7 @@ def test_a_store_that_is_away_for_a_while_does_not_end_the_heartbeat(world: Worl
             await until(lambda: [p for p in world.heard.of(StoreProblem) if p.verb == "beat"], "a beat is missed")
             store.refused = set()
             world.clock.advance(100)
-            await until(lambda: lease_end_ms(world, hold) == NOON_MS + 100 + LEASE_MS, "the lease is extended")
+            await until(lambda: world.lease_end_ms(hold.id) == NOON_MS + 100 + LEASE_MS, "the lease is extended")
             hold.record(USAGE)
         assert world.statuses() == ["settled"]
 
@@ -74,7 +71,7 @@ def test_a_guard_that_was_paused_does_not_expire_its_own_living_holds(world: Wor
             sweeps = store.asked.count("due")
             await until(lambda: store.asked.count("due") >= sweeps + 2, "the guard sweeps")
             store.refused = set()
-            await until(lambda: lease_end_ms(world, hold) == NOON_MS + 11 * LEASE_MS, "the lease is extended")
+            await until(lambda: world.lease_end_ms(hold.id) == NOON_MS + 11 * LEASE_MS, "the lease is extended")
             hold.record(USAGE)
         assert world.statuses() == ["settled"]
 
@@ -87,7 +84,7 @@ def test_after_max_hold_the_heartbeat_ends_and_the_call_is_charged_as_estimated(
         guard = world.guard("9k tokens/day", settings=settings)
         async with guard, guard.reserve(estimate=ESTIMATE) as hold:
             end_ms = world.clock.advance(10_000) + LEASE_MS
-            await until(lambda: lease_end_ms(world, hold) == end_ms, "the beat that hears how late it is")
+            await until(lambda: world.lease_end_ms(hold.id) == end_ms, "the beat that hears how late it is")
             world.clock.advance(LEASE_MS)
             await until(lambda: world.statuses() == ["expired"], "it is swept")
             assert (world.spent(), world.reserved()) == (800, 0)

@@ -8,10 +8,12 @@ import threading
 from collections.abc import AsyncGenerator
 
 import pytest
-from guard_kit import ESTIMATE, USAGE, World, until
+from guard_kit import BOTH, ESTIMATE, USAGE, World, until
 
 import budgetguard as bg
 from budgetguard.events import Assumed
+
+STORES = BOTH
 
 
 def test_a_run_is_not_entered_inside_itself_and_keeps_its_limit(world: World) -> None:

@@ -7,9 +7,11 @@ import re
 from decimal import Decimal
 
 import pytest
-from guard_kit import ESTIMATE, MODEL, USAGE, World
+from guard_kit import BOTH, ESTIMATE, MODEL, USAGE, World
 
 import budgetguard as bg
+
+STORES = BOTH
 
 
 async def call(guard: bg.Guard, usage: bg.Usage = USAGE) -> None:

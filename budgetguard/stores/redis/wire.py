@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Any, cast
 
 from hiredis import Reader, pack_command
@@ -46,11 +47,18 @@ class Wire(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         context = None if tls is None else tls_context(tls)
+        if endpoint.path:
+            connecting = loop.create_unix_connection(lambda: cls(endpoint), endpoint.path)
+        else:
+            connecting = loop.create_connection(lambda: cls(endpoint), endpoint.host, endpoint.port, ssl=context)
+        # A transport keeps the context that it was made in: it must not be that of whoever asked first.
+        task = loop.create_task(connecting, context=Context())
         try:
-            if endpoint.path:
-                _, wire = await loop.create_unix_connection(lambda: cls(endpoint), endpoint.path)
-            else:
-                _, wire = await loop.create_connection(lambda: cls(endpoint), endpoint.host, endpoint.port, ssl=context)
+            _, wire = await task
+        except asyncio.CancelledError:
+            if task.done() and not task.cancelled() and task.exception() is None:  # nobody has taken it yet
+                task.result()[0].abort()
+            raise
         except ssl.SSLCertVerificationError as error:
             text = f"its certificate is not accepted: {error.verify_message}"
             raise Trouble(text, Remedy.OPERATOR) from error
