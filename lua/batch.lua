@@ -1,14 +1,13 @@
 -- Does operations on reservations, in the order asked, each wholly or not at all.
 -- KEYS[1] meta, KEYS[2] open, KEYS[3] index, KEYS[4] outbox, then every reservation and account that may be touched
 -- ARGV[1] packed {schema, incarnation, clock_ms, outbox_most, outbox_bounded, plans, operations}; a plan as
---   {text, words of its accounts (packed), window_start_ms, window_end_ms}, an operation as the verb's file says
+--   `lib/asked.lua` says, an operation as the verb's file says
 -- returns packed {'ok', now_ms, answers} or what `meta_refusal` tells; of an operation that cannot be done
---   the answer is {'invalid' | 'broken' | 'undeclared' | 'failed', what}; from one that is undeclared on, none is done
+--   the answer is {'invalid' | 'broken' | 'failed', what}, or {'undeclared' | 'untold', what} where keys or details are
+--   wanting that the client has left out: from there on none is done, and all are asked again in order
 -- never reads the labels of a call, a price or a time zone; never leaves an operation half done
 local asked = cmsgpack.unpack(ARGV[1])
 --- include lib/amounts
---- include lib/bounded
---- include lib/digits
 --- include lib/now
 --- include lib/meta
 local refusal, clock_behind = meta_refusal()
@@ -22,13 +21,14 @@ end
 --- include lib/accounts
 --- include lib/accounts_of
 --- include lib/asked
+--- include lib/words
 --- include lib/holds
 --- include lib/hold_at
 --- include lib/slots
+--- include lib/live
 --- include lib/shift_slot
 --- include lib/shift
 --- include lib/change_account
---- include lib/live_or_all
 --- include lib/judge
 --- include lib/shadows
 --- include lib/judge_all
@@ -38,10 +38,10 @@ end
 --- include lib/overage
 --- include lib/rows
 --- include lib/memory
---- include lib/sweep_due
 --- include lib/tell_time
 --- include lib/write
---- include lib/write_values
+--- include lib/write_account
+--- include lib/write_hold
 --- include reserve
 --- include settle
 --- include release
@@ -53,17 +53,18 @@ local VERBS = {
   reserve = reserve, settle = settle, release = release, grow = grow, extend = extend, expire = expire,
   announce = announce,
 }
+local WANTING = { undeclared = true, untold = true }
 local function no_verb() refuse('invalid', 'operation') end
 local function pass_over() return { 'undeclared', '' } end
 
 read_all()
 try_memory(asked[7])
-local answers, undeclared = {}, false
+local answers, wanting = {}, false
 for number, op in ipairs(asked[7]) do
   local verb = type(op) == 'table' and VERBS[op[1]] or no_verb
-  local ok, answer = pcall(undeclared and pass_over or verb, op)
+  local ok, answer = pcall(wanting and pass_over or verb, op)
   answers[number] = ok and answer or type(answer) == 'table' and answer[1] and answer or { 'failed', tostring(answer) }
-  undeclared = undeclared or answers[number][1] == 'undeclared'
+  wanting = wanting or WANTING[answers[number][1]]
 end
 write_open()
 write_rows()

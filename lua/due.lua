@@ -4,7 +4,7 @@
 -- returns packed {'ok', now_ms, ids} or what `meta_refusal` tells
 -- never writes but the time
 local asked = cmsgpack.unpack(ARGV[1])
---- include lib/digits
+--- include lib/amounts
 --- include lib/now
 --- include lib/meta
 --- include lib/tell_time

@@ -16,13 +16,14 @@ local function expire(op)
   end
   local plan = plan_from(hold.plan)
   local found = accounts_of(plan)
-  local words = counted(plan, found)
+  local digests = counted(plan, found)
+  local words = words_of(digests)
   -- Past this line it must succeed.
   local charged = plan.charges and chargeable(hold.estimate) or NOTHING
   local alerts, overdrawn = resolve_all(hold, plan, found, charged)
   hold.state, hold.charged, hold.expired = 'expired', charged, charged
   hold.keep_until_ms, hold.revision = now_ms + EXPIRED_KEEP_MS, hold.revision + 1
   change_hold(hold)
-  add_row(hold, 'expired', words, plan.charges and hold.usage or '', 0, '', false)
+  add_row(hold, 'expired', digests, plan.charges and hold.usage or '', 0, '', false)
   return { 'expired', alerts, overdrawn, false, words }
 end

@@ -17,7 +17,7 @@ local function extend(op)
   local found = accounts_of(plan)
   -- Past this line it must succeed.
   for number, claim in ipairs(plan) do
-    local leased = claim.kind == CALENDAR or claim.kind == HELD
+    local leased = claim[KIND] == CALENDAR or claim[KIND] == HELD
     if leased and found[number].exists then
       prolong(claim, found[number], lease_end_ms)
       change_account(found[number])

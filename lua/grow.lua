@@ -10,14 +10,14 @@
 -- its keys.
 local function with_limits(plan, limits)
   local fields, by_key, keys, foreign = { plan.charges and 1 or 0, plan.content }, {}, {}, false
-  for _, claim in ipairs(limits) do
-    by_key[claim.key] = claim
+  for number, key in ipairs(limits.keys) do
+    by_key[key] = limits[number]
   end
-  for _, claim in ipairs(plan) do
-    fields[#fields + 1] = (by_key[claim.key] or claim).fields
-    foreign, keys[claim.key] = foreign or not by_key[claim.key], true
+  for number, key in ipairs(plan.keys) do
+    fields[#fields + 1] = by_key[key] or plan[number]
+    foreign, keys[key] = foreign or not by_key[key], true
   end
-  return plan_from(cmsgpack.pack(fields)), foreign and counted(plan, accounts_of(plan)) or NONE, keys
+  return plan_from(cmsgpack.pack(fields)), foreign and words_of(plan.digests) or NONE, keys
 end
 
 -- Copies of a plan's accounts without this hold; empty for one that is missing and may still count, else false.
@@ -30,7 +30,7 @@ local function accounts_without(hold, plan, found)
     end
     copy.slots = account.slots and { (unpack or table.unpack)(account.slots) }
     if account.exists then
-      shift(claim, copy, hold.slot_ms, hold.lease_end_ms, 0, -hold.estimate[claim.unit])
+      shift(claim, copy, hold.slot_ms, hold.lease_end_ms, 0, -hold.estimate[claim[UNIT]])
     end
     without[number] = (account.exists or unended(claim)) and copy
   end

@@ -1,7 +1,9 @@
--- Forgets accounts that have outlived their time, and their words in the index.
--- KEYS[1] meta, KEYS[2] index, then accounts
--- ARGV[1] packed {schema, incarnation, clock_ms, digests, in the order of the accounts}
--- returns packed {'ok', now_ms, how many are forgotten} or what `meta_refusal` tells
+-- Forgets accounts that have outlived their time, and their words in the index: those of which a sweep has found so
+-- before every ledger row that still waits in the outbox was written.
+-- KEYS[1] meta, KEYS[2] index, KEYS[3] outbox, then accounts
+-- ARGV[1] packed {schema, incarnation, clock_ms, digests, instants at which each was found dead (0: not yet)}
+-- returns packed {'ok', now_ms, digests of those that are dead and not forgotten, how many are forgotten} or what
+--   `meta_refusal` tells
 -- never forgets an account that counts or holds something, nor one that it cannot read
 local asked = cmsgpack.unpack(ARGV[1])
 --- include lib/amounts
@@ -11,16 +13,19 @@ local refusal = meta_refusal()
 if refusal then
   return cmsgpack.pack(refusal)
 end
-local forgotten = 0
+--- include lib/oldest_row
+local dead, forgotten, oldest_ms = {}, 0, oldest_row_ms(KEYS[3])
 for number, digest in ipairs(asked[4]) do
-  local key = KEYS[number + 2]
+  local key, found_ms = KEYS[number + 3], asked[5][number]
   local value = redis.call('EXISTS', key) == 1 and redis.pcall('GET', key)
-  local ok, fields = pcall(cmsgpack.unpack, value)
-  local old = ok and type(fields) == 'table' and is_amount(fields[5]) and fields[5] <= now_ms and fields[2] == 0
-  if value == false or old then
+  local ok, _, reserved, _, _, keep_until_ms = pcall(cmsgpack.unpack, value)
+  local old = ok and is_amount(keep_until_ms) and keep_until_ms <= now_ms and reserved == 0
+  if (value == false or old) and found_ms > 0 and found_ms < oldest_ms then
     redis.call('DEL', key)
     redis.call('HDEL', KEYS[2], digest)
     forgotten = forgotten + 1
+  elseif value == false or old then
+    dead[#dead + 1] = digest
   end
 end
-return cmsgpack.pack({ 'ok', now_ms, forgotten })
+return cmsgpack.pack({ 'ok', now_ms, dead, forgotten })

@@ -25,14 +25,14 @@ local function release(op)
   end
   local plan = plan_from(hold.plan)
   local found = accounts_of(plan)
-  local words = hold.state == 'expired' and counted(plan, found)
+  local digests = hold.state == 'expired' and counted(plan, found)
   -- Past this line it must succeed.
   resolve_all(hold, plan, found, NOTHING)
   hold.state, hold.charged, hold.keep_until_ms = 'released', NOTHING, forgotten_ms
   change_hold(hold)
-  if words then
+  if digests then
     hold.revision = hold.revision + 1
-    add_row(hold, 'released', words, '', 0, '', false)
+    add_row(hold, 'released', digests, '', 0, '', false)
   end
   return { 'released' }
 end

@@ -35,7 +35,7 @@ local function reserve(op)
     return { 'no_memory' }
   elseif outbox_full() then
     return { 'outbox_full' }
-  elseif now_ms < sent[3] or (sent[4] >= 0 and now_ms >= sent[4]) then
+  elseif now_ms < sent[2] or (sent[3] >= 0 and now_ms >= sent[3]) then
     return { 'stale_window' }
   end
   local found = accounts_of(plan)

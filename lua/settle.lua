@@ -1,6 +1,7 @@
 -- Charges what a call really used and writes its ledger row. No limit and no full memory can refuse it.
 -- operation {verb, id, plan, actual, usage, info, status, estimate, admitted_ms, replay_keep_ms, tried_since_ms,
---   latency_ms, error_type, price_source}; status is settled, assumed (a guess), cancelled or error
+--   latency_ms, error_type, price_source}; status is settled, assumed (a guess), cancelled or error; info is '' where
+--   the client thinks that the id is known
 -- returns {word, alerts, overdrawn, overage, words} or {word}; word is settled, late, uncounted, replayed, conflict or
 --   finished; words are those of the accounts, where the reservation has others than the plan sent
 -- never charges twice, and never an account of a window that has ended a day ago
@@ -8,26 +9,25 @@ local FORGOTTEN_REVISIONS = 4 -- an id may have had so many rows before it was f
 local STATUS = { settled = true, assumed = true, cancelled = true, error = true }
 
 local function charge(op, hold, found, status, word)
-  local asked_for, sent = asked_plan(op[3])
-  local plan, actual, whole = plan_from(hold.plan), chargeable(op[4]), true
-  for number = 1, #plan do
-    whole = whole and found[number].exists
-  end
-  whole = whole and plan == asked_for
-  local words = whole and sent[2] or counted(plan, found)
+  local plan, actual = plan_from(hold.plan), chargeable(op[4])
+  local digests = counted(plan, found)
+  local words = plan == asked_plan(op[3]) and NONE or words_of(digests)
   -- Past this line it must succeed.
   local alerts, overdrawn = resolve_all(hold, plan, found, actual)
   local overage = overage_of(hold, plan, actual)
   hold.state, hold.charged = op[7] == 'assumed' and 'assumed' or 'settled', actual
   hold.keep_until_ms, hold.revision = now_ms + op[10], hold.revision + 1
   change_hold(hold)
-  add_row(hold, status, words, op[5], op[12], op[13], op[14])
-  return { word, alerts, overdrawn, overage, whole and NONE or words }
+  add_row(hold, status, digests, op[5], op[12], op[13], op[14])
+  return { word, alerts, overdrawn, overage, words }
 end
 
 -- State was lost, or the id forgotten: charge it, unless it may have been charged already.
 local function settle_unknown(op)
   local plan, sent = asked_plan(op[3])
+  if op[6] == '' then
+    refuse('untold', 'info')
+  end
   local lost = {
     id = op[2], state = 'released', admitted_ms = op[9], slot_ms = op[9], lease_end_ms = now_ms, keep_until_ms = 0,
     revision = FORGOTTEN_REVISIONS, plan = plan.text, estimate = op[8], charged = NOTHING, expired = NOTHING,

@@ -166,6 +166,8 @@ class Clients:
 
     def _settle(self, call: Call, dice: Dice, status: EndStatus = "settled") -> Settle:
         actual = (call.estimate, _amounts(dice), _amounts(dice))[dice.roll(3)]
+        # A growth takes the larger of each unit by itself; what was really used always adds up.
+        actual = actual._replace(tokens=actual.input_tokens + actual.output_tokens)
         if status == "settled":
             status = ("settled", "cancelled", "settled", "error")[dice.roll(4)]  # type: ignore[assignment]
         return Settle(

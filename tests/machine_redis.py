@@ -18,8 +18,9 @@ from store_kit import ask_one
 from budgetguard.core.model import Balance, UsageRow, plan_from_text
 from budgetguard.store import Clock
 from budgetguard.stores.redis import RedisStore
+from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.outbox import row_from
-from budgetguard.stores.redis.plans import SentPlans, account_from, unpack, unpack_all
+from budgetguard.stores.redis.plans import SentPlan, account_from, unpack, unpack_all
 from budgetguard.stores.redis.reading import balance_from
 
 
@@ -71,6 +72,7 @@ class RedisContender:
         values, index, leases = look.execute()
         cut = len(self._prefix)
         standing = {name[cut:]: value for name, value in zip(names, values, strict=False) if value is not None}
+        self._index = index
         keys = {digest: _key(words) for digest, words in index.items()}
         accounts = {keys[name[2:]]: _balance(value) for name, value in standing.items() if name.startswith(b"a:")}
         known = {name[2:].decode(): _hold(value) for name, value in standing.items() if name.startswith(b"h:")}
@@ -111,7 +113,7 @@ class RedisContender:
 
     def _drain(self) -> None:
         for entry_id, fields in self._look.xrange(f"{self._prefix}outbox", self._drained, "+"):
-            row = row_from(fields[b"row"])
+            row = row_from(fields[b"row"], self._index)
             if row.id not in self._ledger or row.revision > self._ledger[row.id][0]:
                 self._ledger[row.id] = row_told(row)
             self._drained = f"({entry_id.decode()}"
@@ -132,7 +134,7 @@ def _balance(packed: bytes) -> Balance:
 
 @lru_cache(10_000)
 def _plan_kept(text: str) -> Any:
-    return _frozen(unpack(SentPlans().of(plan_from_text(text)).wire[0]))
+    return _frozen(unpack(SentPlan(plan_from_text(text), Keys("")).wire(False)[0]))
 
 
 @lru_cache(100_000)

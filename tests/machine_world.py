@@ -62,7 +62,11 @@ class World:
         behind = self.last_ms - clock_ms > CLOCK_TOLERANCE_MS
         self.hear(clock_ms)
         self.written = []
-        return [self._announce(op) if isinstance(op, Announce) else self._do(op, behind) for op in ops]
+        answers = []
+        for op in ops:
+            self.hear(self.last_ms)
+            answers.append(self._announce(op) if isinstance(op, Announce) else self._do(op, behind))
+        return answers
 
     def hear(self, clock_ms: int) -> None:
         """Time never runs backwards; what is too old is forgotten."""

@@ -61,7 +61,7 @@ from budgetguard.core.verbs import (
 HELD_KEEP_MS = 30 * DAY_MS
 EXPIRED_KEEP_MS = 7 * DAY_MS
 FORGOTTEN_REVISIONS = 4
-"""How many rows an id may have had that is known no more: expired, released, assumed, settled. The truth outranks them."""
+"""How many rows a forgotten id may have had: expired, released, assumed, settled. The truth outranks them."""
 NOTHING = Amounts()
 
 

@@ -6,20 +6,13 @@ local function no_account(key)
   return { key = key, exists = false, spent = 0, reserved = 0, announced = 0, announced_ms = 0, keep_until_ms = 0 }
 end
 
-local function are_slots(slots)
-  for _, amount in ipairs(slots) do
-    if not is_amount(amount) then
-      return false
-    end
-  end
-  return #slots % 3 == 0
-end
-
+-- Raises for what is no account: the caller knows which key that is.
 local function account_from(key, value)
-  local ok, spent, reserved, announced, announced_ms, keep_until_ms, slots = pcall(cmsgpack.unpack, value)
-  local sound = ok and is_amount(spent) and is_amount(reserved) and is_amount(announced) and is_amount(announced_ms)
-  if not (sound and is_amount(keep_until_ms) and (slots == nil or (type(slots) == 'table' and are_slots(slots)))) then
-    refuse('broken', key)
+  local spent, reserved, announced, announced_ms, keep_until_ms, slots = cmsgpack.unpack(value)
+  demand(is_amount(spent) and is_amount(reserved) and is_amount(announced) and is_amount(announced_ms), 'account')
+  demand(is_amount(keep_until_ms) and (slots == nil or #slots % 3 == 0), 'account')
+  for _, amount in ipairs(slots or NONE) do
+    demand(is_amount(amount), 'slot')
   end
   return {
     key = key, exists = true, spent = spent, reserved = reserved, announced = announced, announced_ms = announced_ms,

@@ -2,8 +2,13 @@
 local function account_at(key)
   local account = accounts[key]
   if not account then
-    local value = value_at(key)
-    account = value and account_from(key, value)
+    local value, sound = value_at(key), true
+    if value then
+      sound, account = pcall(account_from, key, value)
+    end
+    if not sound then
+      refuse('broken', key)
+    end
     if not account or (account.keep_until_ms <= now_ms and account.reserved == 0) then
       account = no_account(key)
     end
@@ -16,15 +21,10 @@ end
 local function accounts_of(plan)
   if not plan.accounts then
     local found = {}
-    for number, claim in ipairs(plan) do
-      found[number] = account_at(claim.key)
+    for number, key in ipairs(plan.keys) do
+      found[number] = account_at(key)
     end
     plan.accounts = found
   end
   return plan.accounts
-end
-
--- Whether an account that is missing may still count: its window has not ended, or not a day ago.
-local function unended(claim)
-  return claim.kind ~= CALENDAR or now_ms < claim.term + DAY_MS
 end

@@ -1,5 +1,4 @@
 -- Thresholds: each is announced once, by whoever finds that the account's level has passed it.
-local LEVELS = 7 -- where a claim's fields have the first
 
 -- The highest level announced. Accounts without windows forget it after a period (concurrent: a day).
 local function announced_level(kind, term_ms, account)
@@ -12,15 +11,11 @@ end
 
 -- Adds {digest, threshold, limit, level} for each that is due to `alerts`; the account remembers them.
 local function add_alerts(alerts, claim, account, level)
-  local levels = claim.fields
-  if not levels[LEVELS] or level < levels[LEVELS] then
-    return
-  end
-  local announced = announced_level(claim.kind, claim.term, account)
-  for number = LEVELS, #levels do
-    if announced < levels[number] and levels[number] <= level then
-      alerts[#alerts + 1] = { claim.digest, levels[number], claim.limit, level }
-      account.announced, account.announced_ms = levels[number], now_ms
+  local announced = announced_level(claim[KIND], claim[TERM], account)
+  for number = LEVELS, #claim do
+    if announced < claim[number] and claim[number] <= level then
+      alerts[#alerts + 1] = { claim[DIGEST], claim[number], claim[LIMIT], level }
+      account.announced, account.announced_ms = claim[number], now_ms
     end
   end
 end

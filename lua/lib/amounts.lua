@@ -5,3 +5,16 @@ local MOST = 9007199254740991
 local function is_amount(value)
   return type(value) == 'number' and value >= 0 and value <= MOST and value % 1 == 0
 end
+
+-- An amount kept in its range: only an account that was gone and made anew, or shadow budgets, could leave it.
+local function bounded(amount)
+  if amount < 0 then
+    return 0
+  end
+  return amount > MOST and MOST or amount
+end
+
+-- As text for Redis: Lua's own would write large ones with an exponent.
+local function digits(amount)
+  return string.format('%.0f', amount)
+end

@@ -7,6 +7,12 @@ local function change_account(account)
   end
 end
 
+-- It stood only for what was held on it: from the next operation on it does not exist.
+local function bury(account)
+  account.exists, account.spent, account.announced, account.announced_ms = false, 0, 0, 0
+  account.keep_until_ms, account.slots, account.live_spent, account.live_reserved = 0, nil, nil, nil
+end
+
 -- The same, where it has become what a copy of it is.
 local function replace(account, copy)
   if copy then

@@ -1,20 +1,16 @@
--- Claims: the accounts that a call counts against, and the limits that judge them. Packed by the client as
--- {digest, unit, kind, term, limit, shadow budget, level, ...}; the shadow budget is '' where the limit is enforced.
--- `term` is the window's end of a calendar period and the span of a rolling one, in ms.
+-- Claims: the accounts that a call counts against, and the limits that judge them. A claim is a list, as the client has
+-- packed it; its shadow budget is '' where the limit is enforced, its levels begin at LEVELS. The term is the window's
+-- end of a calendar period and the span of a rolling one, in ms.
+local DIGEST, UNIT, KIND, TERM, LIMIT, SHADOW, LEVELS = 1, 2, 3, 4, 5, 6, 7
 local CALENDAR, ROLLING, TOTAL, HELD = 1, 2, 3, 4
 local DAY_MS = 86400000
 
-local function claim_from(fields)
-  local digest, unit, kind, term, limit, shadow = fields[1], fields[2], fields[3], fields[4], fields[5], fields[6]
-  local sound = type(digest) == 'string' and type(unit) == 'number' and type(kind) == 'number'
-  demand(sound and type(shadow) == 'string' and is_amount(limit), 'claim')
-  demand(is_amount(unit) and unit >= 1 and unit <= CONCURRENT, 'unit')
-  demand(kind >= CALENDAR and kind <= HELD and is_amount(term), 'period')
-  for number = 7, #fields do
-    demand(is_amount(fields[number]), 'level')
+local function demand_claim(claim)
+  local unit, kind, term, limit = claim[2], claim[3], claim[4], claim[5]
+  demand(type(claim[1]) == 'string' and type(claim[6]) == 'string', 'account')
+  demand(is_amount(limit) and is_amount(term), 'limit')
+  demand(unit >= 1 and unit <= CONCURRENT and unit % 1 == 0 and kind >= 1 and kind <= 4 and kind % 1 == 0, 'unit')
+  for number = LEVELS, #claim do
+    demand(is_amount(claim[number]), 'level')
   end
-  return {
-    digest = digest, key = PREFIX .. 'a:' .. digest, unit = unit, kind = kind, term = term, limit = limit,
-    shadow = shadow ~= '' and shadow or nil, fields = fields,
-  }
 end

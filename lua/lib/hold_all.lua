@@ -5,8 +5,8 @@ local function hold_all(plan, found, amounts, lease_end_ms)
   for number = 1, #plan do
     local claim, account = plan[number], found[number]
     if account then
-      shift(claim, account, now_ms, lease_end_ms, 0, amounts[claim.unit])
-      if claim.unit == CONCURRENT then
+      shift(claim, account, now_ms, lease_end_ms, 0, amounts[claim[2]])
+      if claim[2] == CONCURRENT then
         local _, reserved = live_or_all(claim, account)
         add_alerts(alerts, claim, account, reserved)
       end

@@ -6,10 +6,12 @@ local function plan_from(text)
   local plan = plans[text]
   if not plan then
     local fields = cmsgpack.unpack(text)
-    plan = { text = text, charges = fields[1] == 1, content = fields[2], counts = {} }
-    for number = 3, #fields do
-      local claim = claim_from(fields[number])
-      plan[number - 2], plan.counts[claim.unit] = claim, true
+    plan = { text = text, charges = fields[1] == 1, content = fields[2], counts = {}, keys = {}, digests = {} }
+    for number = 1, #fields - 2 do
+      local claim = fields[number + 2]
+      demand_claim(claim)
+      plan[number], plan.counts[claim[UNIT]] = claim, true
+      plan.digests[number], plan.keys[number] = claim[DIGEST], PREFIX .. 'a:' .. claim[DIGEST]
     end
     plans[text] = plan
   end

@@ -1,5 +1,6 @@
 -- Ends one operation before anything of it was written; the answer is {word, what}:
--- 'invalid': what was sent cannot be; 'broken': the key that cannot be read; 'undeclared': keys that KEYS lacks.
+-- 'invalid': what was sent cannot be; 'broken': the key that cannot be read; 'undeclared': a key that KEYS lacks;
+-- 'untold': a detail that the client has left out.
 local function refuse(word, what)
   error({ word, what })
 end

@@ -2,19 +2,23 @@
 -- Those that do not exist are gone. Returns alerts, and digests of the accounts that now stand above their limit.
 local function resolve_all(hold, plan, found, charged)
   local alerts, overdrawn, held = {}, {}, hold.state == 'held'
+  local slot_ms, lease_end_ms, estimate, was_charged = hold.slot_ms, hold.lease_end_ms, hold.estimate, hold.charged
   for number = 1, #plan do
     local claim, account = plan[number], found[number]
     if account.exists then
-      local unit = claim.unit
-      local more = charged[unit] - hold.charged[unit]
-      shift(claim, account, hold.slot_ms, hold.lease_end_ms, more, held and -hold.estimate[unit] or 0)
+      local unit = claim[2]
+      local more = charged[unit] - was_charged[unit]
+      shift(claim, account, slot_ms, lease_end_ms, more, held and -estimate[unit] or 0)
       change_account(account)
       if more > 0 then
-        local spent = live_or_all(claim, account)
-        add_alerts(alerts, claim, account, spent)
-        if spent > claim.limit then
-          overdrawn[#overdrawn + 1] = claim.digest
+        local spent = account.live_spent or account.spent
+        if claim[LEVELS] and spent >= claim[LEVELS] then
+          add_alerts(alerts, claim, account, spent)
         end
+        overdrawn[#overdrawn + 1] = spent > claim[5] and claim[DIGEST] or nil
+      end
+      if account.keep_until_ms <= now_ms and account.reserved == 0 then
+        bury(account)
       end
     end
   end

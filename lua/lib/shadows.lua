@@ -3,7 +3,7 @@
 -- From a map of names to their places.
 local function in_order(places)
   local names = {}
-  for name in pairs(places or NONE) do
+  for name in pairs(places) do
     names[#names + 1] = name
   end
   table.sort(names, function(one, other) return places[one] < places[other] end)
@@ -19,4 +19,14 @@ local function joined(names, more)
     end
   end
   return in_order(places)
+end
+
+-- Whether reservations stand whose lease has passed: sweeping them may make room.
+local due_seen
+
+local function sweep_due()
+  if due_seen == nil then
+    due_seen = #redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', digits(now_ms), 'LIMIT', 0, 1) > 0
+  end
+  return due_seen
 end

@@ -1,8 +1,9 @@
 -- Adds to what an account has spent and reserved in the slot of `slot_ms`; in one that has left the period nothing.
 local function shift_slot(claim, account, slot_ms, spent, reserved)
   live(claim, account)
-  local number, slots = slot_of(slot_ms, claim.term / SLOTS), account.slots
-  if number < first_live(claim.term) then
+  account.slots = live_slots(account.slots or NONE, first_live(claim[TERM]))
+  local number, slots = slot_of(slot_ms, claim[TERM] / SLOTS), account.slots
+  if number < first_live(claim[TERM]) then
     return
   end
   local at = #slots - 2

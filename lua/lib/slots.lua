@@ -10,18 +10,16 @@ local function first_live(span_ms)
   return slot_of(now_ms - span_ms, span_ms / SLOTS)
 end
 
--- What counts now on a rolling period. Slots that have left it are forgotten.
-local function live(claim, account)
-  if not account.live_spent then
-    local first, kept, spent, reserved = first_live(claim.term), {}, 0, 0
-    local slots = account.slots or NONE
-    for at = 1, #slots, 3 do
-      if slots[at] >= first then
-        kept[#kept + 1], kept[#kept + 2], kept[#kept + 3] = slots[at], slots[at + 1], slots[at + 2]
-        spent, reserved = spent + slots[at + 1], reserved + slots[at + 2]
-      end
-    end
-    account.slots, account.live_spent, account.live_reserved = kept, spent, reserved
+-- The slots that count: the list itself where all do.
+local function live_slots(slots, first)
+  if slots[1] and slots[1] >= first then
+    return slots
   end
-  return account.live_spent, account.live_reserved
+  local kept = {}
+  for at = 1, #slots, 3 do
+    for number = at, slots[at] >= first and at + 2 or 0 do
+      kept[#kept + 1] = slots[number]
+    end
+  end
+  return kept
 end

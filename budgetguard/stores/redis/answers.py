@@ -16,8 +16,8 @@ Accounts = Mapping[bytes, Account]
 _VERDICTS: dict[bytes, VerdictWord] = {word.encode(): word for word in get_args(VerdictWord)}
 _SETTLEMENTS: dict[bytes, SettlementWord] = {word.encode(): word for word in get_args(SettlementWord)}
 _ASK_VERDICT = (Reserve, Grow, Extend)
-NO_MEMORY, UNDECLARED = b"no_memory", b"undeclared"
-"""Answers after which an operation is asked again."""
+NO_MEMORY, UNDECLARED, UNTOLD = b"no_memory", b"undeclared", b"untold"
+"""Answers after which an operation is asked again: keys or details were left out that it needs."""
 
 
 def answer_of(op: Any, said: list[Any], now_ms: int, accounts: Accounts) -> Any:

@@ -11,7 +11,7 @@ from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Reserve
 from budgetguard.errors import StoreError, StoreUnusable
 from budgetguard.stores.redis import calls
-from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, answer_of
+from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, UNTOLD, answer_of
 from budgetguard.stores.redis.calls import Call, Caller
 from budgetguard.stores.redis.keys import digest_of
 from budgetguard.stores.redis.operations import Announce, operation
@@ -39,9 +39,10 @@ class Outbox(NamedTuple):
 
 
 class Chunk:
-    """The operations of one script."""
+    """The operations of one script. `whole`: plans and operations (by `id`) that are sent with all details."""
 
     def __init__(self) -> None:
+        self.whole: set[int] = set()
         self.places: list[int] = []
         self.ops: list[Any] = []
         self.plans: dict[int, tuple[int, SentPlan]] = {}
@@ -61,7 +62,7 @@ class Batches:
         self._keys = scripting.keys
         self._outbox = outbox
         self._timeout_s = timeout_ms / 1000
-        self._plans = SentPlans()
+        self._plans = SentPlans(self._keys)
         self._known: dict[str, tuple[bytes, ...]] = {}
 
     async def run(self, server: Server, ops: Sequence[Any]) -> list[Any]:
@@ -69,23 +70,24 @@ class Batches:
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + self._timeout_s, FIRST_PAUSE_S
         answers: list[Any] = [None] * len(ops)
-        left = await self._pass(server, ops, list(range(len(ops))), answers, deadline)
+        left = await self._pass(server, ops, list(range(len(ops))), answers, deadline, whole=False)
         while left and loop.time() + pause_s < deadline:
-            await asyncio.sleep(random.uniform(0.5, 1) * pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            left = await self._pass(server, ops, left, answers, deadline)
+            left = await self._pass(server, ops, left, answers, deadline, whole=True)
+            if left:
+                await asyncio.sleep(random.uniform(0.5, 1) * pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         return answers
 
     async def _pass(
-        self, server: Server, ops: Sequence[Any], left: list[int], answers: list[Any], deadline: float
+        self, server: Server, ops: Sequence[Any], left: list[int], answers: list[Any], deadline: float, *, whole: bool
     ) -> list[int]:
-        """Ask those that are left; returns the places of those that should be asked again."""
+        """Ask those that are left, with all details if `whole`; the places of those that should be asked again."""
         again: list[int] = []
         trouble = await self._learn(server, self._unknown([ops[place] for place in left]), deadline)
         chunks = list(self._chunks(ops, left))
         while chunks:
             pair, chunks = chunks[:SCRIPTS], chunks[SCRIPTS:]
-            replies = [trouble] * len(pair) if trouble else await self._replies(server, pair, deadline)
+            replies = [trouble] * len(pair) if trouble else await self._replies(server, pair, deadline, whole)
             for chunk, reply in zip(pair, replies, strict=True):
                 if isinstance(reply, StoreUnusable) and len(chunk.ops) > 1:  # one of them is at fault
                     chunks = [alone for place in chunk.places for alone in self._chunks(ops, [place])] + chunks
@@ -93,9 +95,9 @@ class Batches:
                     again += self._note(chunk, reply, answers)
         return again
 
-    async def _replies(self, server: Server, chunks: Sequence[Chunk], deadline: float) -> Sequence[Any]:
+    async def _replies(self, server: Server, chunks: Sequence[Chunk], deadline: float, whole: bool) -> Sequence[Any]:
         def made(caller: Caller) -> list[Call]:
-            return [self._call(caller, chunk) for chunk in chunks]
+            return [self._call(caller, chunk, whole) for chunk in chunks]
 
         try:
             return await self._scripting.ask(server, made, deadline)
@@ -116,7 +118,7 @@ class Batches:
                 answers[place] = answer_of(op, said, now_ms, chunk.plans[id(plan)][1].accounts if plan else {})
             except StoreError as error:
                 answers[place] = error
-                if said[0] in (NO_MEMORY, UNDECLARED):
+                if said[0] in (NO_MEMORY, UNDECLARED, UNTOLD):
                     self._known.pop(getattr(op, "id", ""), None)
                     again.append(place)
             else:
@@ -127,23 +129,16 @@ class Batches:
         if type(op) is Announce:
             return
         if type(op) is Reserve and answer.word == "granted":
+            chunk.plans[id(op.plan)][1].told = True
             if len(self._known) >= MOST_KNOWN:
                 del self._known[next(iter(self._known))]
-            self._known[op.id] = self._accounts_of(chunk.plans[id(op.plan)][1])
+            self._known[op.id] = chunk.plans[id(op.plan)][1].keys
         elif answer.word in ENDED and type(op) is not Reserve:
             self._known.pop(op.id, None)
 
-    def _accounts_of(self, sent: SentPlan) -> tuple[bytes, ...]:
-        return tuple(map(self._keys.account, sent.accounts))
-
     def _unknown(self, ops: Iterable[Any]) -> list[str]:
         """Reservations of which it is not known here which accounts they hold."""
-        made = {op.id for op in ops if type(op) is Reserve}
-        return [
-            op.id
-            for op in ops
-            if type(op) not in (Reserve, Announce) and op.id not in self._known and op.id not in made
-        ]
+        return [op.id for op in ops if type(op) not in (Reserve, Announce) and op.id not in self._known]
 
     async def _learn(self, server: Server, ids: list[str], deadline: float) -> StoreError | None:
         """Read which accounts these reservations hold: every key that a script touches is named to it."""
@@ -184,17 +179,19 @@ class Batches:
         if plan is not None and id(plan) not in chunk.plans:
             sent = self._plans.of(plan)
             chunk.plans[id(plan)] = len(chunk.plans) + 1, sent
-            chunk.accounts.update(dict.fromkeys(self._accounts_of(sent)))
+            chunk.accounts.update(dict.fromkeys(sent.keys))
         known = self._known.get(op.id)
-        if known:
+        if known is None:
+            chunk.whole |= {id(op), id(plan)}
+        elif plan is None or known is not chunk.plans[id(plan)][1].keys:
             chunk.accounts.update(dict.fromkeys(known))
 
-    def _call(self, caller: Caller, chunk: Chunk) -> Call:
+    def _call(self, caller: Caller, chunk: Chunk, whole: bool) -> Call:
         return calls.batch(
             caller=caller,
             touched=[*chunk.holds, *chunk.accounts],
             outbox_most=self._outbox.most,
             outbox_bounded=self._outbox.bounded,
-            plans=[sent.wire for _, sent in chunk.plans.values()],
-            operations=[operation(op, chunk.number) for op in chunk.ops],
+            plans=[sent.wire(whole or place in chunk.whole) for place, (_, sent) in chunk.plans.items()],
+            operations=[operation(op, chunk.number, whole or id(op) in chunk.whole) for op in chunk.ops],
         )

@@ -77,8 +77,8 @@ def clock(*, caller: Caller) -> Call:
     return Call(caller.script("clock"), (caller.keys.meta,), pack(caller.head))
 
 
-def prune(*, caller: Caller, digests: Sequence[bytes]) -> Call:
-    """Forget those of these accounts that have outlived their time."""
+def prune(*, caller: Caller, digests: Sequence[bytes], found_dead_ms: Sequence[int]) -> Call:
+    """Forget those of these accounts that are dead, and were found so at these instants (0: not yet)."""
     keys = caller.keys
-    touched = (keys.meta, keys.index, *map(keys.account, digests))
-    return Call(caller.script("prune"), touched, pack((*caller.head, digests)))
+    touched = (keys.meta, keys.index, keys.outbox, *map(keys.account, digests))
+    return Call(caller.script("prune"), touched, pack((*caller.head, digests, found_dead_ms)))

@@ -18,9 +18,9 @@ class Announce(tuple[Account, int]):
     """Mark an account as announced up to a level."""
 
 
-def operation(op: Any, number: Number) -> tuple[Any, ...]:
-    """What is sent of an operation; a plan as its number."""
-    return _SENT[type(op)](op, number)
+def operation(op: Any, number: Number, whole: bool) -> tuple[Any, ...]:
+    """What is sent of an operation; a plan as its number. Unless `whole`, without what the script seldom needs."""
+    return _whole_settle(op, number) if whole and type(op) is Settle else _SENT[type(op)](op, number)
 
 
 def info_of(info: CallInfo) -> bytes:
@@ -37,10 +37,15 @@ def _reserve(op: Reserve, number: Number) -> tuple[Any, ...]:
 
 def _settle(op: Settle, number: Number) -> tuple[Any, ...]:
     return (
-        "settle", op.id, number(op.plan), op.actual, pack(op.usage), info_of(op.info), op.status, op.estimate,
+        "settle", op.id, number(op.plan), op.actual, pack(op.usage), b"", op.status, op.estimate,
         max(op.admitted_ms, 0), op.replay_keep_ms, max(op.tried_since_ms, 0), op.latency_ms, op.error_type,
         op.price_source,
     )  # fmt: skip
+
+
+def _whole_settle(op: Settle, number: Number) -> tuple[Any, ...]:
+    verb, id, plan, actual, usage, _, *rest = _settle(op, number)
+    return verb, id, plan, actual, usage, info_of(op.info), *rest
 
 
 def _release(op: Release, number: Number) -> tuple[Any, ...]:

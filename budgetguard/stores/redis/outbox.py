@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, get_args
 
 from budgetguard.core.amounts import MAX_AMOUNT, Amounts
@@ -17,6 +18,10 @@ from budgetguard.stores.redis.plans import account_from, unpack
 from budgetguard.stores.redis.server import Server
 
 STATUSES = frozenset(get_args(RowStatus))
+DIGESTS = 9
+"""Where a row names its accounts: `lua/lib/rows.lua`."""
+Words = Mapping[bytes, bytes | None]
+"""What the index says of accounts, by digest; None where it says nothing."""
 
 
 class RedisOutbox:
@@ -31,8 +36,11 @@ class RedisOutbox:
     async def read(self, most: int, after: str = "") -> list[OutboxRow]:
         first = f"({after}" if after else "-"
         found = await self._ask("XRANGE", self._keys.outbox, first, "+", "COUNT", most)
+        digests = list({digest for _, fields in found for digest in _digests(fields)})
+        words = await self._ask("HMGET", self._keys.index, *digests) if digests else []
+        known = dict(zip(digests, words, strict=True))
         # Decoding takes the event loop some 50 us a row; a guard may be at work beside it.
-        return await asyncio.to_thread(lambda: [self._row(entry_id.decode(), fields) for entry_id, fields in found])
+        return await asyncio.to_thread(lambda: [self._row(entry_id.decode(), f, known) for entry_id, f in found])
 
     async def drop(self, entry_ids: Sequence[str]) -> None:
         await self._ask("XDEL", self._keys.outbox, *entry_ids)
@@ -47,26 +55,35 @@ class RedisOutbox:
             raise StoreUnusable(f"the outbox {self._keys.outbox.decode()} cannot be read: {reply}")
         return reply
 
-    def _row(self, entry_id: str, fields: list[bytes]) -> OutboxRow:
+    def _row(self, entry_id: str, fields: list[bytes], words: Words) -> OutboxRow:
         try:
-            return OutboxRow(entry_id, self._namespace, row_from(fields[1]))
+            return OutboxRow(entry_id, self._namespace, row_from(fields[1], words))
         except Exception as error:  # noqa: BLE001 - whatever somebody has written there, only this entry stays
             unreadable = StoreUnusable(f"entry {entry_id} of the outbox cannot be read: {error!r}")
             return OutboxRow(entry_id, self._namespace, unreadable)
 
 
-def row_from(packed: bytes) -> Row:
-    """A ledger row, as `lua/lib/rows.lua` writes it.
+def _digests(fields: list[bytes]) -> list[bytes]:
+    """The accounts that a row names; none if it cannot be read, which `row_from` will say."""
+    try:
+        digests = unpack(fields[1])[DIGESTS]
+        return [digest for digest in digests if isinstance(digest, bytes)]
+    except (ValueError, TypeError, LookupError):
+        return []
+
+
+def row_from(packed: bytes, words: Words) -> Row:
+    """A ledger row, as `lua/lib/rows.lua` writes it; `words` are those of its accounts, by digest.
 
     Raises:
         Exception: it is none; of which kind depends on what it is.
     """
     (
-        id, revision, status, admitted_ms, slot_ms, settled_ms, info, usage, estimate, accounts, shadows, latency_ms,
+        id, revision, status, admitted_ms, slot_ms, settled_ms, info, usage, estimate, digests, shadows, latency_ms,
         error_type, price_source, expired,
     ) = unpack(packed)  # fmt: skip
     labels, estimate_source, host = unpack(info)
-    claims = tuple(map(_counted, unpack(accounts) if isinstance(accounts, bytes) else accounts))
+    claims = tuple(Claim(_account(words.get(digest)), 0) for digest in digests)
     tokens_and_cost = UsageRow(*unpack(usage)) if usage else UsageRow()
     _check(revision, admitted_ms, slot_ms, settled_ms, latency_ms, *estimate, *expired, *tokens_and_cost[:5])
     _check(tokens_and_cost.cost_nanousd or 0)
@@ -87,6 +104,8 @@ def _check(*amounts: Any) -> None:
             raise ValueError(f"amounts {amounts}")
 
 
-def _counted(words: bytes) -> Claim:
-    account: Account = account_from(words)
-    return Claim(account, 0)
+@lru_cache(4096)
+def _account(words: bytes | None) -> Account:
+    if words is None:
+        raise LookupError("the index has no words for one of its accounts")
+    return account_from(words)

@@ -1,20 +1,20 @@
 """Plans as Lua reads them: the accounts by digest with the limits that judge them, and the words of each account.
 
-`lua/lib/plans.lua` and `lua/lib/asked_plans.lua` say the same from the other side.
+`lua/lib/plans.lua` and `lua/lib/asked.lua` say the same from the other side.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import msgpack
 
 from budgetguard.core.amounts import UNITS
 from budgetguard.core.model import Account, Claim, Plan
 from budgetguard.core.periods import PeriodKind, parse_period_text
-from budgetguard.stores.redis.keys import digest_of, text_digest
+from budgetguard.stores.redis.keys import Keys, digest_of, text_digest
 
 KINDS: tuple[PeriodKind, ...] = ("calendar", "rolling", "total", "concurrent")
 MOST_KEPT = 4096
@@ -23,22 +23,33 @@ _UNIT_NUMBERS = {unit: number for number, unit in enumerate(UNITS, 1)}
 _KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS, 1)}
 
 
-class SentPlan(NamedTuple):
-    """What is sent of a plan, and what is needed to read the answers.
+class SentPlan:
+    """What is sent of a plan, and what is needed to read the answers. `accounts` are by digest, in the plan's order.
 
-    `wire` is {text, words of its accounts (packed), window_start_ms, window_end_ms or -1}.
+    `told`: a grant has been seen here, so that the index has the words of its accounts, and they are left out.
     """
 
-    plan: Plan
-    wire: tuple[bytes, bytes, int, int]
-    accounts: Mapping[bytes, Account]
-    """By digest, in the plan's order."""
+    def __init__(self, plan: Plan, keys: Keys) -> None:
+        self.plan = plan  # kept alive, so that its id stays its own
+        self.accounts = {digest_of(claim.account.key): claim.account for claim in plan.claims}
+        self.keys = tuple(map(keys.account, self.accounts))
+        self.told = False
+        content = text_digest("\n".join(plan.identities))
+        end_ms = -1 if plan.window_end_ms is None else plan.window_end_ms
+        text = pack([int(plan.on_expiry == "charge"), content, *map(_claim, plan.claims)])
+        self._head = text, plan.window_start_ms, end_ms
+
+    def wire(self, whole: bool) -> tuple[bytes, int, int, bytes]:
+        """{text, window_start_ms, window_end_ms or -1, words of its accounts (packed) or nothing}."""
+        wanted = whole or not self.told
+        return *self._head, pack([words_of(claim.account) for claim in self.plan.claims]) if wanted else b""
 
 
 class SentPlans:
     """Makes each plan ready once: it is shared by the calls of one subject and window."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
         self._made: dict[int, SentPlan] = {}
 
     def of(self, plan: Plan) -> SentPlan:
@@ -47,17 +58,8 @@ class SentPlans:
         if sent is None:
             if len(self._made) >= MOST_KEPT:
                 self._made.clear()
-            sent = self._made[id(plan)] = _sent(plan)  # keeps the plan alive, and so its id its own
+            sent = self._made[id(plan)] = SentPlan(plan, self._keys)
         return sent
-
-
-def _sent(plan: Plan) -> SentPlan:
-    accounts = {digest_of(claim.account.key): claim.account for claim in plan.claims}
-    content = text_digest("\n".join(plan.identities))
-    text = pack([int(plan.on_expiry == "charge"), content, *map(_claim, plan.claims)])
-    words = pack([words_of(claim.account) for claim in plan.claims])
-    end_ms = -1 if plan.window_end_ms is None else plan.window_end_ms
-    return SentPlan(plan, (text, words, plan.window_start_ms, end_ms), accounts)
 
 
 def _claim(claim: Claim) -> list[Any]:

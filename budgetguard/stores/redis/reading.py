@@ -21,6 +21,7 @@ T = TypeVar("T")
 PRUNE_PAGE = 500
 PRUNE_PAGES = 20
 """Of one sweep, while every page has something to forget."""
+MOST_DEAD = 65_536
 DAY_MS = 86_400_000
 
 
@@ -31,6 +32,7 @@ class Reading:
         self._scripting = scripting
         self._keys = scripting.keys
         self._prune_cursor = b"0"
+        self._dead: dict[bytes, int] = {}
 
     async def balances(self, server: Server, accounts: Sequence[Account]) -> list[AccountRow]:
         """These accounts, in order; nothing is spent or reserved where there is none."""
@@ -74,24 +76,32 @@ class Reading:
         return Page(tuple(rows), cursor)
 
     async def prune(self, server: Server) -> None:
-        """Forget index entries whose accounts have outlived their time: a part of the index in each sweep."""
+        """Forget accounts that have outlived their time, and their index entries: a part of the index in each sweep.
+
+        Ledger rows name accounts by the index: so a dead one is forgotten when it is found for the second time, and all
+        rows that were written before the first have been drained.
+        """
         for _ in range(PRUNE_PAGES):
-            now_ms = await self._now_ms(server)
             (found,) = await self._ask(server, ("HSCAN", self._keys.index, self._prune_cursor, "COUNT", PRUNE_PAGE))
             self._prune_cursor, entries = found
+            now_ms = await self._now_ms(server)
             old = [
                 digest
                 for digest, words in zip(entries[::2], entries[1::2], strict=True)
-                if (readable(account_from, words).window_end_ms or -DAY_MS) + DAY_MS <= now_ms
+                if (readable(account_from, words).window_end_ms or 0) + DAY_MS <= now_ms
             ]
-            if not old:
-                return
-            if not await self._forget(server, old):
+            if not old or not await self._forget(server, old):
                 return
 
     async def _forget(self, server: Server, digests: list[bytes]) -> int:
-        """How many of these have outlived their time."""
-        _, forgotten = await self._scripting.one(server, lambda caller: calls.prune(caller=caller, digests=digests))
+        """How many of these are forgotten."""
+        found_ms = [self._dead.pop(digest, 0) for digest in digests]
+        now_ms, dead, forgotten = await self._scripting.one(
+            server, lambda caller: calls.prune(caller=caller, digests=digests, found_dead_ms=found_ms)
+        )
+        before = dict(zip(digests, found_ms, strict=True))
+        if len(self._dead) < MOST_DEAD:
+            self._dead.update((digest, before[digest] or now_ms) for digest in dead)
         return int(forgotten)
 
     async def _hold(self, server: Server, id: str, fields: list[Any], now_ms: int) -> HoldRow:

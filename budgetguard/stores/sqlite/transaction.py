@@ -6,7 +6,7 @@ The batch is decided in memory on what was read at its start; each row that chan
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ VERBS: dict[type, Verb] = {
     Extend: machine.extend,
     Expire: machine.expire,
 }
+RESOLVES = (Settle, Release, Expire)
 MOST_KEPT = 4096
 
 
@@ -60,6 +61,8 @@ class Transaction:
         self._memory = memory
         self._read: dict[str, Balance] = {}
         self._balances: dict[str, Balance] = {}
+        self._outlived: dict[str, Balance] = {}
+        """What stood only for a hold on it that an operation has resolved: it is not there for the next one."""
         self._accounts: dict[str, Account] = {}
         self._reservations: dict[str, Reservation] = {}
         self._plans: dict[str, tuple[Plan, bytes]] = {}
@@ -94,11 +97,18 @@ class Transaction:
             self._reservations[op.id] = self._changed_reservations[op.id] = change.reservation
         if change.accounts:
             self._balances.update(change.accounts)
+            if type(op) in RESOLVES:
+                self._drop_outlived(change.accounts)
         if change.row is not None:
             self._rows[op.id] = change.row
         if answer.word == "refused":
             return self._with_sweep(answer)
         return answer
+
+    def _drop_outlived(self, accounts: Mapping[str, Balance]) -> None:
+        for key, balance in accounts.items():
+            if balance.keep_until_ms <= self._now_ms and not balance.reserved:
+                self._outlived[key] = self._balances.pop(key)
 
     def _refuse_spoiled(self, needed: list[str]) -> None:
         """Raise StoreUnusable if a row that an operation needs could not be read: it changes nothing."""
@@ -172,6 +182,7 @@ class Transaction:
     def _write(self) -> None:
         if self._changed_reservations:
             self._write_reservations(self._changed_reservations.values())
+        self._balances = self._outlived | self._balances
         changed = [key for key, balance in self._balances.items() if balance is not self._read.get(key)]
         if changed:
             self._write_accounts(changed)

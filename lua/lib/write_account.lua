@@ -1,8 +1,11 @@
--- Accounts and reservations. A value written with a TTL that stands keeps it; none is ever written without one.
+-- A value written with a TTL that stands keeps it; none is ever written without one.
 local HELD_KEEP_MS = 30 * DAY_MS
 local LEAST_TTL_MS = MANUAL and DAY_MS or 1 -- TTLs pass by the server's clock, whatever a manual one says
 
 local function write_account(account)
+  if not account.exists then
+    return redis.call('DEL', account.key)
+  end
   local keep_until_ms, held = account.keep_until_ms, account.reserved > 0
   local value = cmsgpack.pack(account.spent, account.reserved, account.announced, account.announced_ms, keep_until_ms)
   if account.slots then
@@ -14,18 +17,4 @@ local function write_account(account)
     local ttl_ms = math.max(keep_until_ms - now_ms, LEAST_TTL_MS) + (held and HELD_KEEP_MS or 0)
     redis.call('SET', account.key, value, 'PX', digits(ttl_ms))
   end
-end
-
--- A settled one is final: of it only what tells a repeat from a conflict is kept.
-local function write_hold(hold)
-  local value
-  if hold.state == 'settled' then
-    value = cmsgpack.pack('settled', hold.admitted_ms, 0, 0, hold.keep_until_ms,
-      0, '', NONE, hold.charged, NONE, '', '', hold.shadows)
-  else
-    value = cmsgpack.pack(hold.state, hold.admitted_ms, hold.slot_ms, hold.lease_end_ms, hold.keep_until_ms,
-      hold.revision, hold.plan, hold.estimate, hold.charged, hold.expired, hold.info, hold.usage, hold.shadows)
-  end
-  local ttl_ms = math.max(hold.keep_until_ms - now_ms, LEAST_TTL_MS)
-  redis.call('SET', PREFIX .. 'h:' .. hold.id, value, 'PX', digits(ttl_ms))
 end
