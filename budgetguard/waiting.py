@@ -113,5 +113,8 @@ class Line:
 
 
 def poll_s() -> float:
-    """How long the head of a line waits before it asks again: 200 ms, with jitter."""
-    return POLL_S * random.uniform(0.75, 1.25)
+    """How long the head of a line waits before it asks again: 200 ms, with jitter.
+
+    At most 240 ms: what another process returns is to be seen within 250.
+    """
+    return POLL_S * random.uniform(0.8, 1.2)

@@ -16,6 +16,7 @@ from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Row
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.outbox import row_from
+from budgetguard.stores.redis.reading import balance_from
 
 USAGE_TOKENS = USAGE.input_tokens + USAGE.output_tokens
 
@@ -71,7 +72,14 @@ class RedisWorld:
         finally:
             await store.aclose()
 
+    def reserved(self) -> int:
+        """What is reserved on all accounts together."""
+        keys = self.server.keys(f"{key_prefix(self.namespace)}a:*")
+        return sum(balance_from(self.server.ask("GET", key)).reserved for key in keys)
+
     def rows(self) -> list[Row]:
         """The ledger rows that nobody has drained, in the order in which they were written."""
         found = self.server.ask("XRANGE", f"{key_prefix(self.namespace)}outbox", "-", "+")
-        return [row_from(next(iter(fields.values())) if isinstance(fields, dict) else fields[1]) for _, fields in found]
+        packed = [next(iter(fields.values())) if isinstance(fields, dict) else fields[1] for _, fields in found]
+        words = self.server.ask("HGETALL", f"{key_prefix(self.namespace)}index")
+        return [row_from(row, words) for row in packed]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cli_kit import COMMAND, DEADLINE_S, POLICY, Ended, command, environment, fill
 from daemon_kit import free_port
+from guard_kit import until
 from redis_kit import MISSING, RedisServer, has_redis, key_prefix
 from redis_world import RedisWorld
 from test_cli import CHANGED
@@ -259,6 +260,8 @@ def test_after_a_flush_nothing_is_admitted_until_the_loss_is_accepted_and_then_a
             for guard in (one, other):
                 await (await made(guard)).settle(bg.Usage(100, 1))
             await holds[2].settle(bg.Usage(100, 30))
+        async with world.guard("9k tokens/day"):  # what was used meanwhile may be in the spool
+            await until(lambda: [row.status for row in world.rows()].count("late") == 2, "what was used is delivered")
         spent = 2 * 101 + 120 + 130 + (110 if begun_anew else 0)
         assert list((await world.stands()).values()) == [(spent, 0)]
         rows = [(row.status, row.usage.completion_tokens) for row in world.rows()]

@@ -144,11 +144,19 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
+            self._forget_closed_loops()
             server = Server(
                 self._address, self._timeout_ms, slot_key=self._keys.meta, allow_eviction=self._allow_eviction
             )
             here = self._loops[loop] = _Here(server, Batcher(self._batch, MOST_OPS * SCRIPTS))
         return here
+
+    def _forget_closed_loops(self) -> None:
+        """What is kept for a loop that was closed without leaving refers to it, and would stay for good."""
+        for reference in self._loops.keyrefs():
+            loop = reference()
+            if loop is not None and loop.is_closed():
+                self._loops.pop(loop, None)
 
     async def _opened(self) -> Server:
         if not self._scripting.incarnation:
