@@ -6,11 +6,11 @@
 --   the answer is {'invalid' | 'broken' | 'failed', what}, or {'undeclared' | 'untold', what} where keys or details are
 --   wanting that the client has left out: from there on none is done, and all are asked again in order
 -- never reads the labels of a call, a price or a time zone; never leaves an operation half done
-local asked = cmsgpack.unpack(ARGV[1])
+local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/amounts
 --- include lib/now
 --- include lib/meta
-local refusal, clock_behind = meta_refusal()
+local refusal = bg.meta_refusal()
 if refusal then
   return cmsgpack.pack(refusal)
 end
@@ -50,31 +50,31 @@ end
 --- include expire
 --- include announce
 local VERBS = {
-  reserve = reserve, settle = settle, release = release, grow = grow, extend = extend, expire = expire,
-  announce = announce,
+  reserve = bg.reserve, settle = bg.settle, release = bg.release, grow = bg.grow, extend = bg.extend,
+  expire = bg.expire, announce = bg.announce,
 }
 local WANTING = { undeclared = true, untold = true }
-local function no_verb() refuse('invalid', 'operation') end
+local function no_verb() bg.refuse('invalid', 'operation') end
 local function pass_over() return { 'undeclared', '' } end
 
-read_all()
-try_memory(asked[7])
+bg.read_all()
+bg.try_memory(bg.asked[7])
 local answers, wanting = {}, false
-for number, op in ipairs(asked[7]) do
+for number, op in ipairs(bg.asked[7]) do
   local verb = type(op) == 'table' and VERBS[op[1]] or no_verb
   local ok, answer = pcall(wanting and pass_over or verb, op)
   answers[number] = ok and answer or type(answer) == 'table' and answer[1] and answer or { 'failed', tostring(answer) }
   wanting = wanting or WANTING[answers[number][1]]
 end
-write_open()
-write_rows()
-for digest, words in pairs(index_entries) do
+bg.write_open()
+bg.write_rows()
+for digest, words in pairs(bg.index_entries) do
   redis.call('HSET', KEYS[3], digest, words)
 end
-for _, account in ipairs(changed_accounts) do
-  write_account(account)
+for _, account in ipairs(bg.changed_accounts) do
+  bg.write_account(account)
 end
-for _, hold in ipairs(changed_holds) do
-  write_hold(hold)
+for _, hold in ipairs(bg.changed_holds) do
+  bg.write_hold(hold)
 end
-return cmsgpack.pack({ 'ok', now_ms, answers })
+return cmsgpack.pack({ 'ok', bg.now_ms, answers })

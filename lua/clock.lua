@@ -3,7 +3,7 @@
 -- ARGV[1] packed {schema, incarnation, clock_ms}
 -- returns packed {'ok', now_ms} or what `meta_refusal` tells
 -- never writes
-local asked = cmsgpack.unpack(ARGV[1])
+local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/now
 --- include lib/meta
-return cmsgpack.pack(meta_refusal() or { 'ok', now_ms })
+return cmsgpack.pack(bg.meta_refusal() or { 'ok', bg.now_ms })

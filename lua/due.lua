@@ -3,15 +3,15 @@
 -- ARGV[1] packed {schema, incarnation, clock_ms, most}
 -- returns packed {'ok', now_ms, ids} or what `meta_refusal` tells
 -- never writes but the time
-local asked = cmsgpack.unpack(ARGV[1])
+local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/amounts
 --- include lib/now
 --- include lib/meta
 --- include lib/tell_time
-local refusal = meta_refusal()
+local refusal = bg.meta_refusal()
 if refusal then
   return cmsgpack.pack(refusal)
 end
-tell_time({ '' })
-local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', digits(now_ms), 'LIMIT', 0, asked[4])
-return cmsgpack.pack({ 'ok', now_ms, ids })
+bg.tell_time({ '' })
+local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', bg.digits(bg.now_ms), 'LIMIT', 0, bg.asked[4])
+return cmsgpack.pack({ 'ok', bg.now_ms, ids })

@@ -5,21 +5,21 @@
 -- returns packed {'ok', now_ms, digests of those that are dead and not forgotten, how many are forgotten} or what
 --   `meta_refusal` tells
 -- never forgets an account that counts or holds something, nor one that it cannot read
-local asked = cmsgpack.unpack(ARGV[1])
+local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/amounts
 --- include lib/now
 --- include lib/meta
-local refusal = meta_refusal()
+local refusal = bg.meta_refusal()
 if refusal then
   return cmsgpack.pack(refusal)
 end
 --- include lib/oldest_row
-local dead, forgotten, oldest_ms = {}, 0, oldest_row_ms(KEYS[3])
-for number, digest in ipairs(asked[4]) do
-  local key, found_ms = KEYS[number + 3], asked[5][number]
+local dead, forgotten, oldest_ms = {}, 0, bg.oldest_row_ms(KEYS[3])
+for number, digest in ipairs(bg.asked[4]) do
+  local key, found_ms = KEYS[number + 3], bg.asked[5][number]
   local value = redis.call('EXISTS', key) == 1 and redis.pcall('GET', key)
   local ok, _, reserved, _, _, keep_until_ms = pcall(cmsgpack.unpack, value)
-  local old = ok and is_amount(keep_until_ms) and keep_until_ms <= now_ms and reserved == 0
+  local old = ok and bg.is_amount(keep_until_ms) and keep_until_ms <= bg.now_ms and reserved == 0
   if (value == false or old) and found_ms > 0 and found_ms < oldest_ms then
     redis.call('DEL', key)
     redis.call('HDEL', KEYS[2], digest)
@@ -28,4 +28,4 @@ for number, digest in ipairs(asked[4]) do
     dead[#dead + 1] = digest
   end
 end
-return cmsgpack.pack({ 'ok', now_ms, dead, forgotten })
+return cmsgpack.pack({ 'ok', bg.now_ms, dead, forgotten })

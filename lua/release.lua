@@ -3,36 +3,36 @@
 -- operation {verb, id, replay_keep_ms}
 -- returns {word}; word is released, tombstone, replayed or finished
 -- never takes back what was settled
-local function tombstone(id, keep_until_ms)
+function bg.tombstone(id, keep_until_ms)
   return {
-    id = id, state = 'tombstone', admitted_ms = now_ms, slot_ms = now_ms, lease_end_ms = now_ms,
-    keep_until_ms = keep_until_ms, revision = 0, plan = '', estimate = NOTHING, charged = NOTHING, expired = NOTHING,
-    info = '', usage = '', shadows = NONE,
+    id = id, state = 'tombstone', admitted_ms = bg.now_ms, slot_ms = bg.now_ms, lease_end_ms = bg.now_ms,
+    keep_until_ms = keep_until_ms, revision = 0, plan = '', estimate = bg.NOTHING, charged = bg.NOTHING,
+    expired = bg.NOTHING, info = '', usage = '', shadows = bg.NONE,
   }
 end
 
-local function release(op)
+function bg.release(op)
   local id, replay_keep_ms = op[2], op[3]
-  demand(is_amount(replay_keep_ms), 'times')
-  local hold, forgotten_ms = hold_at(id), now_ms + replay_keep_ms
+  bg.demand(bg.is_amount(replay_keep_ms), 'times')
+  local hold, forgotten_ms = bg.hold_at(id), bg.now_ms + replay_keep_ms
   if not hold then
-    change_hold(tombstone(id, forgotten_ms))
+    bg.change_hold(bg.tombstone(id, forgotten_ms))
     return { 'tombstone' }
   elseif hold.state == 'released' or hold.state == 'tombstone' then
     return { 'replayed' }
   elseif hold.state == 'settled' or hold.state == 'assumed' then
     return { 'finished' }
   end
-  local plan = plan_from(hold.plan)
-  local found = accounts_of(plan)
-  local digests = hold.state == 'expired' and counted(plan, found)
+  local plan = bg.plan_from(hold.plan)
+  local found = bg.accounts_of(plan)
+  local digests = hold.state == 'expired' and bg.counted(plan, found)
   -- Past this line it must succeed.
-  resolve_all(hold, plan, found, NOTHING)
-  hold.state, hold.charged, hold.keep_until_ms = 'released', NOTHING, forgotten_ms
-  change_hold(hold)
+  bg.resolve_all(hold, plan, found, bg.NOTHING)
+  hold.state, hold.charged, hold.keep_until_ms = 'released', bg.NOTHING, forgotten_ms
+  bg.change_hold(hold)
   if digests then
     hold.revision = hold.revision + 1
-    add_row(hold, 'released', digests, '', 0, '', false)
+    bg.add_row(hold, 'released', digests, '', 0, '', false)
   end
   return { 'released' }
 end

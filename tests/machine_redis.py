@@ -15,6 +15,8 @@ from redis import Redis
 from redis_kit import LASTING, RedisServer, key_prefix
 from store_kit import ask_one
 
+from budgetguard.core.amounts import Amounts
+from budgetguard.core.machine import HELD_KEEP_MS
 from budgetguard.core.model import Balance, UsageRow, plan_from_text
 from budgetguard.store import Clock
 from budgetguard.stores.redis import RedisStore
@@ -94,7 +96,7 @@ class RedisContender:
             lasting = (
                 (admitted, 0, 0, keep_until, 0) if state == "settled" else (admitted, slot, lease_end, keep_until, 0)
             )
-            amounts = ((), charged, ()) if state == "settled" else (estimate, charged, expired)
+            amounts = (tuple(Amounts()), charged, ()) if state == "settled" else (estimate, charged, expired)
             return (state, None, *amounts[:2], {}, "", "", tuple(UsageRow()), *lasting, shadows, amounts[2])
         return (
             state, _plan_kept(plan), estimate, charged, labels, source, host, usage, admitted, slot, lease_end,
@@ -134,7 +136,7 @@ def _balance(packed: bytes) -> Balance:
 
 @lru_cache(10_000)
 def _plan_kept(text: str) -> Any:
-    return _frozen(unpack(SentPlan(plan_from_text(text), Keys("")).wire(False)[0]))
+    return _plan(SentPlan(plan_from_text(text), Keys("")).wire(False)[0])
 
 
 @lru_cache(100_000)
@@ -143,12 +145,17 @@ def _hold(packed: bytes) -> tuple[Any, ...]:
         unpack_all(packed)
     )
     labels, source, host = msgpack.unpackb(info) if info else ({}, "", "")
+    if state != b"settled":
+        charged, expired, slot = charged or Amounts(), expired or Amounts(), admitted + slot
     return (
-        state.decode(), _frozen(unpack(plan)) if plan else None, tuple(estimate), tuple(charged), labels, source, host,
-        tuple(unpack(usage)) if usage else tuple(UsageRow()), admitted, slot, lease_end, keep_until, revision,
+        state.decode(), _plan(plan) if plan else None, tuple(estimate or Amounts()), tuple(charged or Amounts()),
+        labels, source, host, tuple(unpack(usage)) if usage else tuple(UsageRow()), admitted, slot, lease_end,
+        lease_end + HELD_KEEP_MS if state == b"held" else keep_until, revision,
         tuple(name.decode() for name in shadows), tuple(expired),
     )  # fmt: skip
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _plan(text: bytes) -> Any:
+    """A plan's text as plain values; the last level of a claim may be told as being the limit."""
+    charges, content, *claims = unpack(text)
+    return charges, content, [[*c[:6], *(c[4] if level is True else level for level in c[6:])] for c in claims]

@@ -1,21 +1,24 @@
--- Accounts as they stand in this call. Packed as spent, reserved, announced, announced_ms, keep_until_ms and, of
--- rolling periods, the slots {number, spent, reserved, number, spent, reserved, ...}, ascending.
-local accounts, changed_accounts = {}, {}
+-- Accounts as they stand in this call. Packed as five doubles, which hold amounts exactly: spent, reserved, announced,
+-- announced_ms, keep_until_ms; then, of rolling periods, the slots {number, spent, reserved, ...}, ascending.
+bg.ACCOUNT = '<ddddd'
+bg.ACCOUNT_BYTES = 40
+bg.accounts, bg.changed_accounts = {}, {}
 
-local function no_account(key)
+function bg.no_account(key)
   return { key = key, exists = false, spent = 0, reserved = 0, announced = 0, announced_ms = 0, keep_until_ms = 0 }
 end
 
 -- Raises for what is no account: the caller knows which key that is.
-local function account_from(key, value)
-  local spent, reserved, announced, announced_ms, keep_until_ms, slots = cmsgpack.unpack(value)
-  demand(is_amount(spent) and is_amount(reserved) and is_amount(announced) and is_amount(announced_ms), 'account')
-  demand(is_amount(keep_until_ms) and (slots == nil or #slots % 3 == 0), 'account')
-  for _, amount in ipairs(slots or NONE) do
-    demand(is_amount(amount), 'slot')
+function bg.account_from(key, value)
+  local spent, reserved, announced, announced_ms, keep_until_ms = struct.unpack(bg.ACCOUNT, value)
+  local slots = #value > bg.ACCOUNT_BYTES and cmsgpack.unpack(string.sub(value, bg.ACCOUNT_BYTES + 1)) or nil
+  bg.demand_amounts({ spent, reserved, announced, announced_ms, keep_until_ms, 0 }, 'account')
+  for _, amount in ipairs(slots or bg.NONE) do
+    bg.demand(bg.is_amount(amount), 'slot')
   end
+  bg.demand(slots == nil or #slots % 3 == 0, 'slots')
   return {
     key = key, exists = true, spent = spent, reserved = reserved, announced = announced, announced_ms = announced_ms,
-    keep_until_ms = keep_until_ms, slots = slots, stood_until_ms = keep_until_ms, stood_held = reserved > 0,
+    keep_until_ms = keep_until_ms, slots = slots, stood_until_ms = keep_until_ms,
   }
 end

@@ -1,28 +1,28 @@
 -- The account of a key. One that never was, or has outlived its time and holds nothing, does not exist: it is empty.
-local function account_at(key)
-  local account = accounts[key]
+function bg.account_at(key)
+  local account = bg.accounts[key]
   if not account then
-    local value, sound = value_at(key), true
+    local value, sound = bg.value_at(key), true
     if value then
-      sound, account = pcall(account_from, key, value)
+      sound, account = pcall(bg.account_from, key, value)
     end
     if not sound then
-      refuse('broken', key)
+      bg.refuse('broken', key)
     end
-    if not account or (account.keep_until_ms <= now_ms and account.reserved == 0) then
-      account = no_account(key)
+    if not account or (account.keep_until_ms <= bg.now_ms and account.reserved == 0) then
+      account = bg.no_account(key)
     end
-    accounts[key] = account
+    bg.accounts[key] = account
   end
   return account
 end
 
 -- The accounts of a plan, in its order; read once in a call of the script, however many operations share the plan.
-local function accounts_of(plan)
+function bg.accounts_of(plan)
   if not plan.accounts then
     local found = {}
     for number, key in ipairs(plan.keys) do
-      found[number] = account_at(key)
+      found[number] = bg.account_at(key)
     end
     plan.accounts = found
   end

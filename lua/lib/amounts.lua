@@ -1,20 +1,20 @@
 -- Amounts: whole numbers in [0, 2^53 - 1], the most that a Lua number holds exactly.
-local MOST = 9007199254740991
+bg.MOST = 9007199254740991
 
 -- Written so that NaN, infinity, fractions and texts are none.
-local function is_amount(value)
-  return type(value) == 'number' and value >= 0 and value <= MOST and value % 1 == 0
+function bg.is_amount(value)
+  return type(value) == 'number' and value >= 0 and value <= bg.MOST and value % 1 == 0
 end
 
 -- An amount kept in its range: only an account that was gone and made anew, or shadow budgets, could leave it.
-local function bounded(amount)
+function bg.bounded(amount)
   if amount < 0 then
     return 0
   end
-  return amount > MOST and MOST or amount
+  return amount > bg.MOST and bg.MOST or amount
 end
 
 -- As text for Redis: Lua's own would write large ones with an exponent.
-local function digits(amount)
+function bg.digits(amount)
   return string.format('%.0f', amount)
 end

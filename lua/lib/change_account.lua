@@ -1,25 +1,25 @@
 -- Past the line from which a verb must succeed: notes that an account is to be written.
-local function change_account(account)
+function bg.change_account(account)
   account.exists = true
   if not account.changed then
     account.changed = true
-    changed_accounts[#changed_accounts + 1] = account
+    bg.changed_accounts[#bg.changed_accounts + 1] = account
   end
 end
 
 -- It stood only for what was held on it: from the next operation on it does not exist.
-local function bury(account)
+function bg.bury(account)
   account.exists, account.spent, account.announced, account.announced_ms = false, 0, 0, 0
   account.keep_until_ms, account.slots, account.live_spent, account.live_reserved = 0, nil, nil, nil
 end
 
 -- The same, where it has become what a copy of it is.
-local function replace(account, copy)
+function bg.replace(account, copy)
   if copy then
     copy.changed, copy.exists = account.changed, account.exists
     for name, value in pairs(copy) do
       account[name] = value
     end
-    change_account(account)
+    bg.change_account(account)
   end
 end

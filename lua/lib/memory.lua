@@ -1,14 +1,14 @@
 -- Whether Redis has room for what admits a call: where it has none it refuses the first write of a script, unless that
 -- frees memory. So this one is tried first, and what resolves a reservation begins with a ZREM, and passes.
-local ADMITS = { reserve = true, grow = true }
-local memory_full = false
+bg.ADMITS = { reserve = true, grow = true }
+bg.memory_full = false
 
-local function try_memory(ops)
+function bg.try_memory(ops)
   for _, op in ipairs(ops) do
-    if type(op) == 'table' and ADMITS[op[1]] then
-      local answer = redis.pcall('HSET', KEYS[1], 'last_ms', digits(now_ms))
-      memory_full = type(answer) == 'table' and string.find(answer.err or '', 'OOM', 1, true) ~= nil
-      if type(answer) == 'table' and answer.err and not memory_full then
+    if type(op) == 'table' and bg.ADMITS[op[1]] then
+      local answer = redis.pcall('HSET', KEYS[1], 'last_ms', bg.digits(bg.now_ms))
+      bg.memory_full = type(answer) == 'table' and string.find(answer.err or '', 'OOM', 1, true) ~= nil
+      if type(answer) == 'table' and answer.err and not bg.memory_full then
         error(answer.err)
       end
       return
@@ -16,8 +16,8 @@ local function try_memory(ops)
   end
 end
 
-local outbox_rows
-local function outbox_full()
-  outbox_rows = outbox_rows or redis.call('XLEN', KEYS[4])
-  return asked[5] and outbox_rows + #rows >= asked[4]
+-- Whether the outbox has as many rows as it may have.
+function bg.outbox_full()
+  bg.outbox_rows = bg.outbox_rows or redis.call('XLEN', KEYS[4])
+  return bg.asked[5] and bg.outbox_rows + #bg.rows >= bg.asked[4]
 end

@@ -1,7 +1,7 @@
 -- The only place that reads the server's clock, in milliseconds.
-local MANUAL = false
+bg.MANUAL = false
 
-local function clock_ms()
+function bg.clock_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end

@@ -1,6 +1,6 @@
 -- In place of `now` where the caller brings the time: simulations and tests, in namespaces that say so.
-local MANUAL = true
+bg.MANUAL = true
 
-local function clock_ms()
-  return asked[3]
+function bg.clock_ms()
+  return bg.asked[3]
 end

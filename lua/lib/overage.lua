@@ -1,7 +1,7 @@
 -- What is charged above a reservation, in the units that its plan counts; false if nothing is.
-local function overage_of(hold, plan, actual)
+function bg.overage_of(hold, plan, actual)
   local overage = false
-  for unit = 1, CONCURRENT do
+  for unit = 1, bg.CONCURRENT do
     if actual[unit] > hold.estimate[unit] and plan.counts[unit] then
       overage = overage or { 0, 0, 0, 0, 0, 0 }
       overage[unit] = actual[unit] - hold.estimate[unit]
@@ -11,6 +11,6 @@ local function overage_of(hold, plan, actual)
 end
 
 -- What can be spent of amounts: `concurrent` is only ever held.
-local function chargeable(amounts)
+function bg.chargeable(amounts)
   return { amounts[1], amounts[2], amounts[3], amounts[4], amounts[5], 0 }
 end

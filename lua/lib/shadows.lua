@@ -1,7 +1,7 @@
 -- Names of shadow budgets, each once.
 
 -- From a map of names to their places.
-local function in_order(places)
+function bg.in_order(places)
   local names = {}
   for name in pairs(places) do
     names[#names + 1] = name
@@ -10,7 +10,7 @@ local function in_order(places)
   return names
 end
 
-local function joined(names, more)
+function bg.joined(names, more)
   local places, count = {}, 0
   for _, list in ipairs({ names, more }) do
     for _, name in ipairs(list) do
@@ -18,15 +18,13 @@ local function joined(names, more)
       places[name] = places[name] or count
     end
   end
-  return in_order(places)
+  return bg.in_order(places)
 end
 
 -- Whether reservations stand whose lease has passed: sweeping them may make room.
-local due_seen
-
-local function sweep_due()
-  if due_seen == nil then
-    due_seen = #redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', digits(now_ms), 'LIMIT', 0, 1) > 0
+function bg.sweep_due()
+  if bg.due_seen == nil then
+    bg.due_seen = #redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', bg.digits(bg.now_ms), 'LIMIT', 0, 1) > 0
   end
-  return due_seen
+  return bg.due_seen
 end

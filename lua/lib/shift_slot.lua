@@ -1,9 +1,9 @@
 -- Adds to what an account has spent and reserved in the slot of `slot_ms`; in one that has left the period nothing.
-local function shift_slot(claim, account, slot_ms, spent, reserved)
-  live(claim, account)
-  account.slots = live_slots(account.slots or NONE, first_live(claim[TERM]))
-  local number, slots = slot_of(slot_ms, claim[TERM] / SLOTS), account.slots
-  if number < first_live(claim[TERM]) then
+function bg.shift_slot(claim, account, slot_ms, spent, reserved)
+  bg.live(claim, account)
+  account.slots = bg.live_slots(account.slots or bg.NONE, bg.first_live(claim[bg.TERM]))
+  local number, slots = bg.slot_of(slot_ms, claim[bg.TERM] / bg.SLOTS), account.slots
+  if number < bg.first_live(claim[bg.TERM]) then
     return
   end
   local at = #slots - 2
@@ -16,7 +16,7 @@ local function shift_slot(claim, account, slot_ms, spent, reserved)
       table.insert(slots, at, value)
     end
   end
-  local spent_after, reserved_after = bounded(slots[at + 1] + spent), bounded(slots[at + 2] + reserved)
+  local spent_after, reserved_after = bg.bounded(slots[at + 1] + spent), bg.bounded(slots[at + 2] + reserved)
   account.live_spent = account.live_spent + spent_after - slots[at + 1]
   account.live_reserved = account.live_reserved + reserved_after - slots[at + 2]
   slots[at + 1], slots[at + 2] = spent_after, reserved_after

@@ -1,17 +1,17 @@
 -- Rolling periods are kept in 60 slots, of which 61 count at any time: slot s is [s * length, (s + 1) * length) ms.
-local SLOTS = 60
+bg.SLOTS = 60
 
-local function slot_of(instant_ms, length_ms)
+function bg.slot_of(instant_ms, length_ms)
   return (instant_ms - instant_ms % length_ms) / length_ms
 end
 
 -- The oldest slot that counts now: one counts until its end has left the period.
-local function first_live(span_ms)
-  return slot_of(now_ms - span_ms, span_ms / SLOTS)
+function bg.first_live(span_ms)
+  return bg.slot_of(bg.now_ms - span_ms, span_ms / bg.SLOTS)
 end
 
 -- The slots that count: the list itself where all do.
-local function live_slots(slots, first)
+function bg.live_slots(slots, first)
   if slots[1] and slots[1] >= first then
     return slots
   end

@@ -2,26 +2,26 @@
 
 -- Remember what the index will say of the accounts that an operation makes: of `keys`, if given, and of those that are
 -- missing and not gone.
-local function describe(plan, sent, found, keys)
+function bg.describe(plan, sent, found, keys)
   local words
   for number = 1, #found do
     local account = found[number]
-    if not account.exists and unended(plan[number]) and (not keys or keys[account.key]) then
+    if not account.exists and bg.unended(plan[number]) and (not keys or keys[account.key]) then
       if sent[4] == '' then
-        refuse('untold', 'words')
+        bg.refuse('untold', 'words')
       end
       words = words or cmsgpack.unpack(sent[4])
-      index_entries[plan[number][DIGEST]] = words[number]
+      bg.index_entries[plan[number][bg.DIGEST]] = words[number]
     end
   end
 end
 
 -- The words of accounts, by their digests, for a client that may not know them: as the index has them, or will.
-local function words_of(digests)
+function bg.words_of(digests)
   local words = {}
   local known = #digests > 0 and redis.call('HMGET', KEYS[3], (unpack or table.unpack)(digests))
   for number, digest in ipairs(digests) do
-    words[#words + 1] = known[number] or index_entries[digest]
+    words[#words + 1] = known[number] or bg.index_entries[digest]
   end
   return words
 end

@@ -1,30 +1,30 @@
 -- Writes what the operations have changed. The structures come first: they might be of another type, and then nothing
 -- has been written.
-local function write_open()
+function bg.write_open()
   local resolved, leases, longest_ms = { '' }, {}, 0
-  for _, hold in ipairs(changed_holds) do
+  for _, hold in ipairs(bg.changed_holds) do
     if hold.state ~= 'held' then
       resolved[#resolved + 1] = hold.id
     else
-      leases[#leases + 1], leases[#leases + 2] = digits(hold.lease_end_ms), hold.id
-      longest_ms = math.max(longest_ms, hold.keep_until_ms - now_ms)
+      leases[#leases + 1], leases[#leases + 2] = bg.digits(hold.lease_end_ms), hold.id
+      longest_ms = math.max(longest_ms, hold.keep_until_ms - bg.now_ms)
     end
   end
-  tell_time(resolved)
+  bg.tell_time(resolved)
   if #leases > 0 then
     redis.call('ZADD', KEYS[2], (unpack or table.unpack)(leases))
     if redis.call('PTTL', KEYS[2]) < longest_ms then
-      redis.call('PEXPIRE', KEYS[2], digits(longest_ms))
+      redis.call('PEXPIRE', KEYS[2], bg.digits(longest_ms))
     end
   end
 end
 
-local function write_rows()
-  for _, row in ipairs(rows) do
-    if asked[5] then
+function bg.write_rows()
+  for _, row in ipairs(bg.rows) do
+    if bg.asked[5] then
       redis.call('XADD', KEYS[4], '*', 'row', row)
     else
-      redis.call('XADD', KEYS[4], 'MAXLEN', '~', digits(asked[4]), '*', 'row', row)
+      redis.call('XADD', KEYS[4], 'MAXLEN', '~', bg.digits(bg.asked[4]), '*', 'row', row)
     end
   end
 end

@@ -32,10 +32,10 @@ class Keys:
 
 @lru_cache(65_536)
 def digest_of(account_key: str) -> bytes:
-    """What stands for an account: 20 characters of base64, of 15 bytes of its key's BLAKE2b."""
-    return urlsafe_b64encode(blake2b(account_key.encode(), digest_size=15).digest())
+    """What stands for an account: 16 characters of base64, of 12 bytes of its key's BLAKE2b."""
+    return urlsafe_b64encode(blake2b(account_key.encode(), digest_size=12).digest())
 
 
 def text_digest(text: str) -> bytes:
     """The same for any text."""
-    return urlsafe_b64encode(blake2b(text.encode(), digest_size=15).digest())
+    return urlsafe_b64encode(blake2b(text.encode(), digest_size=12).digest())

@@ -66,7 +66,9 @@ def _claim(claim: Claim) -> list[Any]:
     account = claim.account
     shadow = "" if claim.enforced else account.budget
     digest, unit, kind = digest_of(account.key), _UNIT_NUMBERS[account.unit], _KIND_NUMBERS[account.period.kind]
-    return [digest, unit, kind, term_of(account), claim.limit, shadow, *claim.alert_levels]
+    *levels, last = claim.alert_levels or (0,)
+    levels += [last == claim.limit or last] if claim.alert_levels else []
+    return [digest, unit, kind, term_of(account), claim.limit, shadow, *levels]
 
 
 def kind_of(account: Account) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ PRUNE_PAGE = 500
 PRUNE_PAGES = 20
 """Of one sweep, while every page has something to forget."""
 MOST_DEAD = 65_536
+ACCOUNT = struct.Struct("<5d")
+"""As `lua/lib/accounts.lua` packs an account: doubles hold amounts exactly."""
 DAY_MS = 86_400_000
 
 
@@ -142,20 +145,19 @@ def balance_from(packed: bytes) -> Balance:
     """The account's record, as `lua/lib/accounts.lua` writes it.
 
     Raises:
-        ValueError: it is none.
+        ValueError, TypeError, struct.error: it is none.
     """
-    spent, reserved, announced, announced_ms, keep_until_ms, *rest = unpack_all(packed)
-    flat = rest[0] if rest else []
-    amounts = [spent, reserved, announced, announced_ms, keep_until_ms, *flat]
-    if not all(type(amount) is int and 0 <= amount <= MAX_AMOUNT for amount in amounts):
+    flat = unpack(packed[ACCOUNT.size :]) if len(packed) > ACCOUNT.size else []
+    amounts = [*ACCOUNT.unpack(packed[: ACCOUNT.size]), *flat]
+    if not all(0 <= amount <= MAX_AMOUNT and amount == int(amount) for amount in amounts):
         raise ValueError(f"amounts {amounts}")
     slots = tuple(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
-    return Balance(spent, reserved, announced, announced_ms, keep_until_ms, slots)
+    return Balance(*map(int, amounts[:5]), slots)
 
 
 def readable(read: Callable[[Any], T], value: Any) -> T:
     """What was read, or a StoreUnusable that shows the value."""
     try:
         return read(value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, LookupError, struct.error) as error:
         raise StoreUnusable(f"the store's value {value!r:.100} cannot be read: {error!r}") from error
