@@ -184,6 +184,9 @@ class Engine:
         except StoreError as error:
             self.shared.notify(StoreProblem(type(op).__name__.lower(), str(error)))
             return
+        finally:
+            if self._ended:  # of a hold that outlived its guard: nobody else takes leave
+                await store.leave()
         self._under_way.pop(op.id, None)
         self.report(op, answer)
         self.line.wake(accounts)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Protocol
 
-import apsw
 from guard_kit import ESTIMATE, USAGE, LossyStore, World, until
 from store_kit import ask_one, expire, plan, reserve
 
@@ -19,16 +18,20 @@ BUDGETS = [
 ]
 
 
-def total(world: World) -> int:
-    return int(looked(world, "SELECT ifnull(sum(total_tokens), 0) FROM token_usage")[0][0])
+class Look(Protocol):
+    """Into the store, over one connection that stays open: there are thousands of looks."""
 
+    def held(self) -> int:
+        """How many reservations are open."""
 
-def looked(world: World, query: str, *bindings: Any) -> list[tuple[Any, ...]]:
-    """What a query says, through one connection that stays open: there are thousands of looks."""
-    if "eye" not in vars(world):
-        world.eye = apsw.Connection(str(world.path))  # type: ignore[attr-defined]
-        world.eye.set_busy_timeout(5_000)  # type: ignore[attr-defined]
-    return list(world.eye.execute(query, bindings).fetchall())  # type: ignore[attr-defined]
+    def reserved(self) -> int:
+        """What is reserved on all accounts together."""
+
+    def charged(self, id: str) -> int | None:
+        """The tokens of the ledger's row of a call."""
+
+    def total(self) -> int:
+        """The tokens of all rows."""
 
 
 class Case:
@@ -37,8 +40,8 @@ class Case:
     fresh = False
     """Whether it needs a guard of its own, which the play opens or closes."""
 
-    def __init__(self, world: World, guard: bg.Guard, store: LossyStore) -> None:
-        self.world, self.guard, self.store = world, guard, store
+    def __init__(self, world: World, look: Look, guard: bg.Guard, store: LossyStore) -> None:
+        self.world, self.look, self.guard, self.store = world, look, guard, store
         self.billed: dict[str, int] = {}
         self.holds: list[bg.Hold] = []
 
@@ -109,7 +112,7 @@ class Grow(Prepared):
 
 class Budgeted(Case):
     async def before(self) -> None:
-        self.steps, self.charged = 0, total(self.world)
+        self.steps, self.charged = 0, self.look.total()
 
     async def play(self) -> None:
         @self.guard.budgeted(estimate=ESTIMATE)
@@ -123,7 +126,7 @@ class Budgeted(Case):
 
     async def after(self) -> None:
         charged = self.charged + [0, ESTIMATE.total_tokens, USAGE.total_tokens][self.steps]
-        await until(lambda: total(self.world) == charged, "what was sent is in the ledger")
+        await until(lambda: self.look.total() == charged, "what was sent is in the ledger")
 
 
 class Within(Case):

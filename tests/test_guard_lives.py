@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from guard_kit import ESTIMATE, USAGE, World, run_script, until
+from guard_kit import BOTH, ESTIMATE, USAGE, World, only_on_sqlite, run_script, until
 from store_kit import rows
 
 import budgetguard as bg
 from budgetguard.events import Settled
+
+STORES = BOTH
 
 
 async def call(guard: bg.Guard) -> None:
@@ -34,6 +36,7 @@ def test_closing_twice_is_closing_once_and_afterwards_nothing_is_admitted(world:
     asyncio.run(main())
 
 
+@only_on_sqlite
 def test_a_guard_that_was_never_used_closes_without_a_trace(world: World) -> None:
     assert asyncio.run(world.guard("9k tokens/day").aclose()) == 0
     assert not world.path.exists()
@@ -157,6 +160,7 @@ def test_an_observer_that_raises_disturbs_nobody(world: World, caplog: pytest.Lo
     assert any("ZeroDivisionError" in record.getMessage() for record in caplog.records)
 
 
+@only_on_sqlite
 def test_its_repr_tells_the_truth(world: World) -> None:
     async def main() -> None:
         guard = world.guard("9k tokens/day")
