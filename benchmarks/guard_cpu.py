@@ -13,7 +13,7 @@ from workload import AMOUNTS, TWELVE_LIMITS, guard_of, guarded_call
 import budgetguard as bg
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
-from budgetguard.store import AccountRow, Backlog, HoldRow, Page
+from budgetguard.store import AccountRow, Backlog, HoldRow, LostWrites, Page
 
 MOST_US = 150
 LIMITS = (1, 2, 4, 8, 16, 32)
@@ -70,6 +70,9 @@ class InstantStore:
         self, budget: str = "*", labels: Mapping[str, str] | None = None, cursor: str | None = None, most: int = 1000
     ) -> Page[HoldRow]:
         return Page((), None)
+
+    async def lost_writes(self) -> LostWrites | None:
+        return None
 
     async def backlog(self) -> Backlog | None:
         return None

@@ -262,7 +262,7 @@ class Engine:
 
     async def _tend(self) -> None:
         await self.sweep()
-        await self.tell.backlog()
+        await self.tell.state()
 
     async def _each(
         self, verb: str, ask: Callable[[Sequence[Sent]], Awaitable[Sequence[Answer]]], ops: Sequence[Sent]

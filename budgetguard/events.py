@@ -209,6 +209,20 @@ class OutboxFilling(Event):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WritesLost(Event):
+    """The store has lost what it had acknowledged between two instants of its time, as after a failover.
+
+    Holds and settles of that stretch are in no account; spent may pass a limit by as much.
+    """
+
+    name: ClassVar[str] = "budget.writes_lost"
+    level: ClassVar[Level] = "error"
+    since_ms: int
+    until_ms: int
+    advice: str = "compare the ledger with the provider's bill for this stretch"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SettleRejected(Event):
     """A settle disagrees with what is already recorded; the record stands."""
 

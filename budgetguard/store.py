@@ -55,6 +55,13 @@ class Backlog(NamedTuple):
     most: int
 
 
+class LostWrites(NamedTuple):
+    """Writes that the store had acknowledged between these instants of its time are gone, as after a failover."""
+
+    since_ms: int
+    until_ms: int
+
+
 class Page(NamedTuple, Generic[Item]):
     """Some rows, and the cursor with which to ask for the next; None after the last.
 
@@ -123,6 +130,9 @@ class Store(Protocol):
 
         Pages are those of `read_accounts`.
         """
+
+    async def lost_writes(self) -> LostWrites | None:
+        """What was found to be lost since this was asked last: less may stand in the accounts than was spent."""
 
     async def backlog(self) -> Backlog | None:
         """How many ledger rows wait to be drained; None where the store is the ledger itself, or nobody drains it."""

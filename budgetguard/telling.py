@@ -21,6 +21,7 @@ from budgetguard.events import (
     SettleRejected,
     StoreProblem,
     Unmatched,
+    WritesLost,
 )
 from budgetguard.refusal import budget_exceeded, count_open_calls
 
@@ -94,8 +95,10 @@ class Telling:
                 if self._first_time((account.key, turn)):
                     self._spawn(self._announce(violation, (account.key, turn)))
 
-    async def backlog(self) -> None:
-        """Tell if ledger rows that nobody drains come near to the most that the store keeps."""
+    async def state(self) -> None:
+        """Tell what the store has lost, and if undrained ledger rows come near to the most that it keeps."""
+        if (lost := await self._store.lost_writes()) is not None:
+            self._notify(WritesLost(lost.since_ms, lost.until_ms))
         try:
             found = await self._store.backlog()
         except BudgetGuardError as error:

@@ -1,9 +1,9 @@
 -- Does operations on reservations, in the order asked, each wholly or not at all.
 -- KEYS[1] meta, KEYS[2] open, KEYS[3] index, KEYS[4] outbox, then every reservation and account that may be touched
--- ARGV[1] packed {schema, incarnation, clock_ms, outbox_most, outbox_bounded, plans, operations}; a plan as
+-- ARGV[1] packed {schema, incarnation, clock_ms, heard_ms, outbox_most, outbox_bounded, plans, operations}; a plan as
 --   `lib/asked.lua` says, an operation as the verb's file says
--- returns packed {'ok', now_ms, answers} or what `meta_refusal` tells; of an operation that cannot be done
---   the answer is {'invalid' | 'broken' | 'failed', what}, or {'undeclared' | 'untold', what} where keys or details are
+-- returns packed {'ok', now_ms, lost_since_ms, answers} or what `meta_refusal` tells; of an operation that cannot be
+--   done the answer is {'invalid' | 'broken' | 'failed', what}, or {'undeclared' | 'untold', what} where keys or details are
 --   wanting that the client has left out: from there on none is done, and all are asked again in order
 -- never reads the labels of a call, a price or a time zone; never leaves an operation half done
 local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
@@ -58,9 +58,9 @@ local function no_verb() bg.refuse('invalid', 'operation') end
 local function pass_over() return { 'undeclared', '' } end
 
 bg.read_all()
-bg.try_memory(bg.asked[7])
+bg.try_memory(bg.asked[8])
 local answers, wanting = {}, false
-for number, op in ipairs(bg.asked[7]) do
+for number, op in ipairs(bg.asked[8]) do
   local verb = type(op) == 'table' and VERBS[op[1]] or no_verb
   local ok, answer = pcall(wanting and pass_over or verb, op)
   answers[number] = ok and answer or type(answer) == 'table' and answer[1] and answer or { 'failed', tostring(answer) }
@@ -77,4 +77,4 @@ end
 for _, hold in ipairs(bg.changed_holds) do
   bg.write_hold(hold)
 end
-return cmsgpack.pack({ 'ok', bg.now_ms, answers })
+return cmsgpack.pack({ 'ok', bg.now_ms, bg.lost_since_ms, answers })

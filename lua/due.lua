@@ -1,7 +1,7 @@
 -- Lists reservations whose lease has passed, the oldest first.
 -- KEYS[1] meta, KEYS[2] open
--- ARGV[1] packed {schema, incarnation, clock_ms, most}
--- returns packed {'ok', now_ms, ids} or what `meta_refusal` tells
+-- ARGV[1] packed {schema, incarnation, clock_ms, heard_ms, most}
+-- returns packed {'ok', now_ms, lost_since_ms, ids} or what `meta_refusal` tells
 -- never writes but the time
 local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/amounts
@@ -13,5 +13,5 @@ if refusal then
   return cmsgpack.pack(refusal)
 end
 bg.tell_time({ '' })
-local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', bg.digits(bg.now_ms), 'LIMIT', 0, bg.asked[4])
-return cmsgpack.pack({ 'ok', bg.now_ms, ids })
+local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', bg.digits(bg.now_ms), 'LIMIT', 0, bg.asked[5])
+return cmsgpack.pack({ 'ok', bg.now_ms, bg.lost_since_ms, ids })

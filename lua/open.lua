@@ -1,22 +1,22 @@
 -- Opens a namespace: makes its state where there is none.
 -- KEYS[1] meta
--- ARGV[1] packed {schema, incarnation known ('' for none), clock_ms, incarnation to begin with, accepts loss}
--- returns packed {'ok', now_ms, incarnation} or what `meta_refusal` tells
+-- ARGV[1] packed {schema, incarnation known ('' for none), clock_ms, heard_ms, incarnation to begin with, accepts loss}
+-- returns packed {'ok', now_ms, lost_since_ms, incarnation} or what `meta_refusal` tells
 -- never changes a state that stands, but to note that its loss was accepted
 local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/now
 --- include lib/meta
 local found = redis.call('HGET', KEYS[1], 'incarnation')
-if not found and (bg.asked[2] == '' or bg.asked[5]) then
+if not found and (bg.asked[2] == '' or bg.asked[6]) then
   local kind = bg.MANUAL and 'manual' or 'server'
-  redis.call('HSET', KEYS[1], 'schema', bg.SCHEMA, 'incarnation', bg.asked[4], 'clock', kind)
-  found = bg.asked[4]
+  redis.call('HSET', KEYS[1], 'schema', bg.SCHEMA, 'incarnation', bg.asked[5], 'clock', kind)
+  found = bg.asked[5]
 end
-if found and bg.asked[5] then
+if found and bg.asked[6] then
   redis.call('HSET', KEYS[1], 'loss_accepted', found)
 end
-if bg.asked[2] == '' or bg.asked[5] then
+if bg.asked[2] == '' or bg.asked[6] then
   bg.asked[2] = found
 end
 local refusal = bg.meta_refusal()
-return cmsgpack.pack(refusal or { 'ok', bg.now_ms, bg.asked[2] })
+return cmsgpack.pack(refusal or { 'ok', bg.now_ms, bg.lost_since_ms, bg.asked[2] })

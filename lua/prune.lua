@@ -1,9 +1,9 @@
 -- Forgets accounts that have outlived their time, and their words in the index: those of which a sweep has found so
 -- before every ledger row that still waits in the outbox was written.
 -- KEYS[1] meta, KEYS[2] index, KEYS[3] outbox, then accounts
--- ARGV[1] packed {schema, incarnation, clock_ms, digests, instants at which each was found dead (0: not yet)}
--- returns packed {'ok', now_ms, digests of those that are dead and not forgotten, how many are forgotten} or what
---   `meta_refusal` tells
+-- ARGV[1] packed {schema, incarnation, clock_ms, heard_ms, digests, instants at which each was found dead (0: not yet)}
+-- returns packed {'ok', now_ms, lost_since_ms, digests of those that are dead and not forgotten, how many are
+--   forgotten} or what `meta_refusal` tells
 -- never forgets an account that counts or holds something, nor one that it cannot read
 local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/amounts
@@ -15,8 +15,8 @@ if refusal then
 end
 --- include lib/oldest_row
 local dead, forgotten, oldest_ms = {}, 0, bg.oldest_row_ms(KEYS[3])
-for number, digest in ipairs(bg.asked[4]) do
-  local key, found_ms = KEYS[number + 3], bg.asked[5][number]
+for number, digest in ipairs(bg.asked[5]) do
+  local key, found_ms = KEYS[number + 3], bg.asked[6][number]
   local value = redis.call('EXISTS', key) == 1 and redis.pcall('GET', key)
   local ok, _, reserved, _, _, keep_until_ms = pcall(cmsgpack.unpack, value)
   local old = ok and bg.is_amount(keep_until_ms) and keep_until_ms <= bg.now_ms and reserved == 0
@@ -28,4 +28,4 @@ for number, digest in ipairs(bg.asked[4]) do
     dead[#dead + 1] = digest
   end
 end
-return cmsgpack.pack({ 'ok', bg.now_ms, dead, forgotten })
+return cmsgpack.pack({ 'ok', bg.now_ms, bg.lost_since_ms, dead, forgotten })

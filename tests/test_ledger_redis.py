@@ -23,6 +23,7 @@ from redis_kit import RedisServer, key_prefix
 from store_kit import LEASE_MS, NOON_MS, Plan, amounts, ask, claims, expire, plan, release, reserve, rows, settle
 
 import budgetguard as bg
+from budgetguard.core.machine import FORGOTTEN_REVISIONS
 from budgetguard.stores import open_store
 from budgetguard.testing import FakeProvider, ManualClock, ProviderPrice
 
@@ -124,7 +125,11 @@ def test_what_is_drained_from_redis_is_what_sqlite_writes_for_the_same_calls(
     asyncio.run(scenario())
     query = "SELECT * FROM token_usage ORDER BY reservation_id"
     own = rows(tmp_path / "store.db", query)
-    assert rows(tmp_path / "ledger.db", query) == own
+    drained = rows(tmp_path / "ledger.db", query)
+    # Redis cannot look up which rows an id has had that it knows no more: its row outranks them all.
+    outranking = {row[0] for row in drained if row[2] == FORGOTTEN_REVISIONS + 1}
+    assert outranking and outranking <= {row[0] for row in own if row[2] == 1 and "late" in row}
+    assert [row if row[0] not in outranking else (*row[:2], 1, *row[3:]) for row in drained] == own
     statuses = "SELECT status, max(revision), count(*) FROM token_usage GROUP BY 1 ORDER BY 1"
     assert rows(tmp_path / "store.db", statuses) == [
         ("assumed", 1, 1), ("cancelled", 1, 1), ("expired", 1, 1), ("late", 2, 4), ("released", 2, 1),

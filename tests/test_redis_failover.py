@@ -16,7 +16,7 @@ from redis_sentinel_kit import SentinelFleet
 from redis_world import USAGE_TOKENS, RedisWorld
 
 import budgetguard as bg
-from budgetguard.events import Late, StoreProblem
+from budgetguard.events import Late, StoreProblem, WritesLost
 
 TOKENS = "default tokens/total"
 PATIENT_MS = 20_000
@@ -122,7 +122,8 @@ def test_after_a_failover_that_lost_writes_no_more_is_overspent_than_they_were_a
     async def main() -> None:
         with SentinelFleet() as fleet:
             world = RedisWorld(fleet.primary, "lossy", fleet.url)
-            async with world.guard(f"{limit} tokens/total", timeout_ms=PATIENT_MS) as guard:
+            settings = bg.GuardSettings(lease_ms=8_000)  # what the store has lost is told with each sweep, every 2 s
+            async with world.guard(f"{limit} tokens/total", timeout_ms=PATIENT_MS, settings=settings) as guard:
                 billed = await calls(guard, 5)
                 kept = await guard.reserve(estimate=ESTIMATE)
                 assert fleet.primary.ask("WAIT", 1, 5_000) == 1
@@ -134,6 +135,9 @@ def test_after_a_failover_that_lost_writes_no_more_is_overspent_than_they_were_a
                 for hold in (kept, unknown):
                     await hold.settle(USAGE)
                 billed += lost + 2 * USAGE_TOKENS + await calls_until_refused(guard)
+                await until(lambda: world.heard.of(WritesLost), "the loss is told")
+            (told,) = world.heard.of(WritesLost)
+            assert told.since_ms < told.until_ms < unknown.admitted_ms + 60_000
             assert [(event.reservation_id, event.word) for event in world.heard.of(Late)] == [(unknown.id, "late")]
             assert [row.id for row in world.rows() if row.status == "late"] == [unknown.id]
             assert await world.stands() == {TOKENS: (billed - lost, 0)}

@@ -12,7 +12,12 @@ end
 function bg.account_from(key, value)
   local spent, reserved, announced, announced_ms, keep_until_ms = struct.unpack(bg.ACCOUNT, value)
   local slots = #value > bg.ACCOUNT_BYTES and cmsgpack.unpack(string.sub(value, bg.ACCOUNT_BYTES + 1)) or nil
-  bg.demand_amounts({ spent, reserved, announced, announced_ms, keep_until_ms, 0 }, 'account')
+  local most = bg.MOST -- in line, because it is done for every account; NaN fails
+  local sound = spent >= 0 and spent <= most and spent % 1 == 0 and reserved >= 0 and reserved <= most
+  sound = sound and reserved % 1 == 0 and announced >= 0 and announced <= most and announced_ms >= 0
+  if not (sound and announced_ms <= most and keep_until_ms >= 0 and keep_until_ms <= most) then
+    bg.refuse('invalid', 'account')
+  end
   for _, amount in ipairs(slots or bg.NONE) do
     bg.demand(bg.is_amount(amount), 'slot')
   end

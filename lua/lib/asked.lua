@@ -3,7 +3,7 @@
 bg.asked_plans, bg.index_entries = {}, {}
 
 function bg.asked_plan(number)
-  local sent = bg.asked[6][number]
+  local sent = bg.asked[7][number]
   local plan = bg.asked_plans[number]
   if not plan then
     bg.demand(type(sent) == 'table' and type(sent[1]) == 'string' and type(sent[4]) == 'string', 'plan')

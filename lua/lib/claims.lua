@@ -5,15 +5,19 @@ bg.DIGEST, bg.UNIT, bg.KIND, bg.TERM, bg.LIMIT, bg.SHADOW, bg.LEVELS = 1, 2, 3, 
 bg.CALENDAR, bg.ROLLING, bg.TOTAL, bg.HELD = 1, 2, 3, 4
 bg.DAY_MS = 86400000
 
+-- In line, because it is done for every limit of every plan; NaN fails, other types raise.
 function bg.demand_claim(claim)
-  local unit, kind, term, limit = claim[2], claim[3], claim[4], claim[5]
-  bg.demand(type(claim[1]) == 'string' and type(claim[6]) == 'string', 'account')
-  bg.demand(bg.is_amount(limit) and bg.is_amount(term), 'limit')
-  bg.demand(unit >= 1 and unit <= bg.CONCURRENT and unit % 1 == 0 and kind >= 1 and kind <= 4 and kind % 1 == 0, 'unit')
+  local most, unit, kind, term, limit = bg.MOST, claim[2], claim[3], claim[4], claim[5]
+  local sound = unit >= 1 and unit <= 6 and unit % 1 == 0 and kind >= 1 and kind <= 4 and kind % 1 == 0
+  sound = sound and term >= 0 and term <= most and term % 1 == 0 and limit >= 0 and limit <= most and limit % 1 == 0
   if claim[#claim] == true then -- the last level is the limit itself
     claim[#claim] = limit
   end
-  for number = bg.LEVELS, #claim do
-    bg.demand(bg.is_amount(claim[number]), 'level')
+  for number = 7, #claim do
+    local level = claim[number]
+    sound = sound and level >= 0 and level <= most and level % 1 == 0
+  end
+  if not sound then
+    bg.refuse('invalid', 'claim')
   end
 end

@@ -19,5 +19,5 @@ end
 -- Whether the outbox has as many rows as it may have.
 function bg.outbox_full()
   bg.outbox_rows = bg.outbox_rows or redis.call('XLEN', KEYS[4])
-  return bg.asked[5] and bg.outbox_rows + #bg.rows >= bg.asked[4]
+  return bg.asked[6] and bg.outbox_rows + #bg.rows >= bg.asked[5]
 end

@@ -3,8 +3,9 @@ bg.SCHEMA = 1
 bg.BEHIND_MS = 60000
 
 -- Nil if the caller may go on; else what to tell it: {'lost', incarnation found, whether its loss was accepted},
--- {'schema', found, of the scripts} or {'clock_kind', whether the namespace's clock is manual}. Sets `now_ms`, and
--- `clock_behind`: whether the clock stands too far behind the time it has told.
+-- {'schema', found, of the scripts} or {'clock_kind', whether the namespace's clock is manual}. Sets `now_ms`;
+-- `clock_behind`: whether the clock stands too far behind the time it has told; `lost_since_ms`: the time last told
+-- where the caller has heard a later one, which means that acknowledged writes are lost, else -1.
 function bg.meta_refusal()
   local found = redis.call('HMGET', KEYS[1], 'schema', 'incarnation', 'last_ms', 'loss_accepted', 'clock')
   local schema, incarnation, manual = tonumber(found[1] or ''), found[2], found[5] == 'manual'
@@ -17,5 +18,6 @@ function bg.meta_refusal()
   end
   local last_ms, told_ms = tonumber(found[3] or '0'), bg.clock_ms()
   bg.now_ms, bg.clock_behind = math.max(told_ms, last_ms), last_ms - told_ms > bg.BEHIND_MS
+  bg.lost_since_ms = last_ms < bg.asked[4] and last_ms or -1
   return nil
 end

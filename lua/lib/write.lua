@@ -21,10 +21,10 @@ end
 
 function bg.write_rows()
   for _, row in ipairs(bg.rows) do
-    if bg.asked[5] then
+    if bg.asked[6] then
       redis.call('XADD', KEYS[4], '*', 'row', row)
     else
-      redis.call('XADD', KEYS[4], 'MAXLEN', '~', bg.digits(bg.asked[4]), '*', 'row', row)
+      redis.call('XADD', KEYS[4], 'MAXLEN', '~', bg.digits(bg.asked[5]), '*', 'row', row)
     end
   end
 end

@@ -14,16 +14,20 @@ SCHEMA = 1
 
 
 class Caller(NamedTuple):
-    """Who calls: the incarnation it knows ("" for none), and the time, where it brings its own clock."""
+    """Who calls: the incarnation it knows ("" for none), and the time, where it brings its own clock.
+
+    `heard_ms`: the latest time that it heard the namespace note; one that does not know of it has lost writes.
+    """
 
     keys: Keys
     incarnation: bytes
     clock_ms: int | None
+    heard_ms: int
 
     @property
-    def head(self) -> tuple[int, bytes, int]:
+    def head(self) -> tuple[int, bytes, int, int]:
         """What every script is sent first."""
-        return SCHEMA, self.incarnation, self.clock_ms or 0
+        return SCHEMA, self.incarnation, self.clock_ms or 0, self.heard_ms
 
     def script(self, name: str) -> Script:
         """The script, in the form for this caller's clock."""
@@ -31,11 +35,15 @@ class Caller(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call of a script. `by_sha` costs less; a server that does not have the script wants it `by_text`."""
+    """One call of a script. `by_sha` costs less; a server that does not have the script wants it `by_text`.
+
+    `notes_time`: the namespace will remember the time that the script tells.
+    """
 
     of: Script
     keys: Sequence[bytes]
     argument: bytes
+    notes_time: bool = False
 
     @property
     def by_sha(self) -> tuple[Any, ...]:
@@ -58,7 +66,7 @@ def batch(
     """Do operations in order. `touched`: every reservation and account that they may touch."""
     keys = caller.keys
     argument = pack((*caller.head, outbox_most, outbox_bounded, plans, operations))
-    return Call(caller.script("batch"), (keys.meta, keys.open, keys.index, keys.outbox, *touched), argument)
+    return Call(caller.script("batch"), (keys.meta, keys.open, keys.index, keys.outbox, *touched), argument, True)
 
 
 def open_namespace(*, caller: Caller, begin_with: bytes, accept_loss: bool) -> Call:
@@ -69,7 +77,7 @@ def open_namespace(*, caller: Caller, begin_with: bytes, accept_loss: bool) -> C
 
 def due(*, caller: Caller, most: int) -> Call:
     """List reservations whose lease has passed."""
-    return Call(caller.script("due"), (caller.keys.meta, caller.keys.open), pack((*caller.head, most)))
+    return Call(caller.script("due"), (caller.keys.meta, caller.keys.open), pack((*caller.head, most)), True)
 
 
 def clock(*, caller: Caller) -> Call:

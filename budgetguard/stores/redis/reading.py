@@ -152,7 +152,8 @@ def balance_from(packed: bytes) -> Balance:
     if not all(0 <= amount <= MAX_AMOUNT and amount == int(amount) for amount in amounts):
         raise ValueError(f"amounts {amounts}")
     slots = tuple(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
-    return Balance(*map(int, amounts[:5]), slots)
+    spent, reserved, announced, announced_ms, keep_until_ms = map(int, amounts[:5])
+    return Balance(spent, reserved, announced, announced_ms, keep_until_ms, slots)
 
 
 def readable(read: Callable[[Any], T], value: Any) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from budgetguard.errors import StateLost, StoreError, StoreUnusable
-from budgetguard.store import Clock
+from budgetguard.store import Clock, LostWrites
 from budgetguard.stores.redis.calls import SCHEMA, Call, Caller
 from budgetguard.stores.redis.errors import ReplyError
 from budgetguard.stores.redis.keys import Keys
@@ -23,10 +23,18 @@ class Scripting:
         self.keys = keys
         self.incarnation = b""
         self._clock = clock
+        self._heard_ms = 0
+        self._lost: LostWrites | None = None
+
+    def lost_writes(self) -> LostWrites | None:
+        """What was found to be lost since this was asked last."""
+        lost, self._lost = self._lost, None
+        return lost
 
     def caller(self) -> Caller:
         """Who calls now."""
-        return Caller(self.keys, self.incarnation, None if self._clock is None else self._clock.now_ms())
+        clock_ms = None if self._clock is None else self._clock.now_ms()
+        return Caller(self.keys, self.incarnation, clock_ms, self._heard_ms)
 
     async def ask(self, server: Server, make: Make, deadline: float | None = None) -> list[Any]:
         """Make calls and send them in one round trip; for each what its script has answered after "ok".
@@ -44,7 +52,10 @@ class Scripting:
             answers = [unpack(reply) if isinstance(reply, bytes) else _failure(reply) for reply in replies]
             lost = next((a for a in answers if not isinstance(a, StoreError) and a[0] == b"lost"), None)
             if lost is None:
-                return [answer if isinstance(answer, StoreError) else self._said(answer) for answer in answers]
+                return [
+                    answer if isinstance(answer, StoreError) else self._said(answer, call.notes_time)
+                    for call, answer in zip(calls, answers, strict=True)
+                ]
             _, found, accepted = lost
             if not accepted:
                 raise self.lost()
@@ -66,10 +77,16 @@ class Scripting:
                 replies[place] = reply
         return replies
 
-    def _said(self, answer: list[Any]) -> list[Any]:
+    def _said(self, answer: list[Any], notes_time: bool) -> list[Any]:
         word, *said = answer
         if word == b"ok":
-            return said
+            now_ms, lost_since_ms, *told = said
+            if lost_since_ms >= 0:
+                self._lost = LostWrites(lost_since_ms, self._heard_ms)
+                self._heard_ms = lost_since_ms
+            if notes_time:
+                self._heard_ms = max(self._heard_ms, now_ms)
+            return [now_ms, *told]
         if word == b"schema":
             raise StoreUnusable(
                 f"the namespace {self.keys.prefix} has schema {said[0]}, the scripts have {said[1]} and this "

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import StoreUnusable
-from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, Page
+from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page
 from budgetguard.stores.batching import Batcher
 from budgetguard.stores.queries import Query
 from budgetguard.stores.redis import calls
@@ -130,6 +130,9 @@ class RedisStore:
         if not isinstance(rows, int):
             raise StoreUnusable(f"the outbox cannot be read: {rows}")
         return Backlog(rows, self._outbox.most)
+
+    async def lost_writes(self) -> LostWrites | None:
+        return self._scripting.lost_writes()
 
     async def leave(self) -> None:
         here = self._loops.pop(asyncio.get_running_loop(), None)

@@ -16,7 +16,7 @@ import apsw
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import BudgetGuardError, StateLost, StoreAway, StoreUnusable
-from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, Page
+from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page
 from budgetguard.stores.batching import Batcher
 from budgetguard.stores.queries import Query
 from budgetguard.stores.sqlite import reading, schema
@@ -111,6 +111,9 @@ class SQLiteStore:
     ) -> Page[HoldRow]:
         query = Query(self._namespace, budget, labels or {}, cursor, most)
         return await self._in_thread(lambda: reading.holds(self._open_db(), query, self._now_ms()))
+
+    async def lost_writes(self) -> LostWrites | None:
+        return None  # what is durable is not lost; a file that is another one is StateLost
 
     async def backlog(self) -> Backlog | None:
         return None
