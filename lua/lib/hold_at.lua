@@ -4,19 +4,16 @@ function bg.hold_at(id)
   local hold = bg.holds[id]
   if hold == nil then
     local key = bg.PREFIX .. 'h:' .. id
-    local value = bg.value_at(key)
-    local sound = true
+    local value, sound = bg.value_at(key), true
     if value then
       sound, hold = pcall(bg.hold_from, id, value)
     end
     if not sound then
       bg.refuse('broken', key)
     end
-    hold = hold or false
-    if hold and hold.state ~= 'held' and hold.keep_until_ms <= bg.now_ms then
-      hold = false
-    end
-    bg.holds[id] = hold
+    local stands = hold and (hold.state == 'held' or hold.keep_until_ms > bg.now_ms)
+    hold = stands and hold
+    bg.holds[id] = hold or false
   end
   return hold or nil
 end
