@@ -14,11 +14,13 @@ from delay_kit import ONE_AT_A_TIME, soon, waits
 from guard_kit import ESTIMATE, USAGE, until
 from other_process import other_process
 from redis_kit import RedisServer, key_prefix
+from redis_proxy import Proxy
 from redis_world import USAGE_TOKENS, RedisWorld
 
 import budgetguard as bg
 from budgetguard import admission
 from budgetguard.events import Expired, Spooled, SpoolReplayed
+from budgetguard.status import every
 
 HEAD = """
 import asyncio, json, sys, time
@@ -95,6 +97,26 @@ def test_what_another_process_returns_lets_a_waiter_through_within_250_ms(
     assert len(pauses_s) >= RETURNS
     assert max(pauses_s) <= 0.24
     assert min(lags_s) <= PROMISED_S
+
+
+def test_a_refusal_counts_the_open_calls_in_a_few_round_trips(redis_world: RedisWorld) -> None:
+    """However many there are; and the command line reads as many in as few."""
+
+    async def main(proxy: Proxy) -> None:
+        redis_world.url = proxy.url
+        budgets = [bg.Budget("each", ["1 concurrent"], per=["agent"]), bg.Budget("all", ["150 concurrent"])]
+        async with redis_world.guard(budgets=budgets) as guard:
+            holds = await asyncio.gather(*(guard.reserve(agent=f"a{number}") for number in range(150)))
+            asked = len(proxy.requests)
+            with pytest.raises(bg.BudgetExceeded, match="all refused this call: 150 concurrent is held by 150 open"):
+                await guard.reserve(agent="another")
+            assert len(proxy.requests) <= asked + 8
+            async with redis_world.opened() as store:
+                assert len({row.accounts async for row in every(store.read_holds)}) == 150
+            await asyncio.gather(*(hold.release() for hold in holds))
+
+    with Proxy(redis_world.server) as proxy:
+        asyncio.run(main(proxy))
 
 
 SPENDERS = 3

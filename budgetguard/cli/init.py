@@ -27,6 +27,7 @@ timezone = "UTC"                  # of days, weeks and months, such as "Europe/B
 @STORE@
 # namespace = "prod"              # keeps apart what shares a store
 # on_store_away = "refuse"        # or "allow": calls go on unchecked, and are recorded when the store is back
+# ledger = "outbox"               # of Redis: rows wait there for `budgetguard ledger drain`; "none" keeps none
 
 # [labels]
 # required = ["team"]             # a call without it is refused
@@ -64,7 +65,10 @@ limits = ["500k tokens/hour"]
 # model = "acme-*"
 # usd_per_mtok = { input = "0.15", output = "0.60", cache_read = "0.075" }
 """
-DEFAULT_STORE = '# url = "sqlite:///budgets.db"    # a file beside this one; without it, one in your state directory'
+DEFAULT_STORE = (
+    '# url = "sqlite:///budgets.db"    # a file beside this one; without it, one in your state directory;\n'
+    '#                                 # or "redis://host:6379/0", for many machines'
+)
 
 
 def init(

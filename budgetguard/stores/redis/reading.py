@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from budgetguard.core.amounts import MAX_AMOUNT, Amounts
@@ -70,13 +70,14 @@ class Reading:
         cursor, found = await self._scan(server, "ZSCAN", self._keys.open, query)
         ids = [id.decode() for id in found[::2]]
         (records,) = await self._ask(server, ("MGET", *map(self._keys.hold, ids))) if ids else ([],)
-        rows = []
-        for id, record in zip(ids, records, strict=True):
-            if record is not None and (fields := readable(unpack_all, record))[0] == b"held":
-                row = await self._hold(server, id, fields, now_ms)
-                if query.finds_hold(row):
-                    rows.append(row)
-        return Page(tuple(rows), cursor)
+        held = [
+            (id, fields)
+            for id, record in zip(ids, records, strict=True)
+            if record is not None and (fields := readable(unpack_all, record))[0] == b"held"
+        ]
+        accounts = await self._accounts_of(server, [fields[6] for _, fields in held])
+        rows = (_hold_row(id, fields, accounts, now_ms) for id, fields in held)
+        return Page(tuple(row for row in rows if query.finds_hold(row)), cursor)
 
     async def prune(self, server: Server) -> None:
         """Forget accounts that have outlived their time, and their index entries: a part of the index in each sweep.
@@ -107,15 +108,12 @@ class Reading:
             self._dead.update((digest, before[digest] or now_ms) for digest in dead)
         return int(forgotten)
 
-    async def _hold(self, server: Server, id: str, fields: list[Any], now_ms: int) -> HoldRow:
-        labels, _, host = readable(unpack, fields[10])
-        digests = readable(digests_in, fields[6])
+    async def _accounts_of(self, server: Server, plans: Sequence[bytes]) -> dict[bytes, Account]:
+        """The accounts that these plans name, by digest."""
+        digests = list({digest for plan in plans for digest in readable(digests_in, plan)})
         (words,) = await self._ask(server, ("HMGET", self._keys.index, *digests)) if digests else ([],)
-        return HoldRow(
-            id, {name.decode(): value.decode() for name, value in labels.items()},
-            tuple(readable(account_from, found) for found in words if found is not None), Amounts(*fields[7]),
-            host.decode(), fields[1], fields[3], now_ms,
-        )  # fmt: skip
+        found = zip(digests, words, strict=True)
+        return {digest: readable(account_from, text) for digest, text in found if text is not None}
 
     async def _now_ms(self, server: Server) -> int:
         (now_ms,) = await self._scripting.one(server, lambda caller: calls.clock(caller=caller))
@@ -139,6 +137,17 @@ class Reading:
             if isinstance(reply, Exception):
                 raise StoreUnusable(f"the namespace {self._keys.prefix} cannot be read: {reply}")
         return replies
+
+
+def _hold_row(id: str, fields: list[Any], accounts: Mapping[bytes, Account], now_ms: int) -> HoldRow:
+    """Of an open reservation's record, as `lua/lib/holds.lua` writes it."""
+    labels, _, host = readable(unpack, fields[10])
+    digests = readable(digests_in, fields[6])
+    return HoldRow(
+        id, {name.decode(): value.decode() for name, value in labels.items()},
+        tuple(accounts[digest] for digest in digests if digest in accounts), Amounts(*fields[7]),
+        host.decode(), fields[1], fields[3], now_ms,
+    )  # fmt: skip
 
 
 def balance_from(packed: bytes) -> Balance:
