@@ -1,11 +1,22 @@
 -- Opens a namespace: makes its state where there is none.
 -- KEYS[1] meta
--- ARGV[1] packed {schema, incarnation known ('' for none), clock_ms, heard_ms, incarnation to begin with, accepts loss}
--- returns packed {'ok', now_ms, lost_since_ms, incarnation} or what `meta_refusal` tells
+-- ARGV[1] packed {schema, incarnation known ('' for none), clock_ms, heard_ms, incarnation to begin with, accepts loss,
+--   commands that the scripts run}
+-- returns packed {'ok', now_ms, lost_since_ms, incarnation}, {'forbidden', those of the commands that the caller's user
+--   may not run} or what `meta_refusal` tells
 -- never changes a state that stands, but to note that its loss was accepted
 local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/now
 --- include lib/meta
+local forbidden = {}
+for _, command in ipairs(redis.acl_check_cmd and bg.asked[7] or {}) do -- Redis before 7 cannot tell
+  if not redis.acl_check_cmd(command, KEYS[1]) then
+    forbidden[#forbidden + 1] = command
+  end
+end
+if #forbidden > 0 then -- found out later, they would leave a call half recorded
+  return cmsgpack.pack({ 'forbidden', forbidden })
+end
 local found = redis.call('HGET', KEYS[1], 'incarnation')
 if not found and (bg.asked[2] == '' or bg.asked[6]) then
   local kind = bg.MANUAL and 'manual' or 'server'

@@ -88,12 +88,16 @@ class Cluster:
     def __enter__(self) -> Cluster:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *error: object) -> None:
+        try:
+            for node in self.nodes:
+                node.__exit__(*error)
+        finally:
+            self.close()
 
     @property
     def url(self) -> str:
-        login = f":{self.nodes[0].password}@" if self.nodes[0].password else ""
+        login = self.nodes[0].login
         return f"redis+cluster://{login}{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
 
     def slot_of(self, key: str) -> int:

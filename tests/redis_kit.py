@@ -15,6 +15,7 @@ from daemon_kit import Daemon, free_port
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis_acl import OF_SENTINELS, PASSWORD, USER, rules
 
 MISSING = "needs a redis-server, and none is on PATH: scripts/test installs it, or says what to install"
 LASTING = {"meta", "outbox", "index"}
@@ -47,7 +48,9 @@ class RedisServer(Daemon):
     """A redis-server on a free loopback port and a Unix socket; it keeps nothing unless its options say so.
 
     Options are those of redis.conf, with `_` for `-`: `RedisServer(appendonly="yes", maxmemory="4mb")`; a sequence of
-    texts makes a line of each (`user=["app on >secret ~* +@all"]`). `requirepass` is also used by `url` and `ask`.
+    texts makes a line of each (`user=["app on >secret ~* +@all"]`). `requirepass` is also used by `url` and `ask`;
+    without it and `user`, the URLs log in as `redis_acl.USER`, who must be refused nothing, and `admin_url` and `ask`
+    as one who may do anything.
     `tls=True` adds a TLS port with a certificate of its own making (`tls_url`, `ca_file`).
     """
 
@@ -56,6 +59,7 @@ class RedisServer(Daemon):
         self.socket_path = self.folder / "sock"
         self.ca_file = self.folder / "ca.crt"
         self.password = str(options.get("requirepass", ""))
+        self.has_user = not {"requirepass", "user"} & options.keys()
         self.port = self.tls_port = 0
         self._conf = self.folder / "redis.conf"
         self._options: Mapping[str, Option] = options
@@ -80,23 +84,32 @@ class RedisServer(Daemon):
     def __enter__(self) -> RedisServer:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
+        refused = self.refused() if self.running and not error else set()
         self.close()
+        assert not refused, f"the tests' user may not do what it was asked to: {refused}"
 
     @property
     def url(self) -> str:
-        return f"redis://{self._login}127.0.0.1:{self.port}/0"
+        return f"redis://{self.login}127.0.0.1:{self.port}/0"
 
     @property
     def unix_url(self) -> str:
-        return f"unix://{self._login}{self.socket_path}"
+        return f"unix://{self.login}{self.socket_path}"
 
     @property
     def tls_url(self) -> str:
-        return f"rediss://{self._login}127.0.0.1:{self.tls_port}/0?ssl_ca_certs={quote(str(self.ca_file))}"
+        return f"rediss://{self.login}127.0.0.1:{self.tls_port}/0?ssl_ca_certs={quote(str(self.ca_file))}"
 
     @property
-    def _login(self) -> str:
+    def admin_url(self) -> str:
+        """For what the user of `url` may not do."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def login(self) -> str:
+        if self.has_user:
+            return f"{USER}:{quote(PASSWORD, safe='')}@"
         return f":{quote(self.password, safe='')}@" if self.password else ""
 
     def start(self) -> None:
@@ -124,6 +137,11 @@ class RedisServer(Daemon):
             if int(cursor) == 0:
                 return sorted(found)
 
+    def refused(self, user: str = USER) -> set[str]:
+        """The commands and keys that it has refused to a user."""
+        log = self.ask("ACL", "LOG")
+        return {entry[b"object"].decode() for entry in log if entry[b"username"] == user.encode()}
+
     def info(self, section: str) -> dict[str, Any]:
         """A section of INFO."""
         return dict(self.ask("INFO", section))
@@ -149,6 +167,9 @@ class RedisServer(Daemon):
             "bind": "127.0.0.1", "port": str(self.port), "unixsocket": str(self.socket_path), "dir": str(self.folder),
             "save": '""', "appendonly": "no", "daemonize": "no", **self._tls_options(),
         }  # fmt: skip
+        if self.has_user:
+            of_user = rules([OF_SENTINELS]) if "--sentinel" in self._arguments else rules()
+            options["user"] = " ".join([USER, *of_user])
         options |= {name.replace("_", "-"): value for name, value in self._options.items()}
         lines = [
             f"{name} {line}\n"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
+from urllib.parse import urlencode
 
 from daemon_kit import wait_until
 from redis.exceptions import ResponseError
+from redis_acl import PASSWORD, USER
 from redis_kit import Option, RedisServer
 
 NAME = "main"
@@ -51,13 +53,18 @@ class SentinelFleet:
     def __enter__(self) -> SentinelFleet:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *error: object) -> None:
+        try:
+            for daemon in (*self.sentinels, *self._servers):
+                daemon.__exit__(*error)
+        finally:
+            self.close()
 
     @property
     def url(self) -> str:
-        login = f":{self.primary.password}@" if self.primary.password else ""
-        return f"redis+sentinel://{login}{','.join(f'127.0.0.1:{each.port}' for each in self.sentinels)}/{NAME}/0"
+        sentinels = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
+        login = urlencode({"sentinel_username": USER, "sentinel_password": PASSWORD})
+        return f"redis+sentinel://{self.primary.login}{sentinels}/{NAME}/0?{login}"
 
     def kill_primary(self) -> None:
         """SIGKILL: the sentinels will make the replica the primary."""

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from redis_kit import RedisServer
 
 README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -39,6 +41,17 @@ def test_the_first_block_is_six_lines_that_end_in_a_refusal(tmp_path: Path) -> N
 def test_every_other_block_runs_clean(number: int, tmp_path: Path) -> None:
     done = run(blocks("python")[number], tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_the_readme_names_the_redis_servers_on_which_the_suite_has_run(redis_server: RedisServer) -> None:
+    """Another machine's server is no fault, but the end of the run says so: its version may be added if all passed."""
+    (line,) = re.findall("^- The whole suite has run on these servers, and on no others: (.+)[.]$", TEXT, re.MULTILINE)
+    named = line.split(", ")
+    assert named and all(re.fullmatch(r"(Redis|Valkey) \d+\.\d+\.\d+", name) for name in named)
+    info = redis_server.info("server")
+    server = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+    if server not in named:
+        pytest.skip(f"the tests ran on {server}, and README names {line}: add it there if all of them have passed")
 
 
 def test_the_commands_that_the_readme_names_stand_in_the_checkout() -> None:

@@ -28,7 +28,7 @@ def moved(redis_cluster: Cluster) -> Iterator[tuple[Cluster, int, Node, Node]]:
 
 
 def test_a_cluster_serves_every_slot(redis_cluster: Cluster) -> None:
-    with RedisCluster.from_url(redis_cluster.url.replace("redis+cluster", "redis").split(",")[0]) as client:
+    with RedisCluster.from_url(redis_cluster.nodes[0].admin_url) as client:
         for number in range(50):
             assert client.set(f"any:{number}", number) and client.delete(f"any:{number}")
 

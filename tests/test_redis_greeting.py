@@ -19,6 +19,7 @@ from budgetguard.errors import StoreAway, StoreError, StoreUnusable
 from budgetguard.stores.redis.errors import ReplyError
 
 PASSWORD = "p@ss/w:rd"
+SET = "return redis.call('SET', KEYS[1], 1)"
 
 
 def asked(url: str, *commands: tuple[str | int, ...], timeout_ms: int = 5_000, allow_eviction: bool = False) -> list:
@@ -26,7 +27,7 @@ def asked(url: str, *commands: tuple[str | int, ...], timeout_ms: int = 5_000, a
 
     async def run() -> list:
         async with connected(url, timeout_ms, allow_eviction=allow_eviction) as server:
-            return await server.ask(commands or [("PING",)])
+            return await server.ask(commands or [echo("PONG")])
 
     return asyncio.run(run())
 
@@ -36,7 +37,7 @@ def end_of(url: str, *commands: tuple[str | int, ...], timeout_ms: int = SHORT_M
 
     async def run() -> StoreError:
         async with connected(url, timeout_ms) as server:
-            return await ends_in_time(server.ask(commands or [("PING",)]), timeout_ms)
+            return await ends_in_time(server.ask(commands or [echo("PONG")]), timeout_ms)
 
     return asyncio.run(run())
 
@@ -77,7 +78,7 @@ def test_a_user_of_few_permissions_needs_none_that_budgetguard_does_not_name(loc
 def test_what_a_script_may_not_do_is_told_as_a_permission(locked: RedisServer) -> None:
     error = end_of(
         f"redis://app:app-secret@127.0.0.1:{locked.port}",
-        ("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "bg:x"),
+        ("EVAL", SET, 1, "bg:x"),
     )
     assert isinstance(error, StoreUnusable)
     assert "README" in str(error)
@@ -180,11 +181,11 @@ def test_a_server_that_evicts_is_refused_at_once_unless_that_is_allowed() -> Non
 
 def test_a_full_memory_is_told_and_what_needs_none_passes() -> None:
     with RedisServer(maxmemory="1") as server:
-        error = end_of(server.url, ("SET", "x", 1))
+        error = end_of(server.url, ("SET", "bg:{t}:x", 1))
         assert isinstance(error, StoreUnusable)
         assert "raise maxmemory" in str(error)
-        assert asked(server.url, ("DEL", "x")) == [0]
-        in_script = end_of(server.url, ("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "x"))
+        assert asked(server.url, ("DEL", "bg:{t}:x")) == [0]
+        in_script = end_of(server.url, ("EVAL", SET, 1, "bg:{t}:x"))
         assert "raise maxmemory" in str(in_script)
 
 
@@ -201,7 +202,7 @@ def test_a_server_without_a_place_for_one_more_client_is_asked_until_it_has_one(
 
 def test_a_replica_is_asked_until_it_is_the_primary() -> None:
     with RedisServer(replicaof="127.0.0.1 1") as server:
-        write = ("EVAL", "return redis.call('INCR', KEYS[1])", 1, "x")
+        write = ("EVAL", SET, 1, "bg:{t}:x")
         error = end_of(server.url, write)
         assert isinstance(error, StoreAway)
         assert "READONLY" in str(error)
@@ -211,14 +212,14 @@ def test_a_replica_is_asked_until_it_is_the_primary() -> None:
                 waiting = asyncio.create_task(asking.ask([write]))
                 await asyncio.sleep(0)
                 await asyncio.to_thread(server.ask, "REPLICAOF", "NO", "ONE")
-                assert await waiting == [1]
+                assert await waiting == [b"OK"]
 
         asyncio.run(run())
 
 
 def test_a_server_that_waits_for_replicas_or_for_a_script_is_away() -> None:
     with RedisServer(min_replicas_to_write="1", busy_reply_threshold="1") as server:
-        in_script = end_of(server.url, ("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "x"))
+        in_script = end_of(server.url, ("EVAL", SET, 1, "bg:{t}:x"))
         assert isinstance(in_script, StoreAway)
         assert "NOREPLICAS" in str(in_script)
         with socket.create_connection(("127.0.0.1", server.port)) as other:
@@ -232,7 +233,7 @@ def test_a_server_that_waits_for_replicas_or_for_a_script_is_away() -> None:
 
 def test_a_node_of_a_cluster_and_a_lone_server_are_told_apart() -> None:
     with RedisServer(cluster_enabled="yes") as server:
-        error = end_of(server.url, ("GET", "x"))
+        error = end_of(server.url, ("GET", "bg:{t}:x"))
         assert isinstance(error, StoreAway)
         assert "CLUSTERDOWN" in str(error)
 

@@ -15,13 +15,19 @@ from redis_sentinel_kit import NAME, SentinelFleet
 
 from budgetguard.errors import StoreAway, StoreUnusable
 
-KEY = "bg:{prod}:meta"
+KEY, LATE = "bg:{prod}:meta", "bg:{late}:meta"
+COUNT = "local count = (redis.call('GET', KEYS[1]) or 0) + 1; redis.call('SET', KEYS[1], count); return count"
 PATIENCE_MS = 15_000
+
+
+def in_cluster(url: str) -> str:
+    """The URL of a server, as one of a cluster's node."""
+    return url.replace("redis", "redis+cluster", 1)
 
 
 def bump(key: str = KEY) -> tuple[str, str, int, str]:
     """A script that counts in this key."""
-    return ("EVAL", "return redis.call('INCR', KEYS[1])", 1, key)
+    return ("EVAL", COUNT, 1, key)
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def cluster(redis_cluster: Cluster) -> Iterator[Cluster]:
 def test_the_node_that_has_the_slot_is_found_from_any_other(cluster: Cluster) -> None:
     async def run() -> None:
         for count, node in enumerate(cluster.nodes, start=1):
-            async with connected(f"redis+cluster://127.0.0.1:{node.port}", slot_key=KEY.encode()) as server:
+            async with connected(in_cluster(node.url), slot_key=KEY.encode()) as server:
                 assert await server.ask([bump(), ("GET", KEY)]) == [count, str(count).encode()]
 
     asyncio.run(run())
@@ -79,7 +85,7 @@ def test_nodes_that_are_gone_are_passed_over(cluster: Cluster) -> None:
         hosts = [free_port(), silent.getsockname()[1], cluster.nodes[0].port]
 
         async def run() -> None:
-            url = f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in hosts)}"
+            url = f"redis+cluster://{cluster.nodes[0].login}{','.join(f'127.0.0.1:{port}' for port in hosts)}"
             async with connected(url, 2_000, slot_key=KEY.encode()) as server:
                 assert await server.ask([bump()]) == [1]
 
@@ -108,7 +114,7 @@ def test_a_moved_without_a_host_means_the_same_one(cluster: Cluster) -> None:
 def test_keys_of_two_slots_are_a_bug_that_is_told(cluster: Cluster) -> None:
     async def run() -> None:
         async with connected(cluster.url, 60_000, slot_key=KEY.encode()) as server:
-            error = await ends_in_time(server.ask([("DEL", KEY, "another")]), SHORT_MS)
+            error = await ends_in_time(server.ask([("DEL", KEY, LATE)]), SHORT_MS)
             assert isinstance(error, StoreUnusable)
 
     asyncio.run(run())
@@ -118,11 +124,11 @@ def test_urls_of_the_other_kind_are_told(cluster: Cluster, redis_server: RedisSe
     other = next(node for node in cluster.nodes if not node.serves(cluster.slot_of(KEY)))
 
     async def run() -> None:
-        async with connected(f"redis://127.0.0.1:{other.port}", SHORT_MS) as server:
+        async with connected(other.url, SHORT_MS) as server:
             error = await ends_in_time(server.ask([bump()]), SHORT_MS)
             assert isinstance(error, StoreUnusable)
             assert "must begin with redis+cluster://" in str(error)
-        async with connected(f"redis+cluster://127.0.0.1:{redis_server.port}", SHORT_MS) as server:
+        async with connected(in_cluster(redis_server.url), SHORT_MS) as server:
             error = await ends_in_time(server.ask([bump()]), SHORT_MS)
             assert isinstance(error, StoreUnusable)
             assert "must begin with redis://" in str(error)
@@ -162,8 +168,8 @@ def test_sentinels_name_the_primary_and_its_successor() -> None:
                 lost = server.ask([echo("x")], asyncio.get_running_loop().time() + 0.2)
                 assert isinstance(await ends_in_time(lost, 200), StoreAway)
                 assert await server.ask([echo("x")]) == [b"x"]
-                assert await late.ask([bump("late")]) == [1]
-                assert fleet.replica.ask("GET", "late") == b"1"
+                assert await late.ask([bump(LATE)]) == [1]
+                assert fleet.replica.ask("GET", LATE) == b"1"
 
         asyncio.run(run())
 

@@ -16,6 +16,7 @@ from budgetguard.errors import StoreUnusable
 INCLUDE = re.compile(r"^--- include (\S+)\n", re.MULTILINE)
 NAMES = ("batch", "open", "due", "clock", "prune")
 """The scripts that are called; the verbs and `lib/` are parts of them."""
+COMMAND = re.compile(r"redis\.p?call\('([A-Z]+)'")
 
 
 class Script(NamedTuple):
@@ -51,6 +52,23 @@ def script(name: str, manual_clock: bool = False) -> Script:
         text = text[: found.start()] + _text(part) + text[found.end() :]
     body = text.encode()
     return Script(body, sha1(body, usedforsecurity=False).hexdigest().encode())
+
+
+@cache
+def commands() -> tuple[str, ...]:
+    """What Redis is asked to do by any of the scripts: who calls them must be permitted that, too."""
+    return tuple(sorted({command for each in _all() for command in COMMAND.findall(each.body.decode())}))
+
+
+def command_at(sha: str, line: int) -> str:
+    """What a line of the script with this SHA-1 asks Redis to do; "" where that is not known."""
+    body = next((each.body.decode() for each in _all() if each.sha == sha.encode()), "")
+    found = COMMAND.search("".join(body.split("\n")[line - 1 : line]))
+    return found[1] if found else ""
+
+
+def _all() -> list[Script]:
+    return [script(name, manual_clock) for name in NAMES for manual_clock in (False, True)]
 
 
 def _text(part: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.plans import pack
-from budgetguard.stores.scripts import Script, script
+from budgetguard.stores.scripts import Script, commands, script
 
 SCHEMA = 1
 """Of the keys, the arguments and the answers; `lua/lib/meta.lua` says the same number."""
@@ -71,7 +71,7 @@ def batch(
 
 def open_namespace(*, caller: Caller, begin_with: bytes, accept_loss: bool) -> Call:
     """Make the namespace's state where there is none, with the incarnation `begin_with`."""
-    argument = pack((*caller.head, begin_with, accept_loss))
+    argument = pack((*caller.head, begin_with, accept_loss, commands()))
     return Call(caller.script("open"), (caller.keys.meta,), argument)
 
 

@@ -6,6 +6,7 @@ import re
 from enum import Enum
 
 from budgetguard.stores.redis.address import Address
+from budgetguard.stores.scripts import command_at
 
 SHOWN = 200
 NO_ANSWER = "no answer in time"
@@ -41,6 +42,7 @@ _CODE_OF_ERR = {
 # Redis before 7.0 says inside an ERR line what stopped a script: "ERR Error running script (call to f_<sha>):
 # @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica."
 _STOPPED_SCRIPT = re.compile(r"@user_script:\s*\d+:\s*-?([A-Z]+) ")
+_LINE_OF_SCRIPT = re.compile(r"(?:script: |f_)([0-9a-f]{40}).*?@user_script:\s*(\d+)")
 
 
 class ReplyError(Exception):
@@ -82,6 +84,18 @@ def _code(text: str) -> str:
     return next((code for words, code in _CODE_OF_ERR.items() if rest.startswith(words)), "ERR")
 
 
+def lacking(what: str) -> str:
+    """What to tell whoever may not do this."""
+    return f"it refuses a command or a key: give its user what the ACL in budgetguard's README lists ({what})"
+
+
+def _refused_in_script(text: str) -> str:
+    """Redis says only on which line of which script it has refused a command."""
+    found = _LINE_OF_SCRIPT.search(text)
+    command = command_at(found[1], int(found[2])) if found else ""
+    return command and f"{command}, which a script runs"
+
+
 def trouble_of(reply: ReplyError, address: Address, *, in_greeting: bool = False, of_sentinel: bool = False) -> Trouble:
     """What to tell the user about an error reply that is no answer. In a greeting none is."""
     said = reply.text[:SHOWN]
@@ -89,7 +103,7 @@ def trouble_of(reply: ReplyError, address: Address, *, in_greeting: bool = False
     texts = {
         "NOAUTH": f"it asks for a password: give {user} in the store's URL",
         "WRONGPASS": f"it does not accept {user} of the store's URL",
-        "NOPERM": f"it refuses a command: give its user what the ACL in budgetguard's README lists ({said})",
+        "NOPERM": lacking(_refused_in_script(reply.text) or said),
         "OOM": "its memory is full: raise maxmemory",
         "DENIED": "it is in protected mode: give it a password, or let it bind to this address only",
         "CROSSSLOT": f"the keys of one command lie in several slots, which is a bug of budgetguard: report it ({said})",

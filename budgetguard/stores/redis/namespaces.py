@@ -37,7 +37,7 @@ async def let_lapse(url: str, namespace: str, timeout_ms: int) -> None:
     """
     keys = Keys(namespace)
     async with _server(url, keys, timeout_ms, allow_eviction=True) as server:
-        (ids,) = _answers(await server.ask([("ZRANGE", keys.open, 0, -1)]))
+        (ids,) = _answers(await server.ask([("ZRANGEBYSCORE", keys.open, "-inf", "+inf")]))
         ending = [keys.meta, keys.open, keys.index, keys.outbox, *(keys.hold(id.decode()) for id in ids)]
         cursor = b""
         while cursor != b"0":

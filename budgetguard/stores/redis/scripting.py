@@ -8,7 +8,7 @@ from typing import Any
 from budgetguard.errors import StateLost, StoreError, StoreUnusable
 from budgetguard.store import Clock, LostWrites
 from budgetguard.stores.redis.calls import SCHEMA, Call, Caller
-from budgetguard.stores.redis.errors import ReplyError
+from budgetguard.stores.redis.errors import ReplyError, lacking
 from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.plans import unpack
 from budgetguard.stores.redis.server import Server
@@ -43,7 +43,8 @@ class Scripting:
 
         Raises:
             StateLost: the namespace no longer has the incarnation that this object knew.
-            StoreUnusable: other versions of the scripts or another kind of clock have been at work.
+            StoreUnusable: other versions of the scripts or another kind of clock have been at work, or the scripts may
+                not do their work.
             StoreError: those of `Server.ask`.
         """
         while True:
@@ -92,6 +93,8 @@ class Scripting:
                 f"the namespace {self.keys.prefix} has schema {said[0]}, the scripts have {said[1]} and this "
                 f"budgetguard {SCHEMA}: use the version that wrote it, or another namespace"
             )
+        if word == b"forbidden":
+            raise StoreUnusable(f"the store cannot be used: {lacking(', '.join(name.decode() for name in said[0]))}")
         kind, other = ("a manual clock", "the server's") if said[0] else ("the server's clock", "a manual one")
         raise StoreUnusable(
             f"the namespace {self.keys.prefix} has {kind}, and was opened with {other}: use another one"
