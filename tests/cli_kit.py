@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import fcntl
 import os
 import pty
@@ -91,6 +92,7 @@ class Terminal:
         )  # fmt: skip
         os.close(theirs)
         self.raw = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def read_until(self, seen: Callable[[str], bool]) -> str:
         """Read until `seen` says so of all the plain text, or the command ends; returns that text."""
@@ -106,7 +108,7 @@ class Terminal:
             found = os.read(self._ours, 65_536)
         except OSError:  # Linux says so where a terminal was closed
             return False
-        self.raw += found.decode()
+        self.raw += self._decoder.decode(found)  # a character may come in two parts
         return bool(found)
 
     @property
