@@ -3,8 +3,8 @@
 -- ARGV[1] packed {schema, incarnation, clock_ms, heard_ms, outbox_most, outbox_bounded, plans, operations}; a plan as
 --   `lib/asked.lua` says, an operation as the verb's file says
 -- returns packed {'ok', now_ms, lost_since_ms, answers} or what `meta_refusal` tells; of an operation that cannot be
---   done the answer is {'invalid' | 'broken' | 'failed', what}, or {'undeclared' | 'untold', what} where keys or details are
---   wanting that the client has left out: from there on none is done, and all are asked again in order
+--   done the answer is {'invalid' | 'broken' | 'failed', what}, or {'undeclared' | 'untold', what} where the client has
+--   left out keys or details: from there on none is done, and all are asked again in order
 -- never reads the labels of a call, a price or a time zone; never leaves an operation half done
 local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
 --- include lib/amounts
@@ -39,7 +39,8 @@ end
 --- include lib/rows
 --- include lib/memory
 --- include lib/tell_time
---- include lib/write
+--- include lib/write_open
+--- include lib/write_rows
 --- include lib/write_account
 --- include lib/write_hold
 --- include reserve
@@ -71,10 +72,6 @@ bg.write_rows()
 for digest, words in pairs(bg.index_entries) do
   redis.call('HSET', KEYS[3], digest, words)
 end
-for _, account in ipairs(bg.changed_accounts) do
-  bg.write_account(account)
-end
-for _, hold in ipairs(bg.changed_holds) do
-  bg.write_hold(hold)
-end
+for _, account in ipairs(bg.changed_accounts) do bg.write_account(account) end
+for _, hold in ipairs(bg.changed_holds) do bg.write_hold(hold) end
 return cmsgpack.pack({ 'ok', bg.now_ms, bg.lost_since_ms, answers })

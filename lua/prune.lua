@@ -13,12 +13,13 @@ local refusal = bg.meta_refusal()
 if refusal then
   return cmsgpack.pack(refusal)
 end
+--- include lib/accounts
 --- include lib/oldest_row
 local dead, forgotten, oldest_ms = {}, 0, bg.oldest_row_ms(KEYS[3])
 for number, digest in ipairs(bg.asked[5]) do
   local key, found_ms = KEYS[number + 3], bg.asked[6][number]
   local value = redis.call('EXISTS', key) == 1 and redis.pcall('GET', key)
-  local ok, _, reserved, _, _, keep_until_ms = pcall(cmsgpack.unpack, value)
+  local ok, _, reserved, _, _, keep_until_ms = pcall(struct.unpack, bg.ACCOUNT, value)
   local old = ok and bg.is_amount(keep_until_ms) and keep_until_ms <= bg.now_ms and reserved == 0
   if (value == false or old) and found_ms > 0 and found_ms < oldest_ms then
     redis.call('DEL', key)

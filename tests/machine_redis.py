@@ -147,6 +147,7 @@ def _hold(packed: bytes) -> tuple[Any, ...]:
     labels, source, host = msgpack.unpackb(info) if info else ({}, "", "")
     if state != b"settled":
         charged, expired, slot = charged or Amounts(), expired or Amounts(), admitted + slot
+        lease_end += admitted
     return (
         state.decode(), _plan(plan) if plan else None, tuple(estimate or Amounts()), tuple(charged or Amounts()),
         labels, source, host, tuple(unpack(usage)) if usage else tuple(UsageRow()), admitted, slot, lease_end,

@@ -11,6 +11,7 @@ function bg.try_memory(ops)
       if type(answer) == 'table' and answer.err and not bg.memory_full then
         error(answer.err)
       end
+      bg.time_noted = not bg.memory_full
       return
     end
   end

@@ -7,7 +7,8 @@ function bg.write_hold(hold)
       0, '', bg.NONE, charged, bg.NONE, '', '', hold.shadows)
   else
     local expired = hold.expired ~= bg.NOTHING and hold.expired or bg.NONE
-    value = cmsgpack.pack(hold.state, hold.admitted_ms, hold.slot_ms - hold.admitted_ms, hold.lease_end_ms,
+    local lease_ms = math.max(hold.lease_end_ms - hold.admitted_ms, 0)
+    value = cmsgpack.pack(hold.state, hold.admitted_ms, hold.slot_ms - hold.admitted_ms, lease_ms,
       hold.state == 'held' and 0 or hold.keep_until_ms, hold.revision, hold.plan, hold.estimate, charged, expired,
       hold.info, hold.usage, hold.shadows)
   end

@@ -182,7 +182,8 @@ class Batches:
             chunk.accounts.update(dict.fromkeys(sent.keys))
         known = self._known.get(op.id)
         if known is None:
-            chunk.whole |= {id(op), id(plan)}
+            if type(op) is not Reserve:
+                chunk.whole |= {id(op), id(plan)}
         elif plan is None or known is not chunk.plans[id(plan)][1].keys:
             chunk.accounts.update(dict.fromkeys(known))
 

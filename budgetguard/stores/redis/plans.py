@@ -14,7 +14,7 @@ import msgpack
 from budgetguard.core.amounts import UNITS
 from budgetguard.core.model import Account, Claim, Plan
 from budgetguard.core.periods import PeriodKind, parse_period_text
-from budgetguard.stores.redis.keys import Keys, digest_of, text_digest
+from budgetguard.stores.redis.keys import Keys, content_digest, digest_of
 
 KINDS: tuple[PeriodKind, ...] = ("calendar", "rolling", "total", "concurrent")
 MOST_KEPT = 4096
@@ -34,7 +34,7 @@ class SentPlan:
         self.accounts = {digest_of(claim.account.key): claim.account for claim in plan.claims}
         self.keys = tuple(map(keys.account, self.accounts))
         self.told = False
-        content = text_digest("\n".join(plan.identities))
+        content = content_digest("\n".join(plan.identities))
         end_ms = -1 if plan.window_end_ms is None else plan.window_end_ms
         text = pack([int(plan.on_expiry == "charge"), content, *map(_claim, plan.claims)])
         self._head = text, plan.window_start_ms, end_ms

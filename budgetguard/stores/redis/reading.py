@@ -146,7 +146,7 @@ def _hold_row(id: str, fields: list[Any], accounts: Mapping[bytes, Account], now
     return HoldRow(
         id, {name.decode(): value.decode() for name, value in labels.items()},
         tuple(accounts[digest] for digest in digests if digest in accounts), Amounts(*fields[7]),
-        host.decode(), fields[1], fields[3], now_ms,
+        host.decode(), fields[1], fields[1] + fields[3], now_ms,
     )  # fmt: skip
 
 

@@ -10,21 +10,13 @@ function bg.write_open()
       longest_ms = math.max(longest_ms, hold.keep_until_ms - bg.now_ms)
     end
   end
-  bg.tell_time(resolved)
+  if #resolved > 1 or not bg.time_noted then
+    bg.tell_time(resolved)
+  end
   if #leases > 0 then
     redis.call('ZADD', KEYS[2], (unpack or table.unpack)(leases))
-    if redis.call('PTTL', KEYS[2]) < longest_ms then
-      redis.call('PEXPIRE', KEYS[2], bg.digits(longest_ms))
-    end
-  end
-end
-
-function bg.write_rows()
-  for _, row in ipairs(bg.rows) do
-    if bg.asked[6] then
-      redis.call('XADD', KEYS[4], '*', 'row', row)
-    else
-      redis.call('XADD', KEYS[4], 'MAXLEN', '~', bg.digits(bg.asked[5]), '*', 'row', row)
+    if redis.call('PTTL', KEYS[2]) < longest_ms then -- a day more, so that not every hold has to prolong it
+      redis.call('PEXPIRE', KEYS[2], bg.digits(longest_ms + bg.DAY_MS))
     end
   end
 end
