@@ -8,6 +8,7 @@ bg.EXPIRED_KEEP_MS = 7 * bg.DAY_MS
 function bg.expire(op)
   local hold = bg.hold_at(op[2])
   if not hold then
+    bg.unlist(op[2])
     return { 'unknown' }
   elseif hold.state ~= 'held' then
     return { hold.state == 'expired' and 'replayed' or 'finished' }

@@ -15,7 +15,8 @@ function bg.hold_from(id, value)
   estimate, charged = bg.amounts_or_nothing(estimate), bg.amounts_or_nothing(charged)
   bg.demand(type(plan) == 'string' and type(shadows) == 'table', 'plan')
   return {
-    id = id, state = state, admitted_ms = admitted_ms, slot_ms = admitted_ms + slot_after_ms, lease_end_ms = lease_end_ms,
+    id = id, state = state, admitted_ms = admitted_ms, slot_ms = admitted_ms + slot_after_ms,
+    lease_end_ms = lease_end_ms,
     keep_until_ms = state == 'held' and lease_end_ms + bg.HELD_KEEP_MS or keep_until_ms, revision = revision,
     plan = plan, estimate = estimate, charged = charged, expired = bg.amounts_or_nothing(expired), info = info,
     usage = usage, shadows = shadows,

@@ -1,7 +1,14 @@
 -- Writes what the operations have changed. The structures come first: they might be of another type, and then nothing
 -- has been written.
+bg.unlisted = { '' }
+
+-- What a sweep found and nobody knows any more is not found again.
+function bg.unlist(id)
+  bg.unlisted[#bg.unlisted + 1] = id
+end
+
 function bg.write_open()
-  local resolved, leases, longest_ms = { '' }, {}, 0
+  local resolved, leases, longest_ms = bg.unlisted, {}, 0
   for _, hold in ipairs(bg.changed_holds) do
     if hold.state ~= 'held' then
       resolved[#resolved + 1] = hold.id

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Reserve
-from budgetguard.errors import StoreError, StoreUnusable
+from budgetguard.errors import StoreError
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, UNTOLD, answer_of
 from budgetguard.stores.redis.calls import Call, Caller
 from budgetguard.stores.redis.keys import digest_of
 from budgetguard.stores.redis.operations import Announce, operation
 from budgetguard.stores.redis.plans import SentPlan, SentPlans, digests_in, unpack_all
-from budgetguard.stores.redis.scripting import Scripting
+from budgetguard.stores.redis.scripting import ScriptFailed, Scripting
 from budgetguard.stores.redis.server import Server
 
 MOST_OPS = 64
@@ -89,7 +89,7 @@ class Batches:
             pair, chunks = chunks[:SCRIPTS], chunks[SCRIPTS:]
             replies = [trouble] * len(pair) if trouble else await self._replies(server, pair, deadline, whole)
             for chunk, reply in zip(pair, replies, strict=True):
-                if isinstance(reply, StoreUnusable) and len(chunk.ops) > 1:  # one of them is at fault
+                if isinstance(reply, ScriptFailed) and len(chunk.ops) > 1:  # one of them is at fault
                     chunks = [alone for place in chunk.places for alone in self._chunks(ops, [place])] + chunks
                 else:
                     again += self._note(chunk, reply, answers)

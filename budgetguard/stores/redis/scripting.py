@@ -16,6 +16,10 @@ from budgetguard.stores.redis.server import Server
 Make = Callable[[Caller], Sequence[Call]]
 
 
+class ScriptFailed(StoreUnusable):
+    """A script ended with an error of its own."""
+
+
 class Scripting:
     """What the scripts of one namespace are called with; shared by the store's event loops."""
 
@@ -115,4 +119,4 @@ def _is(reply: Any, code: str) -> bool:
 def _failure(reply: Any) -> StoreError:
     if isinstance(reply, StoreError):
         return reply
-    return StoreUnusable(f"a script failed: {reply}")
+    return ScriptFailed(f"a script failed: {reply}")
