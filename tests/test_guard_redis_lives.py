@@ -121,6 +121,22 @@ links(0)
     assert books(server, "left") == ([("settled", 7)] * 6, 0)
 
 
+def test_a_hold_that_outlives_its_guard_is_settled_and_leaves_no_connection(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    done = ran(START + """
+async def main():
+    hold = await guard.reserve(estimate=bg.Usage(5, 5))
+    assert await guard.aclose() == 0
+    await asyncio.to_thread(links, 0)
+    await hold.settle(bg.Usage(3, 4))
+    await asyncio.to_thread(links, 0)
+asyncio.run(main())
+""", server, "outlives", tmp_path)  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert books(server, "outlives") == ([("settled", 7)], 0)
+
+
 def test_a_forked_child_is_told_to_make_its_own_guard_and_leaves_its_parents_connection_alone(
     server: RedisServer, tmp_path: Path
 ) -> None:
