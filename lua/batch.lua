@@ -67,11 +67,14 @@ for number, op in ipairs(bg.asked[8]) do
   answers[number] = ok and answer or type(answer) == 'table' and answer[1] and answer or { 'failed', tostring(answer) }
   wanting = wanting or WANTING[answers[number][1]]
 end
-bg.write_open()
-bg.write_rows()
+if #bg.rows > 0 then
+  redis.call('ZREM', KEYS[2], '') -- passes where memory is full
+end
 for digest, words in pairs(bg.index_entries) do
   redis.call('HSET', KEYS[3], digest, words)
 end
+bg.write_rows()
+bg.write_open()
 for _, account in ipairs(bg.changed_accounts) do bg.write_account(account) end
 for _, hold in ipairs(bg.changed_holds) do bg.write_hold(hold) end
 return cmsgpack.pack({ 'ok', bg.now_ms, bg.lost_since_ms, answers })

@@ -7,9 +7,10 @@ function bg.try_memory(ops)
   for _, op in ipairs(ops) do
     if type(op) == 'table' and bg.ADMITS[op[1]] then
       local answer = redis.pcall('HSET', KEYS[1], 'last_ms', bg.digits(bg.now_ms))
-      bg.memory_full = type(answer) == 'table' and string.find(answer.err or '', 'OOM', 1, true) ~= nil
-      if type(answer) == 'table' and answer.err and not bg.memory_full then
-        error(answer.err)
+      local refused = type(answer) == 'table' and answer.err
+      bg.memory_full = refused and string.find(refused, 'OOM', 1, true) ~= nil
+      if refused and not bg.memory_full then -- raised by Redis in its own words: the client goes by the first of them
+        redis.call('HSET', KEYS[1], 'last_ms', bg.digits(bg.now_ms))
       end
       bg.time_noted = not bg.memory_full
       return

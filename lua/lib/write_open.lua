@@ -1,5 +1,5 @@
--- Writes what the operations have changed. The structures come first: they might be of another type, and then nothing
--- has been written.
+-- Writes which reservations are open. After the index and the outbox, which might be of another type: then nothing has
+-- been written that a sweep would miss.
 bg.unlisted = { '' }
 
 -- What a sweep found and nobody knows any more is not found again.

@@ -1,0 +1,68 @@
+"""What a reviewer with fresh eyes found in the Redis store."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from guard_kit import until
+from redis_kit import MISSING, has_redis, key_prefix
+from redis_world import RedisWorld
+from store_kit import ask_one, expire, reserve, settle, stands
+
+import budgetguard as bg
+from budgetguard.core.amounts import Amounts
+
+pytestmark = pytest.mark.skipif(not has_redis(), reason=MISSING)
+ASKED = Amounts(usd=5)
+
+
+@pytest.mark.parametrize("healed", [True, False])
+def test_a_reserve_that_a_real_server_refuses_for_now_is_asked_again(redis_world: RedisWorld, healed: bool) -> None:
+    async def main() -> None:
+        async with redis_world.opened(timeout_ms=5_000 if healed else 200) as store:
+            redis_world.server.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+            try:
+                asking = asyncio.ensure_future(
+                    ask_one(store, reserve("r", redis_world.plan("$1/total"), ASKED, redis_world.now_ms()))
+                )
+                if healed:
+                    errors = redis_world.server.info
+                    await until(lambda: errors("errorstats").get("errorstat_NOREPLICAS"), "Redis to refuse it")
+                    redis_world.server.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+                    assert (await asking).word == "granted"
+                else:
+                    with pytest.raises(bg.StoreAway, match="NOREPLICAS"):
+                        await asking
+            finally:
+                redis_world.server.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+
+    asyncio.run(main())
+
+
+def test_a_settle_that_cannot_write_its_row_leaves_the_hold_to_the_sweep(redis_world: RedisWorld) -> None:
+    outbox = f"{key_prefix(redis_world.namespace)}outbox"
+
+    async def main() -> None:
+        async with redis_world.opened() as store:
+            of, now_ms = redis_world.plan("$1/total"), redis_world.now_ms()
+            await ask_one(store, reserve("r", of, ASKED, now_ms, lease_ms=0))
+            redis_world.server.ask("SET", outbox, "somebody else's")
+            with pytest.raises(bg.StoreUnusable, match="WRONGTYPE"):
+                await ask_one(store, settle("r", of, ASKED, ASKED, tried_since_ms=now_ms))
+            redis_world.server.ask("DEL", outbox)
+            assert await store.due(10) == ["r"]
+            assert (await ask_one(store, expire("r"))).word == "expired"
+            assert await stands(store) == {"all usd/total": (5, 0)}
+
+    asyncio.run(main())
+
+
+def test_a_spoiled_entry_of_the_index_does_not_end_the_sweeps(redis_world: RedisWorld) -> None:
+    async def main() -> None:
+        async with redis_world.opened() as store:
+            await ask_one(store, reserve("r", redis_world.plan("$1/total"), ASKED, redis_world.now_ms(), lease_ms=0))
+            redis_world.server.ask("HSET", f"{key_prefix(redis_world.namespace)}index", "x" * 16, "somebody else's")
+            assert await store.due(10) == ["r"]
+
+    asyncio.run(main())
