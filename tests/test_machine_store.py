@@ -233,6 +233,7 @@ def run(operations: int, histories: int, request: pytest.FixtureRequest, server:
     done.update(operations=0, transactions=0, histories=0)
     words.clear()
     Histories.server = server
+    phases = tuple(phase for phase in settings.default.phases if phase in (Phase.generate, Phase.shrink))
     number = int(request.config.getoption("hypothesis_seed") or random.randrange(2**32))
     while done["operations"] < operations:
         print(f"\nrepeat with --hypothesis-seed={number}")
@@ -240,7 +241,7 @@ def run(operations: int, histories: int, request: pytest.FixtureRequest, server:
             seed(number)(Histories),
             settings=settings(
                 max_examples=histories, stateful_step_count=60, deadline=None, database=None, print_blob=True,
-                suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink),
+                suppress_health_check=list(HealthCheck), phases=phases,
             ),
         )  # fmt: skip
         number += 1

@@ -26,13 +26,20 @@ TESTS = CHECKOUT / "tests"
 COPIED = ("budgetguard", "tests", "lua", "pyproject.toml", "README.md")
 AT_ONCE = 2
 DEADLINE_S, UNCHANGED_DEADLINE_S = 120, 600
-NOT_A_BUG = re.compile(r"^E +(NameError|UnboundLocalError|ImportError|ModuleNotFoundError|SyntaxError)\b", re.MULTILINE)
+NOT_A_BUG = re.compile(
+    r"^E +(NameError|UnboundLocalError|ImportError|ModuleNotFoundError|SyntaxError)\b"
+    r"|^E .*(Error compiling script|nonexistent global variable)",
+    re.MULTILINE,
+)
 """A copy that fails like this was broken, not given a bug."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One planted bug: `old` stands exactly once in `file`; one of the tests in `killers` must fail with `new`."""
+    """One planted bug: `old` stands exactly once in `file`; one of the tests in `killers` must fail with `new`.
+
+    `file` is in the package, or a script in `lua/`.
+    """
 
     name: str
     file: str
@@ -40,13 +47,18 @@ class Mutant:
     new: str
     killers: tuple[str, ...]
 
+    def path(self, checkout: Path) -> Path:
+        """Its file in a checkout, or a copy."""
+        return checkout / self.file if self.file.startswith("lua/") else checkout / "budgetguard" / self.file
+
     def faults(self) -> list[str]:
         """Why it cannot be planted, or not be killed: see `mutants/README.md`."""
-        source = (CHECKOUT / "budgetguard" / self.file).read_text(encoding="utf-8")
+        source = self.path(CHECKOUT).read_text(encoding="utf-8")
         found = source.count(self.old)
         if found != 1 or self.new == self.old:
             return [f"{self.name} is stale: its old text stands {found} times in {self.file}"]
-        compile(source.replace(self.old, self.new), self.file, "exec")
+        if not self.file.startswith("lua/"):
+            compile(source.replace(self.old, self.new), self.file, "exec")
         missing = []
         for killer in self.killers:
             file, _, function = killer.partition("[")[0].partition("::")
@@ -109,7 +121,7 @@ def ran_tests(copy: Path, killers: Sequence[str], deadline_s: float) -> Outcome:
 def hunted(mutant: Mutant, folder: Path) -> Outcome:
     """Plant the bug in a new copy and run its tests there."""
     copy = copied(folder)
-    path = copy / "budgetguard" / mutant.file
+    path = mutant.path(copy)
     path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
     try:
         return ran_tests(copy, mutant.killers, DEADLINE_S)
@@ -147,7 +159,9 @@ def test_is_killed(name: str, hunts: Hunts) -> None:
 
 
 def test_every_mutant_can_be_planted() -> None:
-    """Each bug's old text stands exactly once in the package, the result is Python, and its tests exist."""
+    """Each bug's old text stands exactly once in its file, the result is Python (Lua a server will read), and its tests
+    exist.
+    """
     assert [fault for mutant in MUTANTS.values() for fault in mutant.faults()] == []
 
 
