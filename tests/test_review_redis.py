@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 from guard_kit import until
-from redis_kit import MISSING, has_redis, key_prefix
+from redis_kit import MISSING, RedisServer, has_redis, key_prefix
 from redis_world import RedisWorld
-from store_kit import ask_one, expire, reserve, settle, stands
+from store_kit import ask_one, expire, plan, reserve, settle, stands
 
 import budgetguard as bg
 from budgetguard.core.amounts import Amounts
@@ -64,5 +64,26 @@ def test_a_spoiled_entry_of_the_index_does_not_end_the_sweeps(redis_world: Redis
             await ask_one(store, reserve("r", redis_world.plan("$1/total"), ASKED, redis_world.now_ms(), lease_ms=0))
             redis_world.server.ask("HSET", f"{key_prefix(redis_world.namespace)}index", "x" * 16, "somebody else's")
             assert await store.due(10) == ["r"]
+
+    asyncio.run(main())
+
+
+def test_many_calls_that_wait_for_a_server_that_hangs_are_told_so_in_their_time_together() -> None:
+    async def main() -> None:
+        with RedisServer() as server:
+            async with RedisWorld(server, "hangs").opened(timeout_ms=400) as store:
+                loop = asyncio.get_running_loop()
+                of, now_ms = plan("$1/total"), await store.open()
+                server.pause()
+                try:
+                    began = loop.time()
+                    asking = [ask_one(store, reserve(f"r{n}", of, ASKED, now_ms)) for n in range(1_000)]
+                    told = await asyncio.gather(*asking, return_exceptions=True)
+                    took_s = loop.time() - began
+                finally:
+                    server.resume()
+                assert {type(answer) for answer in told} == {bg.StoreAway}
+                assert took_s < 1.2, "eight batches, of which each would wait 0.4 s"
+                assert (await ask_one(store, reserve("after", of, ASKED, now_ms))).word == "granted"
 
     asyncio.run(main())

@@ -57,18 +57,16 @@ class Chunk:
 class Batches:
     """Does operations for one namespace, from any event loop; knows the accounts of reservations made here."""
 
-    def __init__(self, scripting: Scripting, outbox: Outbox, timeout_ms: int) -> None:
+    def __init__(self, scripting: Scripting, outbox: Outbox) -> None:
         self._scripting = scripting
         self._keys = scripting.keys
         self._outbox = outbox
-        self._timeout_s = timeout_ms / 1000
         self._plans = SentPlans(self._keys)
         self._known: dict[str, tuple[bytes, ...]] = {}
 
-    async def run(self, server: Server, ops: Sequence[Any]) -> list[Any]:
-        """The answers in order; an error in the place of an operation that could not be done."""
-        loop = asyncio.get_running_loop()
-        deadline, pause_s = loop.time() + self._timeout_s, FIRST_PAUSE_S
+    async def run(self, server: Server, ops: Sequence[Any], deadline: float) -> list[Any]:
+        """The answers in order; an error in the place of an operation that could not be done by then (loop's time)."""
+        loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
         answers: list[Any] = [None] * len(ops)
         left = await self._pass(server, ops, list(range(len(ops))), answers, deadline, whole=False)
         while left and loop.time() + pause_s < deadline:

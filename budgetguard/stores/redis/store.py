@@ -6,11 +6,12 @@ import asyncio
 import secrets
 import weakref
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
-from budgetguard.errors import StoreUnusable
+from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page
 from budgetguard.stores.batching import Batcher
 from budgetguard.stores.queries import Query
@@ -24,11 +25,20 @@ from budgetguard.stores.redis.scripting import Scripting
 from budgetguard.stores.redis.server import Server
 
 
-class _Here(NamedTuple):
-    """What one event loop has: its connection, and the operations that wait for it."""
+@dataclass
+class _Here:
+    """What one event loop has: its connection, the operations that wait for it, and whether the last were answered."""
 
     server: Server
     batcher: Batcher
+    answers: bool = True
+
+
+class _Op(NamedTuple):
+    """An operation, and when it was asked (the loop's time, seconds)."""
+
+    op: Any
+    asked_s: float
 
 
 class RedisStore:
@@ -65,7 +75,7 @@ class RedisStore:
         self._outbox = Outbox(outbox_max, ledger == "outbox")
         self._keys = Keys(namespace)
         self._scripting = Scripting(self._keys, clock)
-        self._batches = Batches(self._scripting, self._outbox, timeout_ms)
+        self._batches = Batches(self._scripting, self._outbox)
         self._reading = Reading(self._scripting)
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = weakref.WeakKeyDictionary()
 
@@ -167,7 +177,13 @@ class RedisStore:
         return self._here().server
 
     def _ask(self, ops: Sequence[Any]) -> Awaitable[list[Any]]:
-        return self._here().batcher.ask(ops)
+        now_s = asyncio.get_running_loop().time()
+        return self._here().batcher.ask([_Op(op, now_s) for op in ops])
 
-    async def _batch(self, ops: list[Any]) -> list[Any]:
-        return await self._batches.run(await self._opened(), ops)
+    async def _batch(self, asked: list[_Op]) -> list[Any]:
+        here, server = self._here(), await self._opened()
+        # What has waited for a server that did not answer others has had its time, and is not tried for as long again.
+        since_s = asyncio.get_running_loop().time() if here.answers else asked[-1].asked_s
+        answers = await self._batches.run(server, [op for op, _ in asked], since_s + self._timeout_ms / 1000)
+        here.answers = not all(isinstance(answer, StoreAway) for answer in answers)
+        return answers
