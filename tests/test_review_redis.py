@@ -87,3 +87,28 @@ def test_many_calls_that_wait_for_a_server_that_hangs_are_told_so_in_their_time_
                 assert (await ask_one(store, reserve("after", of, ASKED, now_ms))).word == "granted"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("spoiled", [True, False])
+def test_an_account_that_the_index_does_not_tell_spoils_the_answer_that_means_it_and_no_other(
+    redis_world: RedisWorld, spoiled: bool
+) -> None:
+    index = f"{key_prefix(redis_world.namespace)}index"
+
+    async def main() -> None:
+        async with redis_world.opened() as store, redis_world.opened() as other:
+            now_ms = redis_world.now_ms()
+            of, elsewhere = plan("$1/total", alert_levels=(5,)), plan("$1/total", name="elsewhere")
+            await ask_one(store, reserve("r", of, ASKED, now_ms, lease_ms=0))
+            (digest,) = redis_world.server.ask("HKEYS", index)
+            redis_world.server.ask(*(("HSET", index, digest, "x") if spoiled else ("HDEL", index, digest)))
+            expired, granted = await asyncio.gather(
+                ask_one(other, expire("r")),
+                ask_one(other, reserve("s", elsewhere, ASKED, now_ms)),
+                return_exceptions=True,
+            )
+            assert isinstance(expired, bg.StoreUnusable), expired
+            assert granted.word == "granted"
+            assert (await ask_one(other, expire("r"))).word == "replayed"
+
+    asyncio.run(main())

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Reserve
-from budgetguard.errors import StoreError
+from budgetguard.errors import StoreError, StoreUnusable
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, UNTOLD, answer_of
 from budgetguard.stores.redis.calls import Call, Caller
@@ -119,6 +119,8 @@ class Batches:
                 if said[0] in (NO_MEMORY, UNDECLARED, UNTOLD):
                     self._known.pop(getattr(op, "id", ""), None)
                     again.append(place)
+            except (ValueError, TypeError, LookupError) as error:  # done it is, and a repeat will say so
+                answers[place] = StoreUnusable(f"the index does not tell which accounts an answer means: {error!r}")
             else:
                 self._remember(op, answers[place], chunk)
         return again
