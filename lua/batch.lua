@@ -16,6 +16,8 @@ if refusal then
 end
 --- include lib/refuse
 --- include lib/stored
+--- include lib/structures
+--- include lib/record_at
 --- include lib/claims
 --- include lib/plans
 --- include lib/accounts
@@ -67,9 +69,7 @@ for number, op in ipairs(bg.asked[8]) do
   answers[number] = ok and answer or type(answer) == 'table' and answer[1] and answer or { 'failed', tostring(answer) }
   wanting = wanting or WANTING[answers[number][1]]
 end
-if #bg.rows > 0 then
-  redis.call('ZREM', KEYS[2], '') -- passes where memory is full
-end
+if #bg.rows > 0 then redis.call('ZREM', KEYS[2], '') end -- passes where memory is full
 for digest, words in pairs(bg.index_entries) do
   redis.call('HSET', KEYS[3], digest, words)
 end

@@ -12,6 +12,9 @@ local refusal = bg.meta_refusal()
 if refusal then
   return cmsgpack.pack(refusal)
 end
+local ids = redis.pcall('ZRANGEBYSCORE', KEYS[2], '-inf', bg.digits(bg.now_ms), 'LIMIT', 0, bg.asked[5])
+if ids.err then
+  error(KEYS[2] .. ': ' .. ids.err)
+end
 bg.tell_time({ '' })
-local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', bg.digits(bg.now_ms), 'LIMIT', 0, bg.asked[5])
 return cmsgpack.pack({ 'ok', bg.now_ms, bg.lost_since_ms, ids })

@@ -15,7 +15,7 @@ function bg.expire(op)
   elseif bg.now_ms < hold.lease_end_ms then
     return { 'not_due' }
   end
-  local plan = bg.plan_from(hold.plan)
+  local plan = bg.plan_of(hold)
   local found = bg.accounts_of(plan)
   local digests = bg.counted(plan, found)
   local words = bg.words_of(digests)

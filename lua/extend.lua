@@ -4,7 +4,7 @@
 -- never changes an amount
 function bg.extend(op)
   local id, lease_ms = op[2], op[3]
-  bg.demand(bg.is_amount(lease_ms), 'times')
+  bg.demand(bg.is_time(lease_ms), 'times')
   local hold, lease_end_ms = bg.hold_at(id), bg.now_ms + lease_ms
   if not hold then
     return { 'unknown' }
@@ -13,7 +13,7 @@ function bg.extend(op)
   elseif lease_end_ms <= hold.lease_end_ms then
     return { 'replayed', hold.admitted_ms }
   end
-  local plan = bg.plan_from(hold.plan)
+  local plan = bg.plan_of(hold)
   local found = bg.accounts_of(plan)
   -- Past this line it must succeed.
   for number, claim in ipairs(plan) do

@@ -60,7 +60,7 @@ function bg.grow(op)
   elseif bg.clock_behind or bg.memory_full then
     return { bg.clock_behind and 'clock' or 'no_memory', hold.admitted_ms }
   end
-  local plan, words, keys = bg.with_limits(bg.plan_from(hold.plan), limits)
+  local plan, words, keys = bg.with_limits(bg.plan_of(hold), limits)
   local found = bg.accounts_of(plan)
   local without = bg.accounts_without(hold, plan, found)
   local violations, shadows = bg.judge_all(plan, without, to)

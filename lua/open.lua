@@ -6,6 +6,7 @@
 --   may not run} or what `meta_refusal` tells
 -- never changes a state that stands, but to note that its loss was accepted
 local bg = { asked = cmsgpack.unpack(ARGV[1]) } -- all that its parts share
+--- include lib/amounts
 --- include lib/now
 --- include lib/meta
 local forbidden = {}

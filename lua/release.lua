@@ -13,9 +13,10 @@ end
 
 function bg.release(op)
   local id, replay_keep_ms = op[2], op[3]
-  bg.demand(bg.is_amount(replay_keep_ms), 'times')
+  bg.demand(bg.is_time(replay_keep_ms), 'times')
   local hold, forgotten_ms = bg.hold_at(id), bg.now_ms + replay_keep_ms
   if not hold then
+    -- Past this line it must succeed.
     bg.change_hold(bg.tombstone(id, forgotten_ms))
     return { 'tombstone' }
   elseif hold.state == 'released' or hold.state == 'tombstone' then
@@ -23,7 +24,7 @@ function bg.release(op)
   elseif hold.state == 'settled' or hold.state == 'assumed' then
     return { 'finished' }
   end
-  local plan = bg.plan_from(hold.plan)
+  local plan = bg.plan_of(hold)
   local found = bg.accounts_of(plan)
   local digests = hold.state == 'expired' and bg.counted(plan, found)
   -- Past this line it must succeed.

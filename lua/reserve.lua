@@ -9,7 +9,7 @@ bg.AGAIN = { tombstone = 'voided', held = 'replayed' }
 function bg.reserve_again(hold, plan, estimate)
   local word = bg.AGAIN[hold.state] or 'finished'
   if word == 'replayed' then
-    local same = bg.plan_from(hold.plan).content == plan.content
+    local same = bg.plan_of(hold).content == plan.content
     for unit = 1, bg.CONCURRENT do
       same = same and hold.estimate[unit] == estimate[unit]
     end
@@ -22,7 +22,7 @@ function bg.reserve(op)
   local id, estimate, info, usage = op[2], bg.demand_amounts(op[4], 'estimate'), op[5], op[6]
   local plan, sent = bg.asked_plan(op[3])
   local lease_ms, replay_keep_ms, tried_since_ms = op[7], op[8], op[9]
-  bg.demand(bg.is_amount(lease_ms) and bg.is_amount(replay_keep_ms) and bg.is_amount(tried_since_ms), 'times')
+  bg.demand(bg.is_time(lease_ms) and bg.is_time(replay_keep_ms) and bg.is_time(tried_since_ms), 'times')
   bg.demand(type(info) == 'string' and type(usage) == 'string', 'info')
   local hold = bg.hold_at(id)
   if hold then

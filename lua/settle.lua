@@ -9,7 +9,7 @@ bg.FORGOTTEN_REVISIONS = 4 -- an id may have had so many rows before it was forg
 bg.STATUS = { settled = true, assumed = true, cancelled = true, error = true }
 
 function bg.charge(op, hold, found, status, word)
-  local plan, actual = bg.plan_from(hold.plan), bg.chargeable(op[4])
+  local plan, actual = bg.plan_of(hold), bg.chargeable(op[4])
   local digests = bg.counted(plan, found)
   local words = plan == bg.asked_plan(op[3]) and bg.NONE or bg.words_of(digests)
   -- Past this line it must succeed.
@@ -53,7 +53,7 @@ function bg.settle(op)
   local actual, status = bg.demand_amounts(op[4], 'actual'), op[7]
   bg.demand(bg.STATUS[status] and type(op[5]) == 'string' and type(op[6]) == 'string', 'status')
   bg.demand_amounts(op[8], 'estimate')
-  bg.demand(bg.is_amount(op[9]) and bg.is_amount(op[10]) and bg.is_amount(op[11]) and bg.is_amount(op[12]), 'times')
+  bg.demand(bg.is_time(op[9]) and bg.is_time(op[10]) and bg.is_time(op[11]) and bg.is_amount(op[12]), 'times')
   bg.demand(type(op[13]) == 'string' and type(op[14]) == 'string' and bg.asked_plan(op[3]), 'said')
   local hold, ends_as = bg.hold_at(op[2]), status == 'assumed' and 'assumed' or 'settled'
   if not hold or hold.state == 'tombstone' then
@@ -69,5 +69,5 @@ function bg.settle(op)
   end
   local late = hold.state == 'expired' or hold.state == 'released'
   local written = late and status ~= 'assumed' and 'late' or status
-  return bg.charge(op, hold, bg.accounts_of(bg.plan_from(hold.plan)), written, late and 'late' or 'settled')
+  return bg.charge(op, hold, bg.accounts_of(bg.plan_of(hold)), written, late and 'late' or 'settled')
 end

@@ -14,14 +14,15 @@ function bg.account_from(key, value)
   local slots = #value > bg.ACCOUNT_BYTES and cmsgpack.unpack(string.sub(value, bg.ACCOUNT_BYTES + 1)) or nil
   local most = bg.MOST -- in line, because it is done for every account; NaN fails
   local sound = spent >= 0 and spent <= most and spent % 1 == 0 and reserved >= 0 and reserved <= most
-  sound = sound and reserved % 1 == 0 and announced >= 0 and announced <= most and announced_ms >= 0
-  if not (sound and announced_ms <= most and keep_until_ms >= 0 and keep_until_ms <= most) then
+  sound = sound and reserved % 1 == 0 and announced >= 0 and announced <= most and announced % 1 == 0
+  sound = sound and announced_ms >= 0 and announced_ms <= most and announced_ms % 1 == 0
+  if not (sound and keep_until_ms >= 0 and keep_until_ms <= most and keep_until_ms % 1 == 0) then
     bg.refuse('invalid', 'account')
   end
-  for _, amount in ipairs(slots or bg.NONE) do
-    bg.demand(bg.is_amount(amount), 'slot')
+  for number = 1, slots and #slots or 0 do
+    bg.demand(bg.is_amount(slots[number]), 'slot')
   end
-  bg.demand(slots == nil or #slots % 3 == 0, 'slots')
+  bg.demand(slots == nil or (#slots % 3 == 0 and (#slots > 0 or next(slots) == nil)), 'slots')
   return {
     key = key, exists = true, spent = spent, reserved = reserved, announced = announced, announced_ms = announced_ms,
     keep_until_ms = keep_until_ms, slots = slots, stood_until_ms = keep_until_ms,

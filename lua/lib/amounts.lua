@@ -6,6 +6,13 @@ function bg.is_amount(value)
   return type(value) == 'number' and value >= 0 and value <= bg.MOST and value % 1 == 0
 end
 
+-- Instants and spans: some 71,000 years. A sum of three is still an amount.
+bg.MOST_MS = 2251799813685248
+
+function bg.is_time(value)
+  return bg.is_amount(value) and value <= bg.MOST_MS
+end
+
 -- An amount kept in its range: only an account that was gone and made anew, or shadow budgets, could leave it.
 function bg.bounded(amount)
   if amount < 0 then

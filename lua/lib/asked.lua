@@ -7,7 +7,7 @@ function bg.asked_plan(number)
   local plan = bg.asked_plans[number]
   if not plan then
     bg.demand(type(sent) == 'table' and type(sent[1]) == 'string' and type(sent[4]) == 'string', 'plan')
-    bg.demand(type(sent[2]) == 'number' and type(sent[3]) == 'number', 'window')
+    bg.demand(bg.is_time(sent[2]) and (sent[3] == -1 or bg.is_time(sent[3])), 'window')
     plan = bg.plan_from(sent[1])
     bg.asked_plans[number] = plan
   end

@@ -20,6 +20,11 @@ end
 
 -- Whether the outbox has as many rows as it may have.
 function bg.outbox_full()
-  bg.outbox_rows = bg.outbox_rows or redis.call('XLEN', KEYS[4])
+  bg.demand_outbox()
   return bg.asked[6] and bg.outbox_rows + #bg.rows >= bg.asked[5]
+end
+
+function bg.demand_outbox()
+  bg.demand_sound(bg.OUTBOX)
+  bg.demand(bg.is_amount(bg.asked[5]), 'outbox_most')
 end

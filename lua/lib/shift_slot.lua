@@ -17,8 +17,8 @@ function bg.shift_slot(claim, account, slot_ms, spent, reserved)
     end
   end
   local spent_after, reserved_after = bg.bounded(slots[at + 1] + spent), bg.bounded(slots[at + 2] + reserved)
-  account.live_spent = account.live_spent + spent_after - slots[at + 1]
-  account.live_reserved = account.live_reserved + reserved_after - slots[at + 2]
+  account.live_spent = account.live_spent + (spent_after - slots[at + 1]) -- in another order, inexact beyond 2^53
+  account.live_reserved = account.live_reserved + (reserved_after - slots[at + 2])
   slots[at + 1], slots[at + 2] = spent_after, reserved_after
   if spent_after == 0 and reserved_after == 0 then
     for _ = 1, 3 do

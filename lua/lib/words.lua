@@ -7,10 +7,7 @@ function bg.describe(plan, sent, found, keys)
   for number = 1, #found do
     local account = found[number]
     if not account.exists and bg.unended(plan[number]) and (not keys or keys[account.key]) then
-      if sent[4] == '' then
-        bg.refuse('untold', 'words')
-      end
-      words = words or cmsgpack.unpack(sent[4])
+      words = words or bg.words_sent(plan, sent)
       bg.index_entries[plan[number][bg.DIGEST]] = words[number]
     end
   end
@@ -19,6 +16,7 @@ end
 -- The words of accounts, by their digests, for a client that may not know them: as the index has them, or will.
 function bg.words_of(digests)
   local words = {}
+  bg.demand_sound(bg.INDEX)
   local known = #digests > 0 and redis.call('HMGET', KEYS[3], (unpack or table.unpack)(digests))
   for number, digest in ipairs(digests) do
     words[#words + 1] = known[number] or bg.index_entries[digest]

@@ -1,5 +1,4 @@
--- Writes which reservations are open. After the index and the outbox, which might be of another type: then nothing has
--- been written that a sweep would miss.
+-- Writes which reservations are open, after the index and the outbox. Without a sound set of them none was changed.
 bg.unlisted = { '' }
 
 -- What a sweep found and nobody knows any more is not found again.
@@ -8,6 +7,7 @@ function bg.unlist(id)
 end
 
 function bg.write_open()
+  if not bg.is_sound(bg.OPEN) then return end
   local resolved, leases, longest_ms = bg.unlisted, {}, 0
   for _, hold in ipairs(bg.changed_holds) do
     if hold.state ~= 'held' then
