@@ -32,7 +32,7 @@ class RedisContender:
     asks_ledger = False
 
     def __init__(self, folder: Path, clock: Clock, server: RedisServer) -> None:
-        self._look = Redis(unix_socket_path=str(server.socket_path))
+        self._look = Redis(unix_socket_path=str(server.socket_path), protocol=2)
         self._name = f"m{secrets.token_hex(8)}"
         self._url = server.unix_url
         self._prefix = key_prefix(self._name)

@@ -60,11 +60,8 @@ REFUSED: dict[str, tuple[Plan, Any, set[str]]] = {
 }
 
 
-@asynccontextmanager
-async def busy(path: Path) -> AsyncIterator[SQLiteStore]:
-    """A file with something of everything in it: each state, both kinds of expiry, shadow, alerts, a slot or two."""
-    clock = ManualClock(NOON_MS)
-    store = SQLiteStore(str(path), clock=clock)
+async def filled(store: Any, clock: ManualClock) -> None:
+    """Fill a store with something of everything: each state, both kinds of expiry, shadow, alerts, a slot or two."""
     lenient = Plan(FULL.claims, "release")
     for id in ("settled", "assumed", "released", "expired"):
         assert (await ask_one(store, reserve(id, FULL, SMALL))).word == "granted"
@@ -75,6 +72,14 @@ async def busy(path: Path) -> AsyncIterator[SQLiteStore]:
     await ask(store, expire("expired"), expire("abandoned"))
     for id in ("held", "held too"):
         assert (await ask_one(store, reserve(id, FULL, amounts(30, 0, 1), NOW_MS))).word == "granted"
+
+
+@asynccontextmanager
+async def busy(path: Path) -> AsyncIterator[SQLiteStore]:
+    """A file that is `filled`."""
+    clock = ManualClock(NOON_MS)
+    store = SQLiteStore(str(path), clock=clock)
+    await filled(store, clock)
     try:
         yield store
     finally:
