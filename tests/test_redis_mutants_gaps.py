@@ -13,6 +13,7 @@ from redis_kit import RedisServer, key_prefix
 from redis_world import RedisWorld
 from store_kit import (
     DAY_MS,
+    HOUR_MS,
     LEASE_MS,
     MINUTE_MS,
     NOON_MS,
@@ -21,6 +22,7 @@ from store_kit import (
     ask,
     ask_one,
     expire,
+    grow,
     plan,
     release,
     reserve,
@@ -75,8 +77,9 @@ def test_a_sweep_forgets_no_account_that_counts_or_holds(
             assert before["all requests/day@UTC"] == (1, 1)
             await sweep(store, clock)
             assert await stands(store) == before
-            clock.set(NOON_MS + 2 * DAY_MS)  # the day has ended, and still something is held on it
+            clock.set(NOON_MS + 5 * DAY_MS)  # a day after the end of the lease, which nobody has resolved
             await sweep(store, clock)
+            assert (await stands(store))["all concurrent/concurrent"] == (0, 1)
             assert (await ask_one(store, release("open"))).word == "released"
             assert (await stands(store))["all tokens/total"] == (2 * tokens, 0)
 
@@ -186,5 +189,50 @@ def test_pages_of_an_outbox_follow_each_other(redis_world: RedisWorld) -> None:
         assert found == ["a", "b", "c"]
         assert await outbox.read(1, after) == []
         await outbox.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_lease_stands_until_its_last_millisecond(redis_server: RedisServer, namespace: str) -> None:
+    async def main() -> None:
+        clock = ManualClock(NOON_MS)
+        async with on_clock(redis_server, namespace, clock) as store:
+            await ask_one(store, reserve("a", plan("9M tokens/total"), ESTIMATE))
+            clock.set(NOON_MS + LEASE_MS - 1)
+            assert await store.due(10) == []
+            assert (await ask_one(store, expire("a"))).word == "not_due"
+            clock.set(NOON_MS + LEASE_MS)
+            assert await store.due(10) == ["a"]
+            assert (await ask_one(store, expire("a"))).word == "expired"
+
+    asyncio.run(main())
+
+
+def test_a_window_admits_from_its_first_to_its_last_millisecond(redis_server: RedisServer, namespace: str) -> None:
+    async def main() -> None:
+        clock, of = ManualClock(NOON_MS - 1), plan("9M tokens/hour")
+        async with on_clock(redis_server, namespace, clock) as store:
+            for at_ms, word in (
+                (NOON_MS - 1, "stale_window"), (NOON_MS, "granted"), (NOON_MS + HOUR_MS - 1, "granted"),
+                (NOON_MS + HOUR_MS, "stale_window"),
+            ):  # fmt: skip
+                clock.set(at_ms)
+                assert (await ask_one(store, reserve(f"at-{at_ms}", of, ESTIMATE, tried_since_ms=at_ms))).word == word
+
+    asyncio.run(main())
+
+
+def test_a_growth_makes_no_unit_smaller(redis_server: RedisServer, namespace: str) -> None:
+    async def main() -> None:
+        of = plan("9M input_tokens/total", "9M output_tokens/total")
+        async with on_clock(redis_server, namespace, ManualClock(NOON_MS)) as store:
+            await ask_one(store, reserve("a", of, amounts(100, 100)))
+            for to, word, held in (
+                (amounts(50, 50), "replayed", (100, 100)),
+                (amounts(50, 150), "granted", (100, 150)),
+            ):
+                assert (await ask_one(store, grow("a", of, to))).word == word
+                reserved = {name: reserved for name, (_, reserved) in (await stands(store)).items()}
+                assert (reserved["all input_tokens/total"], reserved["all output_tokens/total"]) == held
 
     asyncio.run(main())
