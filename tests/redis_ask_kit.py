@@ -14,7 +14,7 @@ from budgetguard.errors import StoreError
 from budgetguard.stores.redis.address import parse_address
 from budgetguard.stores.redis.server import Server
 
-SHORT_MS = 300
+SHORT_MS = 500
 SLACK_S = 0.25
 """How late a busy machine may be; a try that did not heed its deadline would be later."""
 ECHO = "return ARGV[1]"

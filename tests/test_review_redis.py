@@ -8,7 +8,7 @@ import pytest
 from guard_kit import until
 from redis_kit import MISSING, RedisServer, has_redis, key_prefix
 from redis_world import RedisWorld
-from store_kit import ask_one, expire, plan, reserve, settle, stands
+from store_kit import amounts, ask_one, expire, plan, reserve, settle, stands
 
 import budgetguard as bg
 from budgetguard.core.amounts import Amounts
@@ -110,5 +110,19 @@ def test_an_account_that_the_index_does_not_tell_spoils_the_answer_that_means_it
             assert isinstance(expired, bg.StoreUnusable), expired
             assert granted.word == "granted"
             assert (await ask_one(other, expire("r"))).word == "replayed"
+
+    asyncio.run(main())
+
+
+def test_an_operation_that_cannot_be_sent_spoils_no_other_of_its_batch(redis_world: RedisWorld) -> None:
+    async def main() -> None:
+        async with redis_world.opened() as store:
+            of, now_ms = redis_world.plan("9 requests/total"), redis_world.now_ms()
+            asked = [reserve(id, of, amounts(1, 1), now_ms) for id in ("a", "\ud800", "b")]
+            asked.append(reserve("c", of, amounts(2**70), now_ms))
+            told = await asyncio.gather(*(ask_one(store, op) for op in asked), return_exceptions=True)
+            assert [getattr(answer, "word", type(answer)) for answer in told] == [
+                "granted", UnicodeEncodeError, "granted", OverflowError,
+            ]  # fmt: skip
 
     asyncio.run(main())

@@ -66,6 +66,14 @@ class Batches:
 
     async def run(self, server: Server, ops: Sequence[Any], deadline: float) -> list[Any]:
         """The answers in order; an error in the place of an operation that could not be done by then (loop's time)."""
+        try:
+            return await self._run(server, ops, deadline)
+        except Exception as error:  # noqa: BLE001 - it holds what cannot be sent; only the operation that has it is told
+            if len(ops) == 1:
+                return [error]
+            return [answer for op in ops for answer in await self.run(server, [op], deadline)]
+
+    async def _run(self, server: Server, ops: Sequence[Any], deadline: float) -> list[Any]:
         loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
         answers: list[Any] = [None] * len(ops)
         left = await self._pass(server, ops, list(range(len(ops))), answers, deadline, whole=False)
@@ -131,7 +139,7 @@ class Batches:
         if type(op) is Reserve and answer.word == "granted":
             chunk.plans[id(op.plan)][1].told = True
             if len(self._known) >= MOST_KNOWN:
-                del self._known[next(iter(self._known))]
+                self._known.pop(next(iter(self._known), ""), None)
             self._known[op.id] = chunk.plans[id(op.plan)][1].keys
         elif answer.word in ENDED and type(op) is not Reserve:
             self._known.pop(op.id, None)
