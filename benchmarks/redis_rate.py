@@ -114,7 +114,7 @@ async def _guarded(server: Server, seconds: float) -> AtOnce:
     async with guard_of(TWELVE_LIMITS, server.url) as guard:
 
         async def call(number: int) -> None:
-            await guarded_call(guard, number % AGENTS * TEAMS, f"session-{number}")
+            await guarded_call(guard, number % (AGENTS // TEAMS) * TEAMS, f"session-{number}")  # the team's own agents
 
         return await at_once(call, server, seconds)
 
