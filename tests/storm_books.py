@@ -6,18 +6,22 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 import budgetguard as bg
+from budgetguard.status import every
 from budgetguard.store import HoldRow
 from budgetguard.stores import open_store
 from budgetguard.testing import BilledCall
 
 EXACT = {"settled", "late", "cancelled", "error"}
 GUESSED = {"expired", "assumed"}
+RETURNED = "released"
+"""Its row, if it has one, takes back what an expiry had charged."""
 
 
 class LedgerRow(NamedTuple):
@@ -55,24 +59,32 @@ async def books_of(path: Path) -> Books:
         for key, spent, reserved, slots in db.execute("SELECT key, spent, reserved, slots FROM accounts"):
             rolling = json.loads(slots) if slots else []  # a storm is shorter than its rolling periods: all slots count
             accounts[key] = (spent + sum(slot[1] for slot in rolling), reserved + sum(slot[2] for slot in rolling))
-        ledger = db.execute(
-            "SELECT reservation_id, status, prompt_tokens, completion_tokens, cost_nanousd, accounts FROM token_usage"
-        )
-        rows = tuple(LedgerRow(*row, tuple(_keys(counted))) for *row, counted in ledger)
     finally:
         db.close()
-    return Books(accounts, holds, rows)
+    return Books(accounts, holds, ledger_of(copy))
+
+
+def ledger_of(path: Path) -> tuple[LedgerRow, ...]:
+    """The rows of a ledger's file."""
+    db = apsw.Connection(str(path))
+    try:
+        found = db.execute(
+            "SELECT reservation_id, status, prompt_tokens, completion_tokens, cost_nanousd, accounts FROM token_usage"
+        )
+        return tuple(LedgerRow(*row, tuple(_keys(counted))) for *row, counted in found)
+    finally:
+        db.close()
 
 
 async def holds_of(path: Path) -> tuple[HoldRow, ...]:
+    """The open holds of a store's file."""
+    return await holds_at(f"sqlite:///{path}", "default")
+
+
+async def holds_at(url: str, namespace: str) -> tuple[HoldRow, ...]:
     """The open holds of a store."""
-    store = open_store(f"sqlite:///{path}", "default", 5_000)
-    try:
-        page = await store.read_holds(most=10_000)
-    finally:
-        await store.aclose()
-    assert page.cursor is None
-    return page.rows
+    async with aclosing(open_store(url, namespace, 5_000)) as store:
+        return tuple([row async for row in every(store.read_holds)])
 
 
 def _copy(path: Path, copy: Path) -> None:
@@ -93,7 +105,7 @@ def check_balance(books: Books, budgets: Sequence[bg.Budget]) -> None:
     """At any instant: every account within its limit, reserved = open holds, spent = ledger, unit by unit."""
     spent: Counter[str] = Counter()
     for row in books.ledger:
-        for key in row.accounts:
+        for key in row.accounts if row.status != RETURNED else ():
             spent[key] += amount_of(key, row.prompt_tokens, row.completion_tokens, row.cost_nanousd)
     reserved: Counter[str] = Counter()
     for hold in books.holds:
@@ -121,7 +133,7 @@ def check_bill(books: Books, bill: Sequence[BilledCall], budgets: Sequence[bg.Bu
     for id, row in rows.items():
         call = billed.get(id)
         if call is None:
-            assert row.status in GUESSED, f"{row} was never billed"
+            assert row.status in {*GUESSED, RETURNED}, f"{row} was never billed"
             continue
         if row.status in EXACT:
             assert row[2:5] == (call.input_tokens, call.output_tokens, call.cost_nanousd)

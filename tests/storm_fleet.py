@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import apsw
-from storm_books import holds_of
+from storm_stores import StormStore
 
 WORKER = Path(__file__).with_name("storm_worker.py")
 STEPS = ("admitted", "billed", "recorded", "settled")
@@ -41,7 +40,8 @@ def strikes_of(seed: int, workers: int, kills: int, stops: int, latest: int) -> 
 
 
 class Fleet:
-    """Eight processes (or so) on one store. `ids` has the reservation ids of each step that was told.
+    """Eight processes (or so) on one store. `ids` has the reservation ids of each step that was told; `spooled` is what
+    processes that ended have left in the spool.
 
     Args:
         options: of `storm_worker`, but for `worker` and `numbers`.
@@ -50,13 +50,15 @@ class Fleet:
     """
 
     def __init__(
-        self, folder: Path, workers: int, options: dict[str, Any], strikes: dict[int, list[Strike]],
+        self, folder: Path, store: StormStore, workers: int, options: dict[str, Any], strikes: dict[int, list[Strike]],
         on_line: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.folder = folder
+        self.store = store
         self.ids: dict[str, list[str]] = defaultdict(list)
         self.killed: list[int] = []
         self.stopped: list[int] = []
+        self.spooled = 0
         self.events: Counter[str] = Counter()
         self._workers = workers
         self._options = options
@@ -102,7 +104,7 @@ class Fleet:
         async for line in process.stdout:
             step, number, said = line.decode().rstrip("\n").split(" ", 2)
             if step == "done":
-                assert number == "0", "the worker left operations in the spool"
+                self.spooled += int(number)
                 self.events.update(json.loads(said))
                 continue
             self.ids[step].append(said)
@@ -128,10 +130,10 @@ class Fleet:
         """Stop the process, outside of a transaction, until others have expired a hold of it."""
         while True:
             process.send_signal(signal.SIGSTOP)
-            if await self._lock_is_free():
+            if await self.store.lets_others_in():
                 break
             process.send_signal(signal.SIGCONT)
-            await until(self._lock_is_free, "the process to end its transaction")
+            await until(self.store.lets_others_in, "the process to end its transaction")
         self.stopped.append(process.pid)
         try:
             await until(lambda: self._holds_nothing(process.pid), "the holds of the stopped process to expire")
@@ -139,21 +141,7 @@ class Fleet:
             process.send_signal(signal.SIGCONT)
 
     async def _holds_nothing(self, pid: int) -> bool:
-        return not any(hold.host.endswith(f":{pid}") for hold in await holds_of(self.folder / "budgets.db"))
-
-    async def _lock_is_free(self) -> bool:
-        return await asyncio.to_thread(self._try_lock)
-
-    def _try_lock(self) -> bool:
-        db = apsw.Connection(str(self.folder / "budgets.db"))
-        try:
-            db.set_busy_timeout(500)
-            db.execute("BEGIN IMMEDIATE; ROLLBACK")
-        except apsw.BusyError:
-            return False
-        finally:
-            db.close()
-        return True
+        return not any(hold.host.endswith(f":{pid}") for hold in await self.store.holds())
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, deadline_s: float = 30.0) -> None:

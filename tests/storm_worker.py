@@ -1,7 +1,8 @@
 """One process of a storm: it makes its tasks' calls through a guard, all at once, and tells each step in a line.
 
-Started by `storm_fleet` with a JSON object: folder, seed, worker, count, numbers (of the tasks to do) and base_url
-(of a real HTTP provider, asked with the OpenAI client; else the provider is in this process, and the witness runs too).
+Started by `storm_fleet` with a JSON object: folder, seed, worker, count, numbers (of the tasks to do), guard (options
+of `storm_guard`), witness (the URL of a Redis for the witness; "" for a file, None for no witness) and base_url (of a
+real HTTP provider, asked with the OpenAI client; else the provider is in this process).
 """
 
 from __future__ import annotations
@@ -11,10 +12,21 @@ import json
 import logging
 import os
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Protocol
 
-from storm_world import MODEL, TEAM, TEAM_TOKENS, BillingProvider, CheckThenAct, Task, storm_guard, tasks_of
+from storm_world import (
+    MODEL,
+    TEAM,
+    BillingProvider,
+    CheckThenAct,
+    RedisCheckThenAct,
+    Task,
+    storm_guard,
+    tasks_of,
+    team_tokens_of,
+)
 
 import budgetguard as bg
 from budgetguard.testing import count_input_tokens
@@ -75,21 +87,32 @@ async def guarded(guard: bg.Guard, task: Task, provider: Provider) -> None:
         tell("settled", task, hold.id)
 
 
-async def work(folder: str, seed: int, worker: int, count: int, numbers: list[int], base_url: str) -> None:
+async def work(
+    folder: str, seed: int, worker: int, count: int, numbers: list[int], guard: dict[str, Any], witness: str | None,
+    base_url: str,
+) -> None:  # fmt: skip
     told, path = Told(), Path(folder)
     tasks = [task for task in tasks_of(seed, worker, count) if task.number in numbers]
     provider: Provider = HttpProvider(base_url) if base_url else BillingProvider(path / "bill.jsonl", _billed)
-    guard = storm_guard(path, observer=told)
+    opened = storm_guard(path, observer=told, **guard)
     async with asyncio.TaskGroup() as group:
         for task in tasks:
-            group.create_task(guarded(guard, task, provider))
-        if not base_url:
-            witness = CheckThenAct(path / "witness", TEAM_TOKENS, WITNESS_AT_ONCE)
-            its_provider = BillingProvider(path / "witness.jsonl")
-            for task in tasks:
-                group.create_task(witness.call(task, its_provider))
-    left = await guard.aclose()
+            group.create_task(guarded(opened, task, provider))
+        if witness is not None:
+            group.create_task(witnessed(path, witness, tasks, team_tokens_of(guard["calls"])))
+    left = await opened.aclose()
     os.write(1, f"done {left} {json.dumps(told.events)}\n".encode())
+
+
+async def witnessed(path: Path, url: str, tasks: list[Task], limit_tokens: int) -> None:
+    """The same tasks by check-then-act, with a bill of its own."""
+    provider = BillingProvider(path / "witness.jsonl")
+    if not url:
+        in_file = CheckThenAct(path / "witness", limit_tokens, WITNESS_AT_ONCE)
+        await asyncio.gather(*(in_file.call(task, provider) for task in tasks))
+        return
+    async with aclosing(RedisCheckThenAct(url, limit_tokens, WITNESS_AT_ONCE)) as in_redis:
+        await asyncio.gather(*(in_redis.call(task, provider) for task in tasks))
 
 
 def _billed(task: Task, reservation_id: str) -> None:

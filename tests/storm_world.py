@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from redis.asyncio import Redis
+
 import budgetguard as bg
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.testing import BilledCall, ProviderPrice
@@ -23,12 +25,38 @@ AGENTS = tuple(f"agent-{number}" for number in range(8))
 AGENT_WEIGHTS = (8, 5, 4, 3, 3, 2, 2, 1)
 PROVIDER_PRICE = ProviderPrice(1_000_000_000, 4_000_000_000)
 PRICES = [bg.Price(MODEL, {"input": "1", "output": "4"})]
-TEAM_TOKENS = 620_000
-BUDGETS = [
-    bg.Budget("team", [f"{TEAM_TOKENS} tokens/hour", "$1.80/day", "1200 requests/hour"], where={"team": TEAM}),
-    bg.Budget("each-agent", ["110k tokens/day", "$0.40/total", "100k tokens/rolling 60 minutes"], per=["agent"]),
-    bg.Budget("at-once", ["20 concurrent"], where={"team": TEAM}, on_exceed="delay", max_delay="300s"),
-]
+CALLS = 1600
+"""Of the storms for which `BUDGETS` are made."""
+
+
+def share(amount: int, calls: int) -> int:
+    """Of an amount that is too tight for `CALLS`: what is as tight for so many."""
+    return amount * calls // CALLS
+
+
+def team_tokens_of(calls: int) -> int:
+    """What the team may spend in an hour."""
+    return share(620_000, calls)
+
+
+def budgets_of(calls: int) -> list[bg.Budget]:
+    """Too tight for so many calls: each limit refuses some."""
+    of_team = [
+        f"{team_tokens_of(calls)} tokens/hour", f"${share(180_000, calls) / 10**5}/day",
+        f"{share(1200, calls)} requests/hour",
+    ]  # fmt: skip
+    of_agent = [
+        f"{share(110_000, calls)} tokens/day", f"${share(40_000, calls) / 10**5}/total",
+        f"{share(100_000, calls)} tokens/rolling 60 minutes",
+    ]  # fmt: skip
+    return [
+        bg.Budget("team", of_team, where={"team": TEAM}),
+        bg.Budget("each-agent", of_agent, per=["agent"]),
+        bg.Budget("at-once", ["20 concurrent"], where={"team": TEAM}, on_exceed="delay", max_delay="300s"),
+    ]
+
+
+BUDGETS = budgets_of(CALLS)
 
 
 class Task(NamedTuple):
@@ -59,15 +87,15 @@ def tasks_of(seed: int, worker: int, count: int) -> list[Task]:
 
 
 def storm_guard(
-    folder: Path, *, timeout_ms: int = 5_000, lease_ms: int = LEASE_MS, observer: bg.Observer | None = None
-) -> bg.Guard:
-    """A guard of the storm's budgets on the store in `folder`, with its spool there too."""
+    folder: Path, *, url: str = "", namespace: str = "default", calls: int = CALLS, timeout_ms: int = 5_000,
+    lease_ms: int = LEASE_MS, observer: bg.Observer | None = None,
+) -> bg.Guard:  # fmt: skip
+    """A guard of the storm's budgets on a store, by default the one in `folder`, with its spool there too."""
     leases = bg.GuardSettings(lease_ms=lease_ms, on_expiry="charge")
-    settings = bg.StoreSettings(
-        f"sqlite:///{folder / 'budgets.db'}", timeout_ms=timeout_ms, spool=str(folder / "spool.db")
-    )
+    url = url or f"sqlite:///{folder / 'budgets.db'}"
+    settings = bg.StoreSettings(url, namespace, timeout_ms=timeout_ms, spool=str(folder / "spool.db"))
     observers = [] if observer is None else [observer]
-    return bg.Guard(budgets=BUDGETS, prices=PRICES, store=settings, settings=leases, observers=observers)
+    return bg.Guard(budgets=budgets_of(calls), prices=PRICES, store=settings, settings=leases, observers=observers)
 
 
 class BillingProvider:
@@ -110,6 +138,25 @@ class CheckThenAct:
                 usage = await provider.answer(task, "")
                 spent = self._spent() + sum(_counts(usage))
                 os.pwrite(self._file, f"{spent:0{self.WIDTH}}".encode(), 0)
+
+
+class RedisCheckThenAct:
+    """The same with a counter in Redis, whose additions at least are atomic."""
+
+    def __init__(self, url: str, limit_tokens: int, at_once: int) -> None:
+        self._redis = Redis.from_url(url)
+        self._limit_tokens = limit_tokens
+        self._at_once = asyncio.Semaphore(at_once)
+
+    async def call(self, task: Task, provider: BillingProvider) -> None:
+        async with self._at_once:
+            spent = int(await self._redis.get("spent") or 0)
+            if spent + task.input_tokens + task.most_output_tokens <= self._limit_tokens:
+                usage = await provider.answer(task, "")
+                await self._redis.incrby("spent", sum(_counts(usage)))
+
+    async def aclose(self) -> None:
+        await self._redis.aclose()
 
 
 def _counts(usage: bg.Usage) -> tuple[int, int]:

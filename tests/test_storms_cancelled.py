@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 from storm_books import Books, books_of, check_balance, check_bill
+from storm_kit import SEED
 from storm_world import MODEL, PRICES, BillingProvider, Task, tasks_of
-from test_storms import SEED
 
 import budgetguard as bg
 from budgetguard.core.verbs import Release, Reserve, Settlement, Verdict
