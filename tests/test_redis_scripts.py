@@ -81,8 +81,8 @@ def test_an_operation_whose_keys_are_not_named_is_not_done_nor_one_after_it(redi
 
 
 def test_what_shares_a_script_with_what_cannot_be_done_is_done(redis_world: RedisWorld) -> None:
-    """An account that somebody else has written spoils its own operation; an outbox of another type the whole script,
-    which is then asked for operation by operation.
+    """An account that somebody else has written, or an outbox of another type, spoils the operations that need it; a
+    stream that takes no more entries the whole script, which is then asked for operation by operation.
     """
 
     async def main() -> None:
@@ -103,6 +103,12 @@ def test_what_shares_a_script_with_what_cannot_be_done_is_done(redis_world: Redi
             asked = store.settle([settled]), store.extend([extend("b", 2 * LEASE_MS)])
             failed, done = await asyncio.gather(*asked, return_exceptions=True)
             assert "outbox cannot be read" in str(failed)
+            assert [answer.word for answer in done] == ["extended"]
+            server.ask("DEL", f"{prefix}outbox")
+            server.ask("XADD", f"{prefix}outbox", f"{2**64 - 1}-{2**64 - 1}", "row", "scribbled")
+            asked = store.settle([settled]), store.extend([extend("b", 3 * LEASE_MS)])
+            failed, done = await asyncio.gather(*asked, return_exceptions=True)
+            assert "a script failed" in str(failed)
             assert [answer.word for answer in done] == ["extended"]
             server.ask("DEL", f"{prefix}outbox")
             assert (await ask_one(store, settled)).word == "settled"
