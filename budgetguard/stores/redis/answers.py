@@ -81,7 +81,12 @@ def _error(op: Any, word: bytes, what: Any) -> StoreError:
     if word == NO_MEMORY:
         return StoreUnusable("the server's memory is full: raise its maxmemory, or drain the outbox")
     if word == b"broken":
-        return StoreUnusable(f"the key {text} cannot be read: somebody else has written it; delete it or restore it")
+        return unreadable(text)
     if ReplyError(text).code == "NOPERM":
         return StoreUnusable(f"the store cannot be used: {lacking(text)}")
     return StoreUnusable(f"the scripts could not do {type(op).__name__.lower()}: {word.decode()} {text}")
+
+
+def unreadable(key: str) -> StoreUnusable:
+    """The error that says what to do about a key with a value of somebody else's."""
+    return StoreUnusable(f"the key {key} cannot be read: somebody else has written it; delete it or restore it")

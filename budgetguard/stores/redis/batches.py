@@ -11,7 +11,7 @@ from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Reserve
 from budgetguard.errors import StoreError, StoreUnusable
 from budgetguard.stores.redis import calls
-from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, UNTOLD, answer_of
+from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, UNTOLD, answer_of, unreadable
 from budgetguard.stores.redis.calls import Call, Caller
 from budgetguard.stores.redis.keys import digest_of
 from budgetguard.stores.redis.operations import Announce, operation
@@ -63,6 +63,7 @@ class Batches:
         self._outbox = outbox
         self._plans = SentPlans(self._keys)
         self._known: dict[str, tuple[bytes, ...]] = {}
+        self._unreadable: set[str] = set()
 
     async def run(self, server: Server, ops: Sequence[Any], deadline: float) -> list[Any]:
         """The answers in order; an error in the place of an operation that could not be done by then (loop's time)."""
@@ -124,7 +125,9 @@ class Batches:
                 answers[place] = answer_of(op, said, now_ms, chunk.plans[id(plan)][1].accounts if plan else {})
             except StoreError as error:
                 answers[place] = error
-                if said[0] in (NO_MEMORY, UNDECLARED, UNTOLD):
+                if said[0] == UNDECLARED and getattr(op, "id", "") in self._unreadable:  # it would be so for ever
+                    answers[place] = unreadable(self._keys.hold(op.id).decode())
+                elif said[0] in (NO_MEMORY, UNDECLARED, UNTOLD):
                     self._known.pop(getattr(op, "id", ""), None)
                     again.append(place)
             except (ValueError, TypeError, LookupError) as error:  # done it is, and a repeat will say so
@@ -158,9 +161,12 @@ class Batches:
             return error
         for id, record in zip(ids, records if isinstance(records, list) else [], strict=False):
             try:
-                digests = digests_in(unpack_all(record)[PLAN]) if record else []
-            except (ValueError, TypeError, LookupError):  # the script will say that it cannot be read
+                plan = unpack_all(record)[PLAN] if record else b""  # a settled one needs none any more
+                digests = digests_in(plan) if plan else []
+            except (ValueError, TypeError, LookupError):  # the script will say so, or that it wants keys
+                self._unreadable.add(id)
                 continue
+            self._unreadable.discard(id)
             if digests:
                 self._known[id] = tuple(map(self._keys.account, digests))
         return None

@@ -88,7 +88,10 @@ def digests_in(text: bytes) -> list[bytes]:
         ValueError: it is no such text.
     """
     _, _, *claims = unpack(text)
-    return [bytes(claim[0]) for claim in claims]
+    digests = [claim[0] for claim in claims]
+    if not all(isinstance(digest, bytes) for digest in digests):
+        raise ValueError("no digests")
+    return digests
 
 
 def words_of(account: Account) -> bytes:
