@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 _ESTIMATED_UNITS = frozenset(["tokens", "input_tokens", "output_tokens", "usd"])
 _counter = itertools.count()
-_process = (os.getpid(), os.urandom(6).hex())
+_process = (os.getpid(), os.urandom(5).hex())
 
 
 def new_id() -> str:
     """A reservation id: the time first, so that stores append; then this process, and a count in it."""
     global _process
     if _process[0] != os.getpid():
-        _process = (os.getpid(), os.urandom(6).hex())
+        _process = (os.getpid(), os.urandom(5).hex())
     return f"r-{time.time_ns() // 1_000_000:011x}{_process[1]}{next(_counter):05x}"
 
 
