@@ -132,9 +132,10 @@ class Data:
     def _zrange(self, key: bytes, first: bytes, last: bytes, *_: bytes) -> Reply:
         return flat((member, b"%d" % score) for member, score in self._at(key, Scores).in_order())
 
-    def _zrangebyscore(self, key: bytes, low: bytes, high: bytes, _: bytes, offset: bytes, count: bytes) -> Reply:
-        due = [member for member, score in self._at(key, Scores).in_order() if score <= float(high)]
-        return due[int(offset) :][: int(count)]
+    def _zrangebyscore(self, key: bytes, low: bytes, high: bytes, *limit: bytes) -> Reply:
+        found = self._at(key, Scores).in_order()
+        due = [member for member, score in found if float(low) <= score <= float(high)]
+        return due[int(limit[1]) :][: int(limit[2])] if limit else due
 
     def _zscan(self, key: bytes, cursor: bytes, *_: bytes) -> Reply:
         return [b"0", self._zrange(key, b"0", b"-1")]

@@ -34,6 +34,7 @@ class Storm:
     Args:
         count: tasks of each worker.
         calls: for how many the budgets are made; default that of all tasks.
+        at_once: how many tasks a worker has under way; default all of them.
         guard: more options of the workers' `storm_guard`.
         witness, base_url: for `storm_worker`.
         before_look: awaited before each look, with its number, from 1.
@@ -42,7 +43,7 @@ class Storm:
 
     def __init__(
         self, folder: Path, store: StormStore, seed: int, workers: int, count: int, *, calls: int = 0,
-        guard: dict[str, Any] | None = None, witness: str | None = None, base_url: str = "",
+        at_once: int = 0, guard: dict[str, Any] | None = None, witness: str | None = None, base_url: str = "",
         before_look: Callable[[int], Awaitable[None]] = nothing, **strikes: int,
     ) -> None:  # fmt: skip
         self.folder, self.store, self.seed = folder, store, seed
@@ -50,8 +51,8 @@ class Storm:
         self.budgets = budgets_of(self.calls)
         self._guard: dict[str, Any] = {"url": store.url, "namespace": store.namespace, "calls": self.calls}
         options = {
-            "seed": seed, "count": count, "guard": {**self._guard, **(guard or {})}, "witness": witness,
-            "base_url": base_url,
+            "seed": seed, "count": count, "at_once": at_once or count, "guard": {**self._guard, **(guard or {})},
+            "witness": witness, "base_url": base_url,
         }  # fmt: skip
         self.fleet = Fleet(folder, store, workers, options, strikes_of(seed, workers, **strikes), self._on_line)
         self.looks = 0

@@ -1,8 +1,8 @@
 """One process of a storm: it makes its tasks' calls through a guard, all at once, and tells each step in a line.
 
-Started by `storm_fleet` with a JSON object: folder, seed, worker, count, numbers (of the tasks to do), guard (options
-of `storm_guard`), witness (the URL of a Redis for the witness; "" for a file, None for no witness) and base_url (of a
-real HTTP provider, asked with the OpenAI client; else the provider is in this process).
+Started by `storm_fleet` with a JSON object: folder, seed, worker, count, numbers (of the tasks to do), at_once (so many
+of them), guard (options of `storm_guard`), witness (the URL of a Redis for the witness; "" for a file, None for no
+witness) and base_url (of a real HTTP provider, asked with the OpenAI client; else the provider is in this process).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Coroutine
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,20 +89,25 @@ async def guarded(guard: bg.Guard, task: Task, provider: Provider) -> None:
 
 
 async def work(
-    folder: str, seed: int, worker: int, count: int, numbers: list[int], guard: dict[str, Any], witness: str | None,
-    base_url: str,
+    folder: str, seed: int, worker: int, count: int, numbers: list[int], at_once: int, guard: dict[str, Any],
+    witness: str | None, base_url: str,
 ) -> None:  # fmt: skip
     told, path = Told(), Path(folder)
     tasks = [task for task in tasks_of(seed, worker, count) if task.number in numbers]
     provider: Provider = HttpProvider(base_url) if base_url else BillingProvider(path / "bill.jsonl", _billed)
-    opened = storm_guard(path, observer=told, **guard)
+    opened, turns = storm_guard(path, observer=told, **guard), asyncio.Semaphore(at_once)
     async with asyncio.TaskGroup() as group:
         for task in tasks:
-            group.create_task(guarded(opened, task, provider))
+            group.create_task(in_turn(turns, guarded(opened, task, provider)))
         if witness is not None:
             group.create_task(witnessed(path, witness, tasks, team_tokens_of(guard["calls"])))
     left = await opened.aclose()
     os.write(1, f"done {left} {json.dumps(told.events)}\n".encode())
+
+
+async def in_turn(turns: asyncio.Semaphore, doing: Coroutine[Any, Any, None]) -> None:
+    async with turns:
+        await doing
 
 
 async def witnessed(path: Path, url: str, tasks: list[Task], limit_tokens: int) -> None:

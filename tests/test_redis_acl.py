@@ -30,7 +30,7 @@ from budgetguard.testing import ManualClock
 
 pytestmark = pytest.mark.skipif(not has_redis(), reason=MISSING)
 README = Path(__file__).parents[1] / "README.md"
-TIMEOUT_MS = 250
+TIMEOUT_MS = 500
 ESTIMATED = amounts(100, 50)
 
 

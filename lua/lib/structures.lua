@@ -14,7 +14,11 @@ function bg.is_sound(number)
       answer = redis.pcall('XLEN', key)
       bg.outbox_rows = answer
     end
-    bg.sound[number] = not (type(answer) == 'table' and string.find(answer.err or '', 'WRONGTYPE', 1, true))
+    local wrong = type(answer) == 'table' and answer.err
+    if wrong and not string.find(wrong, 'WRONGTYPE', 1, true) then
+      error(wrong, 0) -- in Redis' own words: the client goes by the first of them
+    end
+    bg.sound[number] = not wrong
   end
   return bg.sound[number]
 end
