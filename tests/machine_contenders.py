@@ -64,7 +64,7 @@ class SQLiteContender:
     def __init__(self, folder: Path, clock: Clock, server: RedisServer) -> None:
         self._path = str(folder / "store.db")
         self._clock = clock
-        self._stores = [SQLiteStore(self._path, "mine", clock=clock) for _ in range(2)]
+        self._stores = [SQLiteStore(self._path, "mine", 20_000, clock) for _ in range(2)]
         self._steps = 0
 
     async def begin(self, neighbours_ops: Sequence[Any]) -> None:

@@ -37,7 +37,7 @@ class RedisContender:
         self._url = server.unix_url
         self._prefix = key_prefix(self._name)
         self._clock = clock
-        self._stores = [RedisStore(server.unix_url, self._name, clock=clock) for _ in range(2)]
+        self._stores = [RedisStore(server.unix_url, self._name, 20_000, clock) for _ in range(2)]
         self._steps = 0
         self._ledger: dict[str, tuple[Any, ...]] = {}
         self._drained = "-"
