@@ -17,7 +17,7 @@ end
 --- include lib/refuse
 --- include lib/stored
 --- include lib/structures
---- include lib/record_at
+--- include lib/demand_texts
 --- include lib/claims
 --- include lib/plans
 --- include lib/accounts
@@ -70,11 +70,11 @@ for number, op in ipairs(bg.asked[8]) do
   wanting = wanting or WANTING[answers[number][1]]
 end
 if #bg.rows > 0 then redis.call('ZREM', KEYS[2], '') end -- passes where memory is full
+bg.write_rows()
+bg.write_open()
 for digest, words in pairs(bg.index_entries) do
   redis.call('HSET', KEYS[3], digest, words)
 end
-bg.write_rows()
-bg.write_open()
 for _, account in ipairs(bg.changed_accounts) do bg.write_account(account) end
 for _, hold in ipairs(bg.changed_holds) do bg.write_hold(hold) end
 return cmsgpack.pack({ 'ok', bg.now_ms, bg.lost_since_ms, answers })

@@ -3,7 +3,7 @@
 -- returns {word, alerts, overdrawn, overage, words} or {word}; word is expired, not_due, replayed, finished or unknown;
 --   words are those of its accounts, for whoever did not know the reservation
 -- never resolves one whose lease still stands
-bg.EXPIRED_KEEP_MS = 7 * bg.DAY_MS
+local EXPIRED_KEEP_MS = 7 * bg.DAY_MS
 
 function bg.expire(op)
   local hold = bg.hold_at(op[2])
@@ -23,7 +23,7 @@ function bg.expire(op)
   local charged = plan.charges and bg.chargeable(hold.estimate) or bg.NOTHING
   local alerts, overdrawn = bg.resolve_all(hold, plan, found, charged)
   hold.state, hold.charged, hold.expired = 'expired', charged, charged
-  hold.keep_until_ms, hold.revision = bg.now_ms + bg.EXPIRED_KEEP_MS, hold.revision + 1
+  hold.keep_until_ms, hold.revision = bg.now_ms + EXPIRED_KEEP_MS, hold.revision + 1
   bg.change_hold(hold)
   bg.add_row(hold, 'expired', digests, plan.charges and hold.usage or '', 0, '', false)
   return { 'expired', alerts, overdrawn, false, words }

@@ -4,10 +4,10 @@
 --   refused, replayed, conflict, finished, voided, too_old, clock, no_memory, outbox_full or stale_window
 -- never changes an account unless it grants; asks in the order: the id, its age, the clock, memory, the outbox, the
 --   windows, the limits
-bg.AGAIN = { tombstone = 'voided', held = 'replayed' }
+local AGAIN = { tombstone = 'voided', held = 'replayed' }
 
 function bg.reserve_again(hold, plan, estimate)
-  local word = bg.AGAIN[hold.state] or 'finished'
+  local word = AGAIN[hold.state] or 'finished'
   if word == 'replayed' then
     local same = bg.plan_of(hold).content == plan.content
     for unit = 1, bg.CONCURRENT do

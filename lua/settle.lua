@@ -6,7 +6,7 @@
 --   finished; words are those of the accounts, where the reservation has others than the plan sent
 -- never charges twice, and never an account of a window that has ended a day ago
 bg.FORGOTTEN_REVISIONS = 4 -- an id may have had so many rows before it was forgotten; the truth outranks them
-bg.STATUS = { settled = true, assumed = true, cancelled = true, error = true }
+local STATUS = { settled = true, assumed = true, cancelled = true, error = true }
 
 function bg.charge(op, hold, found, status, word)
   local plan, actual = bg.plan_of(hold), bg.chargeable(op[4])
@@ -51,7 +51,7 @@ end
 
 function bg.settle(op)
   local actual, status = bg.demand_amounts(op[4], 'actual'), op[7]
-  bg.demand(bg.STATUS[status] and type(op[5]) == 'string' and type(op[6]) == 'string', 'status')
+  bg.demand(STATUS[status] and type(op[5]) == 'string' and type(op[6]) == 'string', 'status')
   bg.demand_amounts(op[8], 'estimate')
   bg.demand(bg.is_time(op[9]) and bg.is_time(op[10]) and bg.is_time(op[11]) and bg.is_amount(op[12]), 'times')
   bg.demand(type(op[13]) == 'string' and type(op[14]) == 'string' and bg.asked_plan(op[3]), 'said')

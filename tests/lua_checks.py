@@ -9,6 +9,7 @@ import re
 from typing import Any, get_args
 
 from lua_text import (
+    SHARED,
     VERBS,
     Files,
     calls_in,
@@ -24,6 +25,7 @@ from lua_text import (
     operation_of,
     parted,
     tables_returned,
+    uncommented,
     words_in,
     words_of,
 )
@@ -195,6 +197,12 @@ def faults_of_includes(files: Files) -> list[str]:
             if not any(re.search(rf"\b{word}\b", others) for word in names_of(files[part])):
                 faults.append(f"{name} includes {part} for nothing")
     return faults
+
+
+def faults_of_names(files: Files) -> list[str]:
+    """The parts of a script share few names: of the 129th Lua makes their table anew, in every call, for some 10 us."""
+    names = set(re.findall(rf"{re.escape(SHARED)}(\w+)", uncommented(composed(files, "batch", manual=True))))
+    return [f"batch: {len(names)} names are shared"] if len(names) > 128 else []
 
 
 def faults_of_clocks(files: Files) -> list[str]:

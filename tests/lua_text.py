@@ -59,9 +59,14 @@ def header(text: str) -> dict[str, str]:
     return found
 
 
+def uncommented(text: str) -> str:
+    """A text without its comments."""
+    return re.sub(r"--[^\n]*", "", text)
+
+
 def code(text: str) -> str:
-    """A text without its comments, and with the names that parts share as if they were its own."""
-    return re.sub(r"--[^\n]*", "", text).replace(SHARED, "")
+    """The same, with the names that parts share as if they were its own."""
+    return uncommented(text).replace(SHARED, "")
 
 
 def listed(braces: str) -> list[str]:

@@ -21,7 +21,7 @@ LIMITS = ("9000 tokens/hour", "$9/rolling 1 hour", "500 requests/total", "50 con
 PLAN = plan(*LIMITS, alert_levels=(7, 400))
 OTHER, NEW = plan(*LIMITS, name="other"), plan(*LIMITS, name="new")
 ESTIMATE = amounts(10, 5, 100)
-NO_DOUBLES = (nan, inf, -inf, -1, 1.5, 2.0**53, 2.0**60)
+NO_DOUBLES = (nan, inf, -inf, -1, 2.0**53, 2.0**60)
 NO_TEXTS: tuple[Any, ...] = (nan, 7, True, None, [], {})
 NO_NUMBERS: tuple[Any, ...] = (nan, inf, -1, 1.5, 2**53, 2**60, "12", True, None, [], [7], {1: 5})
 TYPES = {
@@ -63,7 +63,7 @@ def damaged_account(value: bytes) -> Iterator[bytes]:
     numbers, rest = list(ACCOUNT.unpack(value[: ACCOUNT.size])), value[ACCOUNT.size :]
     yield from (b"\xc1" + value, value[: ACCOUNT.size] + b"\x05", b"\xff" * len(value))
     for place in range(len(numbers)):
-        for number in NO_DOUBLES:
+        for number in (*NO_DOUBLES, 1.5)[: None if place < 2 else -1]:  # a fraction of an instant does no harm
             yield ACCOUNT.pack(*replaced(numbers, (place,), number)) + rest
     slots = unpack(rest) if rest else []
     for place in range(len(slots)):
@@ -153,7 +153,7 @@ CHANGE = [
     Announce((PLAN.claims[0].account, 3_000)),
 ]  # fmt: skip
 WRITES = {
-    "open": {"Reserve", "Settle", "Release", "Grow", "Extend", "Expire"},
+    "open": {"Reserve", "Settle", "Release", "Grow", "Extend", "Expire", "Announce"},
     "index": {"Expire"},  # whoever sweeps may not know the accounts; of new ones see below
     "outbox": {"Settle", "Expire", "Reserve"},
 }  # fmt: skip
@@ -178,7 +178,7 @@ def test_a_structure_of_another_type_refuses_what_writes_it_and_nothing_is_half_
             raw.link.expire(key, 1_000)
             before, reply = raw.dumps(), raw.ask(call)
             is_needed = type(op).__name__ in WRITES[name] or (name == "index" and of is NEW)
-            if is_needed != (reply[-1][0] == [b"broken", key]):
+            if is_needed != (isinstance(reply, Exception) or reply[-1][0] == [b"broken", key]):
                 faults.append(f"{kind}, {op}: {reply}")
             after = {name: value for name, value in raw.picture().items() if name != key}
             if raw.dumps() != before if is_needed else after != whole:

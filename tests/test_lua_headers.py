@@ -14,6 +14,7 @@ from lua_checks import (
     faults_of_includes,
     faults_of_keys,
     faults_of_marks,
+    faults_of_names,
     faults_of_numbers,
     faults_of_operations,
     faults_of_records,
@@ -27,7 +28,7 @@ from budgetguard.stores import scripts
 CHECKS: dict[str, Callable[[Files], list[str]]] = {
     "headers": faults_of_headers, "endings": faults_of_endings, "marks": faults_of_marks,
     "includes": faults_of_includes, "clocks": faults_of_clocks, "numbers": faults_of_numbers,
-    "records": faults_of_records,
+    "records": faults_of_records, "names": faults_of_names,
     **{f"keys of {name}": lambda files, name=name: faults_of_keys(files, name) for name in scripts.NAMES},
     **{f"arguments of {name}": lambda files, name=name: faults_of_arguments(files, name) for name in scripts.NAMES},
     **{f"replies of {name}": lambda files, name=name: faults_of_replies(files, name) for name in scripts.NAMES},
@@ -83,6 +84,7 @@ numbers               | lib/meta        | bg.SCHEMA = 1 | bg.SCHEMA = 2
 numbers               | lib/amounts     | 9007199254740991 | 9007199254740992
 numbers               | lib/claims      | bg.HELD = 1, 2, 3, 4 | bg.HELD = 1, 2, 4, 3
 numbers               | expire          | 7 * bg.DAY_MS | 8 * bg.DAY_MS
+names                 | lib/stored      | bg.NONE = {} | bg.a, bg.b, bg.c, bg.d, bg.e, bg.f, bg.g, bg.h, bg.i, bg.j = {}
 records               | lib/write_hold  | hold.usage, |
 records               | lib/holds       | revision, plan, estimate | plan, revision, estimate
 """

@@ -147,7 +147,7 @@ def test_a_stored_plan_that_only_one_side_could_read_holds_up_nobody(bench: Benc
 def structures() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """A structure, what needs it, and what does not."""
     new = {"reserve new": reserve("new", NEW, ESTIMATE)}
-    yield "open", {**ON_HELD, **ON_PLAN, **BESIDE, **new}, {}
+    yield "open", {**ON_PLAN, **BESIDE, **new}, {"reserve again": ON_HELD["reserve again"]}
     yield "outbox", {"settle": ON_HELD["settle"], "reserve": ON_PLAN["reserve"]}, {"release": ON_HELD["release"]}
     yield "index", new, {"reserve": ON_PLAN["reserve"], "settle": ON_HELD["settle"]}
 

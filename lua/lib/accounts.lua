@@ -1,7 +1,7 @@
 -- Accounts as they stand in this call. Packed as five doubles, which hold amounts exactly: spent, reserved, announced,
 -- announced_ms, keep_until_ms; then, of rolling periods, the slots {number, spent, reserved, ...}, ascending.
 bg.ACCOUNT = '<ddddd'
-bg.ACCOUNT_BYTES = 40
+local ACCOUNT_BYTES = 40
 bg.accounts, bg.changed_accounts = {}, {}
 
 function bg.no_account(key)
@@ -11,12 +11,11 @@ end
 -- Raises for what is no account: the caller knows which key that is.
 function bg.account_from(key, value)
   local spent, reserved, announced, announced_ms, keep_until_ms = struct.unpack(bg.ACCOUNT, value)
-  local slots = #value > bg.ACCOUNT_BYTES and cmsgpack.unpack(string.sub(value, bg.ACCOUNT_BYTES + 1)) or nil
+  local slots = #value > ACCOUNT_BYTES and cmsgpack.unpack(string.sub(value, ACCOUNT_BYTES + 1)) or nil
   local most = bg.MOST -- in line, because it is done for every account; NaN fails
   local sound = spent >= 0 and spent <= most and spent % 1 == 0 and reserved >= 0 and reserved <= most
-  sound = sound and reserved % 1 == 0 and announced >= 0 and announced <= most and announced % 1 == 0
-  sound = sound and announced_ms >= 0 and announced_ms <= most and announced_ms % 1 == 0
-  if not (sound and keep_until_ms >= 0 and keep_until_ms <= most and keep_until_ms % 1 == 0) then
+  sound = sound and reserved % 1 == 0 and announced >= 0 and announced <= most and announced_ms >= 0
+  if not (sound and announced_ms <= most and keep_until_ms >= 0 and keep_until_ms <= most) then
     bg.refuse('invalid', 'account')
   end
   for number = 1, slots and #slots or 0 do

@@ -2,7 +2,9 @@
 function bg.account_at(key, kind)
   local account = bg.accounts[key]
   if not account then
-    account = bg.record_at(key, bg.account_from, key)
+    local value, sound = bg.value_at(key), true
+    if value then sound, account = pcall(bg.account_from, key, value) end
+    if not sound then bg.refuse('broken', key) end
     if not account or (account.keep_until_ms <= bg.now_ms and account.reserved == 0) then
       account = bg.no_account(key)
     end

@@ -7,10 +7,10 @@ function bg.is_amount(value)
 end
 
 -- Instants and spans: some 71,000 years. A sum of three is still an amount.
-bg.MOST_MS = 2251799813685248
+local MOST_MS = 2251799813685248
 
 function bg.is_time(value)
-  return bg.is_amount(value) and value <= bg.MOST_MS
+  return bg.is_amount(value) and value <= MOST_MS
 end
 
 -- An amount kept in its range: only an account that was gone and made anew, or shadow budgets, could leave it.

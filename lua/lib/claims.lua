@@ -9,10 +9,10 @@ bg.DAY_MS = 86400000
 function bg.demand_claim(claim)
   local most, unit, kind, term, limit = bg.MOST, claim[2], claim[3], claim[4], claim[5]
   local sound = unit >= 1 and unit <= 6 and unit % 1 == 0 and kind >= 1 and kind <= 4 and kind % 1 == 0
-  sound = sound and term >= 0 and term <= bg.MOST_MS and term % 1 == 0
+  sound = sound and term >= 0 and term <= MOST_MS and term % 1 == 0
   sound = sound and limit >= 0 and limit <= most and limit % 1 == 0
   sound = sound and (kind ~= bg.ROLLING or (term > 0 and term % bg.SLOTS == 0))
-  sound = sound and type(claim[1]) == 'string' and type(claim[6]) == 'string'
+  sound = sound and claim[1] >= '' and claim[6] >= '' -- texts
   if claim[#claim] == true then -- the last level is the limit itself
     claim[#claim] = limit
   end

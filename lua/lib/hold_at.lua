@@ -1,11 +1,12 @@
 -- The reservation of an id, nil where there is none or it has outlived its time. What is held is remembered.
 function bg.hold_at(id)
   bg.demand(type(id) == 'string' and id ~= '', 'id')
-  bg.demand_sound(bg.OPEN)
   local hold = bg.holds[id]
   if hold == nil then
     local key = bg.PREFIX .. 'h:' .. id
-    hold = bg.record_at(key, bg.hold_from, id)
+    local value, sound = bg.value_at(key), true
+    if value then sound, hold = pcall(bg.hold_from, id, value) end
+    if not sound then bg.refuse('broken', key) end
     local stands = hold and (hold.state == 'held' or hold.keep_until_ms > bg.now_ms)
     bg.holds[id] = stands and hold or false
     hold = bg.holds[id]

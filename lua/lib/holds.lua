@@ -4,7 +4,7 @@
 -- the slot's instant and the lease's end as what they are after the admission, amounts that are nothing as {}.
 bg.NOTHING = { 0, 0, 0, 0, 0, 0 }
 bg.HELD_KEEP_MS = 30 * bg.DAY_MS
-bg.STATES = { held = true, expired = true, released = true, tombstone = true, assumed = true, settled = true }
+local STATES = { held = true, expired = true, released = true, tombstone = true, assumed = true, settled = true }
 bg.holds, bg.changed_holds = {}, {}
 
 -- Raises for what is no reservation: the caller knows which key that is.
@@ -14,7 +14,7 @@ function bg.hold_from(id, value)
   bg.demand_amounts({ admitted_ms, slot_after_ms, lease_ms, keep_until_ms, revision, 0 }, 'times')
   local lease_end_ms = admitted_ms + lease_ms
   estimate, charged = bg.amounts_or_nothing(estimate), bg.amounts_or_nothing(charged)
-  bg.demand(bg.STATES[state] and type(plan) == 'string' and type(info) == 'string' and type(usage) == 'string', 'texts')
+  bg.demand(STATES[state] and type(plan) == 'string' and type(info) == 'string' and type(usage) == 'string', 'texts')
   bg.demand_texts(shadows)
   return {
     id = id, state = state, admitted_ms = admitted_ms, slot_ms = admitted_ms + slot_after_ms,

@@ -1,6 +1,6 @@
 -- Why an account has no room: {digest, reason, limit, spent, reserved, asked, resets_at_ms, retry_ms}, with -1 for an
 -- instant that will not come.
-bg.HELD_RETRY_MS = 1000
+local HELD_RETRY_MS = 1000
 
 -- How long until slots that hold `missing` of what was spent have left the period.
 function bg.rolling_retry_ms(span_ms, slots, missing)
@@ -19,7 +19,7 @@ function bg.violation_of(claim, account, amount, spent, reserved)
   local reason = amount > limit and 'impossible' or amount > limit - spent and 'spent' or 'held'
   local resets_at_ms, retry_ms = kind == bg.CALENDAR and term or -1, -1
   if reason == 'held' then
-    retry_ms = bg.HELD_RETRY_MS
+    retry_ms = HELD_RETRY_MS
   elseif reason == 'spent' and kind == bg.ROLLING then
     retry_ms = bg.rolling_retry_ms(term, account.slots or bg.NONE, amount - (limit - spent))
     resets_at_ms = bg.now_ms + retry_ms

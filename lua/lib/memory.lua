@@ -20,11 +20,7 @@ end
 
 -- Whether the outbox has as many rows as it may have.
 function bg.outbox_full()
-  bg.demand_outbox()
-  return bg.asked[6] and bg.outbox_rows + #bg.rows >= bg.asked[5]
-end
-
-function bg.demand_outbox()
-  bg.demand_sound(bg.OUTBOX)
   bg.demand(bg.is_amount(bg.asked[5]), 'outbox_most')
+  bg.outbox_rows = bg.ask_structure('XLEN', KEYS[4])
+  return bg.asked[6] and bg.outbox_rows + #bg.rows >= bg.asked[5]
 end

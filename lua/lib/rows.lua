@@ -5,7 +5,6 @@ bg.rows = {}
 
 -- The digests of a plan's accounts that are not gone: what a row will name.
 function bg.counted(plan, found)
-  bg.demand_outbox()
   local digests = plan.digests
   for number = 1, #found do
     if not found[number].exists then

@@ -1,5 +1,5 @@
 -- How long an account stands after a write.
-bg.TOTAL_KEEP_MS = 400 * bg.DAY_MS
+local TOTAL_KEEP_MS = 400 * bg.DAY_MS
 
 function bg.prolong(claim, account, lease_end_ms)
   local kind, keep_until_ms = claim[3], lease_end_ms + bg.DAY_MS
@@ -8,7 +8,7 @@ function bg.prolong(claim, account, lease_end_ms)
   elseif kind == bg.ROLLING then
     keep_until_ms = bg.now_ms + claim[4] + bg.DAY_MS
   elseif kind == bg.TOTAL then
-    keep_until_ms = bg.now_ms + bg.TOTAL_KEEP_MS
+    keep_until_ms = bg.now_ms + TOTAL_KEEP_MS
   end
   if keep_until_ms > account.keep_until_ms then -- longer, never shorter
     account.keep_until_ms = keep_until_ms

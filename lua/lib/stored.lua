@@ -1,15 +1,15 @@
 -- What stands in Redis under the keys of this call, read at once.
 bg.PREFIX = string.sub(KEYS[1], 1, -5) -- without "meta"
-bg.FIRST = 5 -- the keys before it have names of their own
+local FIRST = 5 -- the keys before it have names of their own
 bg.NONE = {}
 bg.declared, bg.values = {}, {}
 
 function bg.read_all()
-  if #KEYS >= bg.FIRST then
-    local found = redis.call('MGET', (unpack or table.unpack)(KEYS, bg.FIRST))
-    for number = bg.FIRST, #KEYS do
+  if #KEYS >= FIRST then
+    local found = redis.call('MGET', (unpack or table.unpack)(KEYS, FIRST))
+    for number = FIRST, #KEYS do
       bg.declared[KEYS[number]] = true
-      bg.values[KEYS[number]] = found[number - bg.FIRST + 1]
+      bg.values[KEYS[number]] = found[number - FIRST + 1]
     end
   end
 end

@@ -1,30 +1,15 @@
--- The structures, by their places in KEYS: one that somebody else has written over is found before anything is written.
-bg.OPEN, bg.INDEX, bg.OUTBOX = 2, 3, 4
-bg.sound = {}
+-- What a structure answers, asked once in a call of the script. One of another type, which somebody else must have
+-- written, is broken: that is told before an operation changes anything.
+local told = {}
 
-function bg.is_sound(number)
-  if bg.sound[number] == nil then
-    local key = KEYS[number]
-    local answer
-    if number == bg.OPEN then
-      answer = redis.pcall('ZRANGEBYSCORE', key, 1, 0)
-    elseif number == bg.INDEX then
-      answer = redis.pcall('HMGET', key, '')
-    else
-      answer = redis.pcall('XLEN', key)
-      bg.outbox_rows = answer
+function bg.ask_structure(command, key, ...)
+  if told[key] == nil then
+    local answer = redis.pcall(command, key, ...)
+    local err = type(answer) == 'table' and answer.err
+    if err then
+      bg.refuse(string.find(err, 'WRONGTYPE', 1, true) and 'broken' or 'failed', key)
     end
-    local wrong = type(answer) == 'table' and answer.err
-    if wrong and not string.find(wrong, 'WRONGTYPE', 1, true) then
-      error(wrong, 0) -- in Redis' own words: the client goes by the first of them
-    end
-    bg.sound[number] = not wrong
+    told[key] = answer
   end
-  return bg.sound[number]
-end
-
-function bg.demand_sound(number)
-  if not bg.is_sound(number) then
-    bg.refuse('broken', KEYS[number])
-  end
+  return told[key]
 end

@@ -1,4 +1,5 @@
--- Writes which reservations are open, after the index and the outbox. Without a sound set of them none was changed.
+-- Writes which reservations are open. This and the rows come first: their keys might be of another type, and then
+-- nothing has been written.
 bg.unlisted = { '' }
 
 -- What a sweep found and nobody knows any more is not found again.
@@ -7,7 +8,6 @@ function bg.unlist(id)
 end
 
 function bg.write_open()
-  if not bg.is_sound(bg.OPEN) then return end
   local resolved, leases, longest_ms = bg.unlisted, {}, 0
   for _, hold in ipairs(bg.changed_holds) do
     if hold.state ~= 'held' then

@@ -9,7 +9,7 @@ from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import Account, Alert, Violation
 from budgetguard.core.verbs import Extend, Grow, Reserve, Settlement, SettlementWord, Verdict, VerdictWord
 from budgetguard.errors import OutboxFull, StoreError, StoreUnusable
-from budgetguard.stores.redis.errors import ReplyError, lacking
+from budgetguard.stores.redis.errors import ReplyError, lacking, unreadable
 from budgetguard.stores.redis.operations import Announce
 from budgetguard.stores.redis.plans import accounts_from
 
@@ -81,12 +81,7 @@ def _error(op: Any, word: bytes, what: Any) -> StoreError:
     if word == NO_MEMORY:
         return StoreUnusable("the server's memory is full: raise its maxmemory, or drain the outbox")
     if word == b"broken":
-        return unreadable(text)
+        return StoreUnusable(unreadable(text))
     if ReplyError(text).code == "NOPERM":
         return StoreUnusable(f"the store cannot be used: {lacking(text)}")
     return StoreUnusable(f"the scripts could not do {type(op).__name__.lower()}: {word.decode()} {text}")
-
-
-def unreadable(key: str) -> StoreUnusable:
-    """The error that says what to do about a key with a value of somebody else's."""
-    return StoreUnusable(f"the key {key} cannot be read: somebody else has written it; delete it or restore it")

@@ -11,8 +11,9 @@ from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Reserve
 from budgetguard.errors import StoreError, StoreUnusable
 from budgetguard.stores.redis import calls
-from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, UNTOLD, answer_of, unreadable
+from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, UNTOLD, answer_of
 from budgetguard.stores.redis.calls import Call, Caller
+from budgetguard.stores.redis.errors import unreadable
 from budgetguard.stores.redis.keys import digest_of
 from budgetguard.stores.redis.operations import Announce, operation
 from budgetguard.stores.redis.plans import SentPlan, SentPlans, digests_in, unpack_all
@@ -126,7 +127,7 @@ class Batches:
             except StoreError as error:
                 answers[place] = error
                 if said[0] == UNDECLARED and getattr(op, "id", "") in self._unreadable:  # it would be so for ever
-                    answers[place] = unreadable(self._keys.hold(op.id).decode())
+                    answers[place] = StoreUnusable(unreadable(self._keys.hold(op.id).decode()))
                 elif said[0] in (NO_MEMORY, UNDECLARED, UNTOLD):
                     self._known.pop(getattr(op, "id", ""), None)
                     again.append(place)

@@ -89,6 +89,11 @@ def lacking(what: str) -> str:
     return f"it refuses a command or a key: give its user what the ACL in budgetguard's README lists ({what})"
 
 
+def unreadable(key: str) -> str:
+    """What to do about a key that holds something of somebody else's."""
+    return f"the key {key} cannot be read: somebody else has written it; delete it or restore it"
+
+
 def _refused_in_script(text: str) -> str:
     """Redis says only on which line of which script it has refused a command."""
     found = _LINE_OF_SCRIPT.search(text)

@@ -8,7 +8,7 @@ from typing import Any
 from budgetguard.errors import StateLost, StoreError, StoreUnusable
 from budgetguard.store import Clock, LostWrites
 from budgetguard.stores.redis.calls import SCHEMA, Call, Caller
-from budgetguard.stores.redis.errors import ReplyError, lacking
+from budgetguard.stores.redis.errors import ReplyError, lacking, unreadable
 from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.plans import unpack
 from budgetguard.stores.redis.server import Server
@@ -54,7 +54,7 @@ class Scripting:
         while True:
             calls = make(self.caller())
             replies = await self._replies(server, calls, deadline)
-            answers = [unpack(reply) if isinstance(reply, bytes) else _failure(reply) for reply in replies]
+            answers = [unpack(reply) if isinstance(reply, bytes) else self._failure(reply) for reply in replies]
             lost = next((a for a in answers if not isinstance(a, StoreError) and a[0] == b"lost"), None)
             if lost is None:
                 return [
@@ -81,6 +81,14 @@ class Scripting:
             for place, reply in zip(unknown, told, strict=True):
                 replies[place] = reply
         return replies
+
+    def _failure(self, reply: Any) -> StoreError:
+        if isinstance(reply, StoreError):
+            return reply
+        if _is(reply, "WRONGTYPE"):
+            keys = self.keys.meta, self.keys.open, self.keys.index, self.keys.outbox
+            return ScriptFailed(unreadable(b" or ".join(keys).decode()))
+        return ScriptFailed(f"a script failed: {reply}")
 
     def _said(self, answer: list[Any], notes_time: bool) -> list[Any]:
         word, *said = answer
@@ -114,9 +122,3 @@ class Scripting:
 
 def _is(reply: Any, code: str) -> bool:
     return isinstance(reply, ReplyError) and reply.code == code
-
-
-def _failure(reply: Any) -> StoreError:
-    if isinstance(reply, StoreError):
-        return reply
-    return ScriptFailed(f"a script failed: {reply}")
