@@ -83,7 +83,7 @@ async def holds_of(path: Path) -> tuple[HoldRow, ...]:
 
 async def holds_at(url: str, namespace: str) -> tuple[HoldRow, ...]:
     """The open holds of a store."""
-    async with aclosing(open_store(url, namespace, 5_000)) as store:
+    async with aclosing(open_store(url, namespace, 20_000)) as store:
         return tuple([row async for row in every(store.read_holds)])
 
 
