@@ -27,7 +27,7 @@ local found = {}
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
   local kind = redis.call('TYPE', key).ok
   local value
-  if ARGV[2] == 'dump' then
+  if ARGV[2] == 'dump' and kind ~= 'hash' then
     value = { redis.call('DUMP', key), redis.call('PEXPIRETIME', key) }
   elseif kind == 'string' then
     value = redis.call('GET', key)
@@ -111,8 +111,12 @@ class Raw:
         return self.link.execute_command(command, script, len(keys), *keys, *arguments)
 
     def dumps(self) -> dict[bytes, Any]:
-        """Every key but `meta`, byte for byte, and when it ends."""
-        return {key: value for key, _, value in self.link.eval(LOOK, 0, self._glob, "dump") if key != self.keys.meta}
+        """Every key but `meta`, byte for byte, and when it ends; of a hash, whose order reads may change, its fields."""
+        found = {}
+        for key, kind, value in self.link.eval(LOOK, 0, self._glob, "dump"):
+            if key != self.keys.meta:
+                found[key] = dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
+        return found
 
     def picture(self) -> dict[bytes, Any]:
         """Every key but `meta`, by content: the order of a hash and the ids of a stream are its own."""

@@ -21,6 +21,6 @@ end
 -- Whether the outbox has as many rows as it may have.
 function bg.outbox_full()
   bg.demand(bg.is_amount(bg.asked[5]), 'outbox_most')
-  bg.outbox_rows = bg.ask_structure('XLEN', KEYS[4])
+  bg.outbox_rows = bg.outbox_rows or bg.demand_answer(redis.pcall('XLEN', KEYS[4]), KEYS[4])
   return bg.asked[6] and bg.outbox_rows + #bg.rows >= bg.asked[5]
 end

@@ -25,6 +25,6 @@ function bg.words_sent(plan, sent)
   local words = cmsgpack.unpack(sent[4])
   bg.demand_texts(words)
   bg.demand(#words == #plan, 'words')
-  bg.ask_structure('HMGET', KEYS[3], '')
+  bg.demand_index()
   return words
 end

@@ -1,15 +1,17 @@
--- What a structure answers, asked once in a call of the script. One of another type, which somebody else must have
--- written, is broken: that is told before an operation changes anything.
-local told = {}
-
-function bg.ask_structure(command, key, ...)
-  if told[key] == nil then
-    local answer = redis.pcall(command, key, ...)
-    local err = type(answer) == 'table' and answer.err
-    if err then
-      bg.refuse(string.find(err, 'WRONGTYPE', 1, true) and 'broken' or 'failed', key)
-    end
-    told[key] = answer
+-- What a structure answered, for whoever is about to write one: one of another type, which somebody else must have
+-- written, is broken, and that is told before an operation changes anything.
+function bg.demand_answer(answer, key)
+  local err = type(answer) == 'table' and answer.err
+  if err and string.find(err, 'WRONGTYPE', 1, true) then
+    bg.refuse('broken', key)
+  elseif err then
+    error(err, 0) -- in Redis' own words: the client goes by the first of them
   end
-  return told[key]
+  return answer
+end
+
+local index_is_sound = false
+
+function bg.demand_index()
+  index_is_sound = index_is_sound or bg.demand_answer(redis.pcall('HMGET', KEYS[3], ''), KEYS[3])
 end

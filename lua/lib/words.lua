@@ -16,7 +16,7 @@ end
 -- The words of accounts, by their digests, for a client that may not know them: as the index has them, or will.
 function bg.words_of(digests)
   local words = {}
-  bg.ask_structure('HMGET', KEYS[3], '')
+  bg.demand_index()
   local known = #digests > 0 and redis.call('HMGET', KEYS[3], (unpack or table.unpack)(digests))
   for number, digest in ipairs(digests) do
     words[#words + 1] = known[number] or bg.index_entries[digest]
