@@ -111,7 +111,7 @@ class Raw:
         return self.link.execute_command(command, script, len(keys), *keys, *arguments)
 
     def dumps(self) -> dict[bytes, Any]:
-        """Every key but `meta`, byte for byte, and when it ends; of a hash, whose order reads may change, its fields."""
+        """Every key but `meta`, byte for byte, and when it ends; of a hash, which reads may reorder, its fields."""
         found = {}
         for key, kind, value in self.link.eval(LOOK, 0, self._glob, "dump"):
             if key != self.keys.meta:
