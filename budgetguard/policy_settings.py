@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from budgetguard.core.model import OnExpiry
 from budgetguard.errors import ConfigError, InvalidLabel
@@ -24,6 +24,9 @@ from budgetguard.policy_checks import (
     table_faults,
 )
 
+WithoutUsage = Literal["release", "input", "streamed", "estimate"]
+"""What is settled for a call whose usage the provider never told: nothing, its estimated input, that input and what had
+been streamed of its output (the estimate where the answer is no stream), or all of its estimate."""
 FIRST_LABELS = ("team", "agent", "session", "task", "user")
 """The labels that are known without being named anywhere."""
 GUARD_LABELS = ("model", "provider")
@@ -72,10 +75,24 @@ class LabelRules:
 
 @dataclass(frozen=True)
 class GuardSettings:
-    """How reservations live: times in ms, what an expiry does, and what becomes of calls that no budget covers.
+    """How reservations live (times in ms), and what becomes of calls that are no ordinary ones.
 
     What a file says as `lease = "30s"` and `max_hold = "2h"` is here
     `GuardSettings(lease_ms=30_000, max_hold_ms=7_200_000)`.
+
+    Args:
+        on_expiry: an abandoned reservation is charged its estimate, or released.
+        on_unmatched: a call that no budget covers is let through, or refused.
+        on_unknown_api: a request to an API that is not known is refused, or passes unguarded and unrecorded.
+        on_unknown_price: a call whose price nobody knows, under a dollar budget: refused, counted at the highest price
+            that is known, or counted as free.
+        on_cancel: what is settled for a call that its caller cancelled, or a stream that was left unread.
+        on_error: the same for one that the connection or the provider broke off.
+        on_unknown_outcome: the same for one of which nobody knows whether the provider answered it, and for one that
+            was answered without usage.
+        on_stream_exceed: where a budget refuses what a stream takes beyond its estimate, the stream ends with
+            BudgetExceeded, or goes on to its end, its overage recorded.
+        inject_max_tokens: a request that bounds its output nowhere is given the estimated output as its bound.
 
     Raises:
         ConfigError: lists every fault by the field's path.
@@ -86,6 +103,13 @@ class GuardSettings:
     replay_keep_ms: int = 900_000
     on_expiry: OnExpiry = "charge"
     on_unmatched: Literal["allow", "refuse"] = "allow"
+    on_unknown_api: Literal["refuse", "pass"] = "refuse"
+    on_unknown_price: Literal["refuse", "upper_bound", "zero"] = "refuse"
+    on_cancel: WithoutUsage = "streamed"
+    on_error: WithoutUsage = "streamed"
+    on_unknown_outcome: WithoutUsage = "streamed"
+    on_stream_exceed: Literal["stop", "finish"] = "stop"
+    inject_max_tokens: bool = False
 
     def __post_init__(self) -> None:
         _refuse_faults("guard", table_faults(vars(self), GUARD_CHECKS))
@@ -124,6 +148,13 @@ GUARD_CHECKS: Mapping[str, Check] = {
     "replay_keep_ms": milliseconds(1_000),
     "on_expiry": one_of("charge", "release"),
     "on_unmatched": one_of("allow", "refuse"),
+    "on_unknown_api": one_of("refuse", "pass"),
+    "on_unknown_price": one_of("refuse", "upper_bound", "zero"),
+    "on_cancel": one_of(*get_args(WithoutUsage)),
+    "on_error": one_of(*get_args(WithoutUsage)),
+    "on_unknown_outcome": one_of(*get_args(WithoutUsage)),
+    "on_stream_exceed": one_of("stop", "finish"),
+    "inject_max_tokens": a_flag,
 }
 STORE_CHECKS: Mapping[str, Check] = {
     "url": a_store_url,

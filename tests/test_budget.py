@@ -143,6 +143,10 @@ def test_anything_else_is_no_time(value: Any) -> None:
     [
         (lambda: GuardSettings(lease_ms=0, max_hold_ms=1.5, replay_keep_ms=True, on_expiry="x", on_unmatched=None),  # type: ignore[arg-type]
          ["guard.lease_ms", "guard.max_hold_ms", "guard.replay_keep_ms", "guard.on_expiry", "guard.on_unmatched"]),
+        (lambda: GuardSettings(on_unknown_api="allow", on_unknown_price=0, on_cancel="charge", on_error=None,  # type: ignore[arg-type]
+                               on_unknown_outcome="", on_stream_exceed=True, inject_max_tokens=1),  # type: ignore[arg-type]
+         ["guard.on_unknown_api", "guard.on_unknown_price", "guard.on_cancel", "guard.on_error",
+          "guard.on_unknown_outcome", "guard.on_stream_exceed", "guard.inject_max_tokens"]),
         (lambda: StoreSettings(url="file.db", namespace="a/b", timeout_ms=0, on_store_away=1, spool=""),  # type: ignore[arg-type]
          ["store.url", "store.namespace", "store.timeout_ms", "store.on_store_away", "store.spool"]),
         (lambda: StoreSettings(outbox_max=0, ledger="sql", allow_eviction=1),  # type: ignore[arg-type]
