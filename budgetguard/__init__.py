@@ -37,7 +37,7 @@ from budgetguard.guard import Guard
 from budgetguard.hold import Hold
 from budgetguard.labels import acting_as, carry
 from budgetguard.policy import Budget, GuardSettings, LabelRules, StoreSettings
-from budgetguard.pricing import Price
+from budgetguard.price import Price
 from budgetguard.usage import Usage
 
 __all__ = [

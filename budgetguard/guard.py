@@ -28,7 +28,7 @@ from budgetguard.within import Within, scopes_of, tell_scopes
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from budgetguard.pricing import Price
+    from budgetguard.price import Price
     from budgetguard.store import Store
     from budgetguard.sync import SyncGuard
     from budgetguard.usage import Usage

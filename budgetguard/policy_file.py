@@ -32,7 +32,8 @@ from budgetguard.policy_settings import (
     StoreSettings,
     label_faults,
 )
-from budgetguard.pricing import Price, PriceTable, price_faults
+from budgetguard.price import Price, price_faults
+from budgetguard.pricing import PriceTable
 
 STORE_VARIABLE = "BUDGETGUARD_STORE"
 MODE_VARIABLE = "BUDGETGUARD_MODE"

@@ -1,100 +1,28 @@
-"""What tokens cost: prices as the policy states them, which of them holds for a call, and the call's nano-dollars."""
+"""What a call costs, and who says so: the usage itself, the user's prices, or the built-in price data."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import translate
-from fractions import Fraction
-from math import isfinite, lcm
-from typing import Any
+from functools import lru_cache
+from typing import Literal
 
-from budgetguard.core.amounts import MAX_AMOUNT, NANOUSD_PER_USD, parse_decimal
-from budgetguard.errors import ConfigError, InvalidAmount, InvalidInput
+from budgetguard import price_data
+from budgetguard.core.amounts import MAX_AMOUNT, shown
+from budgetguard.data_price import DataPrice
+from budgetguard.errors import ConfigError
+from budgetguard.price import SINCE_EVER_MS, Price
 from budgetguard.usage import Usage
 
-RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
-"""The keys of `usd_per_mtok`: dollars for a million tokens of each kind."""
-_FIELDS = ("model", "usd_per_mtok", "usd_per_request", "valid_from")
-_ALWAYS = -MAX_AMOUNT
 _MAX_CACHED = 1024
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Price:
-    """What calls of a model cost, from an instant on; the `[[price]]` of the policy file.
-
-    Args:
-        model: the model's name, or a glob of names (as fnmatchcase: `acme-*`).
-        usd_per_mtok: dollars for a million tokens, by `input` and `output` (both required) and `cache_read`,
-            `cache_write` (each as `input` where absent) and `cache_write_1h` (as `cache_write` where absent):
-            Decimals, ints or their text ("0.15"). None, beside a `usd_per_request`: tokens cost nothing.
-        usd_per_request: dollars for each call on top, in the same forms.
-        valid_from: the first instant of the price: a date (its midnight) or datetime, in UTC where it names
-            no zone. None: since ever.
-
-    Raises:
-        InvalidAmount: a number is no exact decimal in range; names its key.
-        InvalidInput: another field is wrong; names it.
-    """
-
-    model: str
-    usd_per_mtok: Mapping[str, Decimal | int | str] | None = field(default=None, hash=False)
-    usd_per_request: Decimal | int | str | None = None
-    valid_from: date | None = None
-    valid_from_ms: int = field(init=False, repr=False, compare=False)
-    source: str = field(init=False, repr=False, compare=False)
-    """How the ledger names this price."""
-    _numerators: tuple[int, ...] = field(init=False, repr=False, compare=False)
-    _denominator: int = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        fault = next(_faults(self.model, self.usd_per_mtok, self.usd_per_request, self.valid_from), None)
-        if fault is not None:
-            raise fault
-        rates = {key: parse_decimal(value, key) for key, value in (self.usd_per_mtok or {}).items()}
-        request = parse_decimal(self.usd_per_request or 0, "usd_per_request")
-        if self.usd_per_mtok is not None:
-            object.__setattr__(self, "usd_per_mtok", rates)
-        if self.usd_per_request is not None:
-            object.__setattr__(self, "usd_per_request", request)
-        object.__setattr__(self, "valid_from_ms", _instant_ms(self.valid_from))
-        object.__setattr__(self, "source", f"price:{self.model}")
-        numerators, denominator = _over_one_denominator(rates, request)
-        object.__setattr__(self, "_numerators", numerators)
-        object.__setattr__(self, "_denominator", denominator)
-
-    def cost_nanousd(self, usage: Usage) -> int:
-        """What one call of this usage costs, in nano-dollars: exact, then rounded up once.
-
-        Raises:
-            InvalidAmount: above 2**53 - 1 nano-dollars.
-        """
-        of_input, of_output, of_read, of_write, of_hour, of_request = self._numerators
-        exact = (
-            usage.input_tokens * of_input
-            + usage.output_tokens * of_output
-            + usage.cache_read_tokens * of_read
-            + usage.cache_write_tokens * of_write
-            + usage.cache_write_1h_tokens * of_hour
-            + of_request
-        )
-        cost = -(-exact // self._denominator)
-        if cost > MAX_AMOUNT:
-            raise InvalidAmount(
-                f"cost_usd of {usage.input_tokens} input and {usage.output_tokens} output tokens at the price of "
-                f"{self.model!a} is above 2**53 - 1 nano-dollars: correct the price or the usage"
-            )
-        return cost
+OnUnknownPrice = Literal["refuse", "upper_bound", "zero"]
 
 
 class PriceTable:
-    """Prices by model name and instant."""
+    """The user's prices by model name and instant. They win over the built-in data."""
 
     def __init__(self, prices: Sequence[Price] = ()) -> None:
         """Keep the prices; their order says nothing.
@@ -115,7 +43,7 @@ class PriceTable:
         self._cache: dict[str, tuple[int, int, Price | None]] = {}
 
     def find(self, model: str, at_ms: int) -> Price | None:
-        """The price of `model` for a call admitted at `at_ms`, or None.
+        """The user's price of `model` for a call admitted at `at_ms`, or None.
 
         Of the prices valid by then an exact name beats a glob, a longer glob a shorter one, then the latest
         `valid_from` wins.
@@ -131,16 +59,58 @@ class PriceTable:
         found = _best([price for price in matching if price.valid_from_ms <= at_ms], model)
         if len(self._cache) >= _MAX_CACHED:  # names come from callers: what is kept of them has a bound
             self._cache.clear()
-        since = max((start for start in starts if start <= at_ms), default=_ALWAYS)
+        since = max((start for start in starts if start <= at_ms), default=SINCE_EVER_MS)
         until = min((start for start in starts if start > at_ms), default=MAX_AMOUNT)
         self._cache[model] = (since, until, found)
         return found
 
+    @property
+    def models(self) -> list[str]:
+        """The names and globs that have a price."""
+        return [price.model for price, _ in self._prices]
 
-def cost_of(table: PriceTable, model: str | None, usage: Usage, at_ms: int) -> tuple[int | None, str]:
+
+def price_of(table: PriceTable, model: str, at_ms: int, provider: str | None = None) -> Price | DataPrice | None:
+    """The price of a call admitted at `at_ms`: the user's, else that of the built-in data; None if neither has one.
+
+    Raises:
+        ConfigError: prices tie.
+    """
+    return table.find(model, at_ms) or price_data.find(provider, model, at_ms)
+
+
+def needs_data(table: PriceTable, model: str | None, at_ms: int) -> bool:
+    """Whether pricing a call would first have to import the built-in data, which takes a third of a second.
+
+    Prices that tie need none: they are an error.
+    """
+    if model is None or price_data.loaded():
+        return False
+    try:
+        return table.find(model, at_ms) is None
+    except ConfigError:
+        return False
+
+
+def cost_of(
+    table: PriceTable,
+    model: str | None,
+    usage: Usage,
+    at_ms: int,
+    *,
+    provider: str | None = None,
+    answered_model: str | None = None,
+    on_unknown_price: OnUnknownPrice = "refuse",
+) -> tuple[int | None, str]:
     """What a call admitted at `at_ms` costs, in nano-dollars, and who says so.
 
-    The source is "stated" (the usage itself), "price:<model of the price>" or, with None for the cost, "unknown".
+    Args:
+        answered_model: who answered; its price holds where `model` (a deployment, an alias) has none.
+        on_unknown_price: what a call costs whose price nobody knows: None, nothing, or what the provider's dearest
+            model would (the dearest of all, where the built-in data does not know the provider).
+
+    Returns the cost and its source: "stated" (the usage itself), "price:<model of the user's price>", "genai-prices
+    <version>", "zero", "upper_bound:<model>" or, with None for the cost, "unknown".
 
     Raises:
         ConfigError: prices tie.
@@ -148,100 +118,39 @@ def cost_of(table: PriceTable, model: str | None, usage: Usage, at_ms: int) -> t
     """
     if usage.cost_nanousd is not None:
         return usage.cost_nanousd, "stated"
-    price = None if model is None else table.find(model, at_ms)
-    return (None, "unknown") if price is None else (price.cost_nanousd(usage), price.source)
+    for name in (model, answered_model):
+        price = None if name is None else price_of(table, name, at_ms, provider)
+        if price is not None:
+            return price.cost_nanousd(usage), price.source
+    if on_unknown_price == "zero":
+        return 0, "zero"
+    bound = price_data.dearest(provider, at_ms) if on_unknown_price == "upper_bound" else None
+    return (None, "unknown") if bound is None else (bound.cost_nanousd(usage), f"upper_bound:{bound.model}")
 
 
-def price_faults(entry: Mapping[str, Any]) -> list[str]:
-    """Every fault of one `[[price]]` table, each beginning with its key; without one, `Price(**entry)` is good."""
-    unknown = [str(_unknown_key(key, "", _FIELDS)) for key in entry if key not in _FIELDS]
-    return [*unknown, *(str(fault) for fault in _faults(*(entry.get(name) for name in _FIELDS)))]
+def unknown_price_text(table: PriceTable, model: str | None, provider: str | None) -> str:
+    """What a user can do whose model has no price: the nearest known names, and the lines to add to the policy."""
+    if model is None:
+        return "pass model=... (and provider=...), or a Usage with cost_usd"
+    near = _near(tuple(table.models), provider, model)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    free = provider in price_data.UNPRICED
+    rate = '"0"' if free else '"DOLLARS"'
+    about = "0 where you run it yourself" if free else "dollars for a million tokens; 0 where you run it yourself"
+    return (
+        f"add a [[price]] for it{hint}, or pass cost_usd, or set guard.on_unknown_price. {about.capitalize()}:\n"
+        f"[[price]]\nmodel = {_toml_text(model)}\nusd_per_mtok = {{ input = {rate}, output = {rate} }}"
+    )
 
 
-def _faults(model: Any, usd_per_mtok: Any, usd_per_request: Any, valid_from: Any) -> Iterator[InvalidInput]:
-    if not _is_label_text(model):
-        yield InvalidInput(f'model must be a name or a glob of names ("acme-*") of 1 to 512 bytes, not {_shown(model)}')
-    if usd_per_mtok is None and usd_per_request is None:
-        yield InvalidInput("usd_per_mtok (or usd_per_request) is required: a price without either says nothing")
-    if isinstance(usd_per_mtok, Mapping):
-        yield from _rate_faults(usd_per_mtok)
-    elif usd_per_mtok is not None:
-        yield InvalidInput(f"usd_per_mtok must say dollars by {', '.join(RATES)}, not {_shown(usd_per_mtok)}")
-    if usd_per_request is not None:
-        yield from _number_faults(usd_per_request, "usd_per_request")
-    if valid_from is not None and not isinstance(valid_from, date):
-        text = f"valid_from must be a date or datetime, such as 2026-01-01 without quotes, not {_shown(valid_from)}"
-        yield InvalidInput(text)
+@lru_cache(maxsize=256)
+def _near(own: tuple[str, ...], provider: str | None, model: str) -> list[str]:
+    """The known names that look most like `model`. Kept, because a search takes milliseconds."""
+    return get_close_matches(model, [*own, *price_data.names(provider)], n=3, cutoff=0.75)
 
 
-def _rate_faults(rates: Mapping[Any, Any]) -> Iterator[InvalidInput]:
-    for key, value in rates.items():
-        if key in RATES:
-            yield from _number_faults(value, f"usd_per_mtok.{key}")
-        else:
-            yield _unknown_key(key, "usd_per_mtok.", RATES)
-    for key in ("input", "output"):
-        if key not in rates:
-            yield InvalidInput(f'usd_per_mtok.{key} is required; write "0" where it costs nothing')
-
-
-def _number_faults(value: Any, key: str) -> Iterator[InvalidAmount]:
-    if isinstance(value, float) and isfinite(value):
-        yield InvalidAmount(f'{key} must be exact, which the float {value!r} is not: put it in quotes, "{value!r}"')
-        return
-    try:
-        parse_decimal(value, key)
-    except InvalidAmount as fault:
-        yield fault
-
-
-def _unknown_key(key: Any, path: str, known: Sequence[str]) -> InvalidInput:
-    near = get_close_matches(key, known, n=1) if isinstance(key, str) else []
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-    name = key if isinstance(key, str) and key.isidentifier() and len(key) <= 60 else _shown(key)
-    return InvalidInput(f"{path}{name} is not known; {hint}")
-
-
-def _is_label_text(value: Any) -> bool:
-    """The names of models are labels, and bound as they are."""
-    if not isinstance(value, str):
-        return False
-    try:
-        return 1 <= len(value.encode()) <= 512
-    except UnicodeEncodeError:
-        return False
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _instant_ms(valid_from: date | None) -> int:
-    """The first millisecond at which the price is valid."""
-    if valid_from is None:
-        return _ALWAYS
-    if not isinstance(valid_from, datetime):
-        valid_from = datetime(valid_from.year, valid_from.month, valid_from.day, tzinfo=UTC)
-    elif valid_from.tzinfo is None:
-        valid_from = valid_from.replace(tzinfo=UTC)
-    return -((_EPOCH - valid_from) // timedelta(milliseconds=1))
-
-
-def _over_one_denominator(rates: Mapping[str, Decimal], request: Decimal) -> tuple[tuple[int, ...], int]:
-    """Nano-dollars as integers over one denominator, for each: input, output, cache read, write, 1h write; request.
-
-    A part's number is what it costs more (or less) than the whole that it was already counted in.
-    """
-    per_token = Fraction(NANOUSD_PER_USD, 10**6)
-    whole_in = Fraction(rates.get("input", 0)) * per_token
-    read = Fraction(rates.get("cache_read", rates.get("input", 0))) * per_token
-    write = Fraction(rates.get("cache_write", rates.get("input", 0))) * per_token
-    hour = Fraction(rates["cache_write_1h"]) * per_token if "cache_write_1h" in rates else write
-    output = Fraction(rates.get("output", 0)) * per_token
-    parts = (whole_in, output, read - whole_in, write - whole_in, hour - write, Fraction(request) * NANOUSD_PER_USD)
-    denominator = lcm(*(part.denominator for part in parts))
-    return tuple(int(part * denominator) for part in parts), denominator
+def _toml_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _best(valid: Sequence[Price], model: str) -> Price | None:
@@ -254,12 +163,10 @@ def _best(valid: Sequence[Price], model: str) -> Price | None:
     tied = [price for price in valid if rank(price) == rank(best)]
     if len(tied) > 1:
         names = " and ".join(_named(price) for price in tied)
-        raise ConfigError(
-            "prices", [f"{names} tie for the model {_shown(model)}: give it a price under its exact name"]
-        )
+        raise ConfigError("prices", [f"{names} tie for the model {shown(model)}: give it a price under its exact name"])
     return best
 
 
 def _named(price: Price) -> str:
     since = "" if price.valid_from is None else f" valid from {price.valid_from.isoformat()}"
-    return f"the price of {_shown(price.model)}{since}"
+    return f"the price of {shown(price.model)}{since}"

@@ -12,7 +12,8 @@ from budgetguard.events import Event, Observer, PolicyReloaded
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
 from budgetguard.outcome import Outcome
 from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings, budget_changes
-from budgetguard.pricing import Price, PriceTable
+from budgetguard.price import Price
+from budgetguard.pricing import PriceTable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetguard.errors import ConfigError
-from budgetguard.pricing import Price, PriceTable
+from budgetguard.price import Price
+from budgetguard.pricing import PriceTable
 
 DAY_MS = 86_400_000
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.errors import InvalidAmount, InvalidInput
-from budgetguard.pricing import RATES, Price, PriceTable, cost_of, price_faults
+from budgetguard.price import RATES, Price, price_faults
+from budgetguard.pricing import PriceTable, cost_of
 from budgetguard.usage import Usage
 
 IO = {"input": "0.15", "output": "0.60"}

@@ -14,7 +14,7 @@ from budgetguard.errors import BudgetExceeded
 from budgetguard.events import AlertReached, Delayed, Event
 from budgetguard.guard import Guard
 from budgetguard.policy import Budget, Policy
-from budgetguard.pricing import Price
+from budgetguard.price import Price
 from budgetguard.store import Store
 from budgetguard.testing import ProviderPrice, count_input_tokens
 from budgetguard.usage import Usage
