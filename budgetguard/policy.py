@@ -14,6 +14,7 @@ from budgetguard.matching import Match, Matcher, SubjectKey
 from budgetguard.policy_checks import a_zone, key_path, one_of, quoted
 from budgetguard.policy_settings import GuardSettings, LabelRules, StoreSettings, unknown_label
 from budgetguard.pricing import PriceTable
+from budgetguard.wire.hosts import Host
 
 __all__ = ["Budget", "GuardSettings", "LabelRules", "Match", "Mode", "Policy", "StoreSettings", "SubjectKey", "changes"]
 
@@ -34,8 +35,11 @@ class Policy:
         guard: GuardSettings | None = None,
         store: StoreSettings | None = None,
         prices: PriceTable | None = None,
+        hosts: Sequence[Host] = (),
     ) -> None:
         """Take the parts together. `mode` is for all budgets, `timezone` for those without their own.
+
+        `hosts` are those whose API is not known by itself, or known otherwise.
 
         Raises:
             ConfigError: lists every fault by the field's path: two budgets of one name, labels that are not known ...
@@ -47,6 +51,7 @@ class Policy:
         self.mode: Mode = mode
         self.timezone = timezone
         self.budgets = tuple(budgets) if isinstance(budgets, (list, tuple)) else budgets
+        self.hosts = tuple(hosts) if isinstance(hosts, (list, tuple)) else hosts
         faults = list(_policy_faults(self))
         if faults:
             raise ConfigError("policy", faults)
@@ -146,6 +151,15 @@ def _named_labels(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((f"per[{number}]", label) for number, label in enumerate(per) if isinstance(label, str))
 
 
+def hosts_faults(entries: Sequence[Any]) -> Iterator[tuple[int, str]]:
+    """The hosts of which an earlier one has the name: the place of each, and the fault. Takes `[[host]]` tables."""
+    first: dict[str, int] = {}
+    for place, entry in enumerate(entries):
+        name = entry.get("name") if isinstance(entry, Mapping) else None
+        if isinstance(name, str) and first.setdefault(name.lower(), place) != place:
+            yield place, f"name: host[{first[name.lower()]}] already says what {quoted(name)} is: keep one of them"
+
+
 def _policy_faults(policy: Policy) -> Iterator[str]:
     yield from MODES("mode", policy.mode)
     bad_zone = list(a_zone("timezone", policy.timezone))
@@ -154,6 +168,11 @@ def _policy_faults(policy: Policy) -> Iterator[str]:
     for name, kind in kinds.items():
         if not isinstance(getattr(policy, name), kind):
             yield f"{name} must be a {kind.__name__}, not {shown(getattr(policy, name))}"
+    hosts: Any = policy.hosts
+    if not isinstance(hosts, tuple) or not all(isinstance(host, Host) for host in hosts):
+        yield f"hosts must be a list of Host, not {shown(hosts)}"
+    else:
+        yield from (f"host[{place}].{fault}" for place, fault in hosts_faults([vars(host) for host in hosts]))
     budgets: Any = policy.budgets
     if not isinstance(budgets, tuple) or not all(isinstance(budget, Budget) for budget in budgets):
         yield f"budgets must be a list of Budget, not {shown(budgets)}"

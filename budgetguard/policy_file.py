@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from budgetguard.budget import Budget, budget_faults
 from budgetguard.errors import ConfigError
-from budgetguard.policy import MODES, Policy, budgets_faults
+from budgetguard.policy import MODES, Policy, budgets_faults, hosts_faults
 from budgetguard.policy_checks import (
     Check,
     a_span,
@@ -34,6 +34,7 @@ from budgetguard.policy_settings import (
 )
 from budgetguard.price import Price, price_faults
 from budgetguard.pricing import PriceTable
+from budgetguard.wire.hosts import Host, host_faults
 
 STORE_VARIABLE = "BUDGETGUARD_STORE"
 MODE_VARIABLE = "BUDGETGUARD_MODE"
@@ -60,6 +61,7 @@ FILE_CHECKS: Mapping[str, Check] = {
     "labels": a_table(label_faults),
     "budget": tables(budget_faults),
     "price": tables(price_faults),
+    "host": tables(host_faults),
 }
 """Everything that the file may say at its top, and what each must be."""
 
@@ -192,10 +194,14 @@ def _expanded(value: Any, path: str, env: Mapping[str, str], faults: dict[str, s
 def _faults_between(document: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between the tables, as far as each is well-formed."""
     labels, budgets, prices = document.get("labels", {}), document.get("budget"), document.get("price")
+    hosts = document.get("host")
     names = None
     if isinstance(labels, Mapping) and "known" in labels:
         stated = {key: labels[key] for key in ("known", "default") if key in labels}
         names = None if list(label_faults(stated)) else LabelRules(**stated).names
+    if isinstance(hosts, list):
+        for place, fault in hosts_faults(hosts):
+            yield in_table("host", place, hosts[place], fault)
     if isinstance(budgets, list):
         entries = [entry if isinstance(entry, Mapping) else {} for entry in budgets]
         for place, fault in budgets_faults(entries, names):
@@ -222,6 +228,7 @@ def _policy(document: Mapping[str, Any], base_dir: Path) -> Policy:
         guard=GuardSettings(**_in_ms(document.get("guard", {}), GUARD_SPANS)),
         store=StoreSettings(**store),
         prices=PriceTable([Price(**entry) for entry in document.get("price", ())]),
+        hosts=[Host(**entry) for entry in document.get("host", ())],
     )
 
 

@@ -155,6 +155,7 @@ KEYS: dict[str, tuple[str, set[str]]] = {
     "labels": ("", {"{}"}),
     "budget": ("", {"[]"}),
     "price": ("", {"[]"}),
+    "host": ("", {"[]"}),
     "store.url": ("[store]", set()),
     "store.namespace": ("[store]", {'"x"'}),
     "store.timeout": ("[store]", {"1.5"}),
@@ -190,6 +191,9 @@ KEYS: dict[str, tuple[str, set[str]]] = {
     "price[0].model": ("[[price]]\nusd_per_request = '1'", {'"x"', r'"\u0000"'}),
     "price[0].usd_per_mtok": ("[[price]]\nmodel = 'm'", set()),
     "price[0].usd_per_request": ("[[price]]\nmodel = 'm'", {"0", "9223372036854775808"}),
+    "host[0].name": ("[[host]]\nprovider = 'p'\napi = 'openai'", {'"x"'}),
+    "host[0].provider": ("[[host]]\nname = 'h'\napi = 'openai'", {'"x"', r'"\u0000"'}),
+    "host[0].api": ("[[host]]\nname = 'h'\nprovider = 'p'", set()),
     "price[0].valid_from": ("[[price]]\nmodel = 'm'\nusd_per_request = '1'", {"2026-01-01"}),
 }
 
