@@ -10,6 +10,7 @@ from budgetguard.budget import Budget, limit_faults
 from budgetguard.core.amounts import shown
 from budgetguard.core.model import Limit
 from budgetguard.errors import ConfigError
+from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.matching import Match, Matcher, SubjectKey
 from budgetguard.policy_checks import a_zone, key_path, one_of, quoted
 from budgetguard.policy_settings import GuardSettings, LabelRules, StoreSettings, unknown_label
@@ -35,6 +36,7 @@ class Policy:
         guard: GuardSettings | None = None,
         store: StoreSettings | None = None,
         prices: PriceTable | None = None,
+        estimate: EstimateSettings | None = None,
         hosts: Sequence[Host] = (),
     ) -> None:
         """Take the parts together. `mode` is for all budgets, `timezone` for those without their own.
@@ -48,6 +50,7 @@ class Policy:
         self.guard = GuardSettings() if guard is None else guard
         self.store = StoreSettings() if store is None else store
         self.prices = PriceTable() if prices is None else prices
+        self.estimate = EstimateSettings() if estimate is None else estimate
         self.mode: Mode = mode
         self.timezone = timezone
         self.budgets = tuple(budgets) if isinstance(budgets, (list, tuple)) else budgets
@@ -164,8 +167,8 @@ def _policy_faults(policy: Policy) -> Iterator[str]:
     yield from MODES("mode", policy.mode)
     bad_zone = list(a_zone("timezone", policy.timezone))
     yield from bad_zone
-    kinds = {"labels": LabelRules, "guard": GuardSettings, "store": StoreSettings, "prices": PriceTable}
-    for name, kind in kinds.items():
+    kinds: dict[str, type] = {"labels": LabelRules, "guard": GuardSettings, "store": StoreSettings}
+    for name, kind in {**kinds, "prices": PriceTable, "estimate": EstimateSettings}.items():
         if not isinstance(getattr(policy, name), kind):
             yield f"{name} must be a {kind.__name__}, not {shown(getattr(policy, name))}"
     hosts: Any = policy.hosts

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from budgetguard.budget import Budget, budget_faults
 from budgetguard.errors import ConfigError
+from budgetguard.estimates.settings import ESTIMATE_CHECKS, EstimateSettings
 from budgetguard.policy import MODES, Policy, budgets_faults, hosts_faults
 from budgetguard.policy_checks import (
     Check,
@@ -61,6 +62,7 @@ FILE_CHECKS: Mapping[str, Check] = {
     "labels": a_table(label_faults),
     "budget": tables(budget_faults),
     "price": tables(price_faults),
+    "estimate": a_table(lambda table: table_faults(table, ESTIMATE_CHECKS)),
     "host": tables(host_faults),
 }
 """Everything that the file may say at its top, and what each must be."""
@@ -228,6 +230,7 @@ def _policy(document: Mapping[str, Any], base_dir: Path) -> Policy:
         guard=GuardSettings(**_in_ms(document.get("guard", {}), GUARD_SPANS)),
         store=StoreSettings(**store),
         prices=PriceTable([Price(**entry) for entry in document.get("price", ())]),
+        estimate=EstimateSettings(**document.get("estimate", {})),
         hosts=[Host(**entry) for entry in document.get("host", ())],
     )
 

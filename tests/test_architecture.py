@@ -68,6 +68,17 @@ TABLE = (
     Row("wire.paths", "middle"),
     Row("wire.apis", "middle"),
     Row("wire.frames", "middle"),
+    Row("estimates.texts", "middle"),
+    Row("estimates.tokenizers", "middle", owns=("rs_bpe", "tiktoken")),
+    Row("estimates.families", "middle"),
+    Row("estimates.pixels", "middle"),
+    Row("estimates.images", "middle"),
+    Row("estimates.media", "middle"),
+    Row("estimates.reading", "middle"),
+    Row("estimates.outputs", "middle"),
+    Row("estimates.settings", "middle"),
+    Row("estimates", "middle"),
+    Row("estimate", "middle"),
     Row("rates", "middle"),
     Row("price", "middle"),
     Row("data_price", "middle", owns=("genai_prices",)),
@@ -208,7 +219,8 @@ def test_families_of_modules_have_no_import_cycles() -> None:
 
 def test_every_package_that_is_imported_is_declared_and_has_one_owner() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = project["dependencies"] + project["optional-dependencies"]["demo"]
+    extras = project["optional-dependencies"]
+    declared = project["dependencies"] + extras["demo"] + extras["tokenizers"]
     names = {re.split(r"[^A-Za-z0-9_-]", requirement)[0].replace("-", "_") for requirement in declared}
     owned = {package for row in TABLE for package in row.owns}
     assert owned <= names

@@ -1,0 +1,135 @@
+"""What a call will take, told from its request alone, before it is sent.
+
+Input is counted exactly where OpenAI's tokenizer is at hand and the text is short, else weighed by its bytes with
+factors for each family of models. Output is the request's own bound, else the most that the model writes, else a
+setting. What only the provider knows (a conversation that it keeps, what its own tools find) is not in the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from budgetguard.core.amounts import MAX_AMOUNT
+from budgetguard.estimates.families import Family, family_of, plain_name
+from budgetguard.estimates.outputs import bound_of, choices_of, has_output, most_of_model, path_of_bound
+from budgetguard.estimates.reading import Content, read
+from budgetguard.estimates.settings import EstimateSettings
+from budgetguard.estimates.texts import weigh
+from budgetguard.estimates.tokenizers import Counter, counter
+from budgetguard.usage import Usage
+from budgetguard.wire.apis import Api
+
+__all__ = ["Estimate", "EstimateSettings", "estimate", "load_tokenizers", "with_bound"]
+
+MOST_EXACT_CHARS = 1_000
+"""A text up to this length is counted, which takes up to 30 us with rs-bpe; a longer one is weighed."""
+_MOST_EXACT_TEXTS = 32
+_UNSEEN_PERCENT = 35
+"""Of the bytes of a body that is too much to look at: tokens for what may be text."""
+_DEFAULTS = EstimateSettings()
+_MOST = MAX_AMOUNT // 2
+
+
+class Estimate(NamedTuple):
+    """What a request will take. `bounded`: the request itself bounds its output, so it can take no more of that."""
+
+    usage: Usage
+    bounded: bool
+
+
+def estimate(api: Api, body: Mapping[str, Any], raw_bytes: int, settings: EstimateSettings = _DEFAULTS) -> Estimate:
+    """Estimate one request; whatever the body holds, this raises nothing and takes a few ms for a megabyte at most.
+
+    Args:
+        api: where it goes.
+        body: the request's JSON.
+        raw_bytes: the length of the body as it is sent, which stands for what is too much to look at.
+        settings: the table `[estimate]` of the policy.
+    """
+    model = _model(api, body)
+    family = family_of(api.provider, model)
+    found = read(body)
+    tokens = _text_tokens(found, family, settings)
+    tokens += sum(medium.tokens(family.name, model) for medium in found.media)
+    tokens += found.token_ids + found.keys
+    if not found.is_whole:
+        tokens += max(0, raw_bytes - found.seen_bytes) * _UNSEEN_PERCENT * family.ascii_percent // 10_000
+    if api.kind == "rerank":
+        tokens += _repeated_query(body, family)
+    if has_output(api, body, model):
+        tokens += found.messages * family.per_message + family.per_request + found.has_tools * family.with_tools
+        output, bounded = _output(api, body, model, settings)
+    else:
+        tokens += max(1, len(found.texts))  # each text of an embedding has an end, or a beginning
+        output, bounded = 0, True
+    return Estimate(Usage(min(tokens, _MOST), min(output, _MOST)), bounded)
+
+
+def with_bound(api: Api, body: Mapping[str, Any], most_output_tokens: int) -> dict[str, Any]:
+    """The same request, its output bounded: a new dict, under the name that this API and model take.
+
+    Nothing is changed where the request is bounded already, has no output, or takes no bound that is known.
+
+    Args:
+        api: where it goes.
+        body: the request's JSON; it stays as it is.
+        most_output_tokens: of the whole call: each of several answers gets its share, at least one token.
+    """
+    bounded = dict(body)
+    model = _model(api, body)
+    path = path_of_bound(api, body, model)
+    if path is None or bound_of(api, body) is not None or not has_output(api, body, model):
+        return bounded
+    most = max(1, most_output_tokens // choices_of(api, body))
+    if len(path) == 1:
+        bounded[path[0]] = most
+    elif isinstance(table := bounded.get(path[0], {}), Mapping):
+        bounded[path[0]] = {**table, path[1]: most}
+    return bounded
+
+
+def load_tokenizers(settings: EstimateSettings = _DEFAULTS) -> None:
+    """Load what the first estimates would have to wait for, up to a second; to be called off the event loop."""
+    if settings.tokenizer == "auto":
+        for encoding in ("o200k_base", "cl100k_base"):
+            counter(encoding)
+
+
+def _model(api: Api, body: Mapping[str, Any]) -> str:
+    asked = api.model or body.get("model")
+    return plain_name(asked) if isinstance(asked, str) else ""
+
+
+def _text_tokens(found: Content, family: Family, settings: EstimateSettings) -> int:
+    """At least one token for each text."""
+    texts = found.texts
+    if settings.tokenizer == "auto" and family.encoding and len(texts) <= _MOST_EXACT_TEXTS:
+        count = counter(family.encoding) if sum(map(len, texts)) <= MOST_EXACT_CHARS else None
+        if count is not None:
+            return _exactly(texts, count)
+    return max(len(texts), _weighed("\n".join(texts), family))
+
+
+def _exactly(texts: list[str], count: Counter) -> int:
+    # A lone surrogate, which JSON can spell, is no UTF-8: it is sent as what replaces it.
+    return sum(count(text if text.isascii() else text.encode("utf-8", "replace").decode()) for text in texts)
+
+
+def _weighed(text: str, family: Family) -> int:
+    within, beyond = weigh(text)
+    return -(-(within * family.ascii_percent + beyond * family.beyond_percent) // 100_000)
+
+
+def _repeated_query(body: Mapping[str, Any], family: Family) -> int:
+    """A query is read again with each document."""
+    query, documents = body.get("query"), body.get("documents")
+    if not isinstance(query, str) or not isinstance(documents, list):
+        return 0
+    return _weighed(query, family) * max(0, len(documents) - 1)
+
+
+def _output(api: Api, body: Mapping[str, Any], model: str, settings: EstimateSettings) -> tuple[int, bool]:
+    bound = bound_of(api, body)
+    each = bound or most_of_model(model) or settings.default_output_tokens
+    return each * choices_of(api, body), bound is not None

@@ -1,0 +1,139 @@
+"""What of a request reaches the model: texts, media, token numbers; found without recursion and in bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from budgetguard.estimates.media import Medium, medium_of, of_data_uri
+
+MOST_NODES = 8_000
+"""So many members and items are looked at, which takes about 2 ms; an agent's request of 200 messages has 2,000."""
+
+# What is never a text for the model, whatever its API.
+_SILENT = frozenset((
+    "model", "models", "role", "type", "id", "user", "metadata", "cache_control", "cachePoint", "signature",
+    "thoughtSignature", "thought_signature", "tool_call_id", "tool_use_id", "toolUseId", "call_id", "status",
+    "previous_response_id", "prompt_cache_key", "safety_identifier", "service_tier", "safetySettings", "include",
+    "encoding_format", "anthropic_version", "anthropic_beta", "schemaVersion", "guardrailConfig", "provider",
+    "keep_alive", "stop", "stop_sequences", "stopSequences", "logit_bias", "responseMimeType",
+))  # fmt: skip
+# Whose every key reaches the model too: tools, schemas, arguments. Those of the second line are texts elsewhere.
+_VERBATIM = frozenset((
+    "tools", "functions", "toolConfig", "documents", "response_format", "output_format", "output_config", "parameters",
+    "responseSchema", "responseJsonSchema", "response_schema", "input_schema", "schema", "additional_tools",
+    "text", "input", "format", "args", "arguments", "response", "json",
+))  # fmt: skip
+_TEXT_OR_LIST = frozenset(("text", "input", "format", "args", "arguments", "response", "json"))
+_TOOLS = ("tools", "functions", "toolConfig")
+_MESSAGES = ("messages", "contents", "input", "chat_history")
+
+
+class Content:
+    """What was found in a request."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.media: list[Medium] = []
+        self.token_ids = 0
+        """Tokens that the request gives as numbers."""
+        self.keys = 0
+        """Members of schemas and arguments: each brings its punctuation."""
+        self.messages = 1
+        self.has_tools = False
+        self.is_whole = True
+        """Whether everything was looked at."""
+
+    @property
+    def seen_bytes(self) -> int:
+        """About so much of the body has been looked at: no more than there was."""
+        return sum(map(len, self.texts)) + sum(len(medium.data) for medium in self.media)
+
+
+def read(body: Mapping[str, Any]) -> Content:
+    """Whatever text the body holds, save what is known never to reach a model: a new field counts until it is known."""
+    found = Content()
+    lists = [value for key in _MESSAGES if isinstance(value := body.get(key), list)]
+    found.messages = max(1, sum(map(len, lists)))
+    found.has_tools = any(body.get(key) for key in _TOOLS)
+    left, schemas = _read_messages(body, found, MOST_NODES)
+    if left > 0:
+        left = _read_schemas(schemas, found, left)
+    found.is_whole = left > 0
+    return found
+
+
+def _read_messages(body: Mapping[str, Any], found: Content, left: int) -> tuple[int, list[Any]]:
+    """Collect what stands in messages; also says how many nodes may still be looked at, and which schemas to read."""
+    stack: list[Any] = [body]
+    schemas: list[Any] = []
+    while stack and left > 0:
+        node = stack.pop()
+        if isinstance(node, str):
+            _add_text(node, found)
+        elif isinstance(node, list):
+            left = _open_list(node, stack, found, left)
+        elif isinstance(node, Mapping):
+            left -= 1 + len(node)
+            medium = medium_of(node)
+            if medium is not None:
+                found.media.append(medium)
+                continue
+            for key, value in node.items() if left > 0 else ():
+                if key in _SILENT:
+                    continue
+                if isinstance(value, str):
+                    if key == "inputImage":  # Titan's
+                        found.media.append(_image(value))
+                    else:
+                        _add_text(value, found)
+                elif key in _VERBATIM and (key not in _TEXT_OR_LIST or isinstance(value, dict)):
+                    schemas.append(value)
+                elif key == "images" and isinstance(value, list):  # Ollama's, bare base64
+                    left -= len(value)
+                    found.media += [_image(image) for image in value[: max(0, left)] if isinstance(image, str)]
+                elif isinstance(value, (dict, list)):
+                    stack.append(value)
+    return left, schemas
+
+
+def _read_schemas(schemas: list[Any], found: Content, left: int) -> int:
+    """Collect keys and values alike."""
+    stack = schemas
+    while stack and left > 0:
+        node = stack.pop()
+        if isinstance(node, str):
+            _add_text(node, found)
+        elif isinstance(node, list):
+            left = _open_list(node, stack, found, left)
+        elif isinstance(node, dict):
+            left -= 1 + len(node)
+            if left > 0:
+                found.keys += len(node)
+                found.texts.extend(key for key in node if isinstance(key, str))
+                stack.extend(node.values())
+        else:
+            found.keys += 1  # a number, true, null
+    return left
+
+
+def _open_list(items: list[Any], stack: list[Any], found: Content, left: int) -> int:
+    """Put the items on the stack; says how many nodes are left. Token numbers are only counted."""
+    if items and type(items[0]) is int:
+        found.token_ids += len(items)
+        return left - 1
+    left -= 1 + len(items)
+    if left > 0:
+        stack.extend(items)
+    return left
+
+
+def _add_text(text: str, found: Content) -> None:
+    if text.startswith("data:") and ";base64," in text[:200]:
+        found.media.append(of_data_uri(text))
+    else:
+        found.texts.append(text)
+
+
+def _image(text: str) -> Medium:
+    return of_data_uri(text) if text.startswith("data:") else Medium("image", text)

@@ -1,0 +1,38 @@
+"""How a call is estimated where its caller does not say: the table `[estimate]` of a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from budgetguard.errors import ConfigError
+from budgetguard.policy_checks import Check, a_count, one_of, table_faults
+
+
+@dataclass(frozen=True)
+class EstimateSettings:
+    """What the estimate of a request goes by.
+
+    Args:
+        default_output_tokens: the output of a request that does not bound it, to a model whose maximum is not known.
+        tokenizer: "auto" counts short texts for OpenAI's models exactly where rs-bpe, or tiktoken with its files, is
+            installed (the extra `tokenizers`); "bytes" weighs every text by its bytes.
+
+    Raises:
+        ConfigError: lists every fault by the field's path.
+    """
+
+    default_output_tokens: int = 4_096
+    tokenizer: Literal["auto", "bytes"] = "auto"
+
+    def __post_init__(self) -> None:
+        faults = [f"estimate.{fault}" for fault in table_faults(vars(self), ESTIMATE_CHECKS)]
+        if faults:
+            raise ConfigError("estimate", faults)
+
+
+ESTIMATE_CHECKS: Mapping[str, Check] = {
+    "default_output_tokens": a_count,
+    "tokenizer": one_of("auto", "bytes"),
+}
