@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from budgetguard.core.amounts import Amounts, shown
-from budgetguard.core.model import NO_INFO, NO_PLAN, CallInfo, Claim, Plan, UsageRow
+from budgetguard.core.model import NO_INFO, NO_PLAN, CallInfo, Claim, Plan, UsageRow, UsageSource
 from budgetguard.errors import (
     CallRefused,
     CallUnmatched,
@@ -25,6 +25,8 @@ from budgetguard.usage import Usage
 if TYPE_CHECKING:
     from budgetguard.policy import Budget, Match, Policy, SubjectKey
 
+_DOUBT: tuple[UsageSource, ...] = ("", "reported", "counted", "estimate")
+"""Of a sum the source is that of its most doubtful part."""
 _ESTIMATED_UNITS = frozenset(["tokens", "input_tokens", "output_tokens", "usd"])
 _counter = itertools.count()
 _process = (os.getpid(), os.urandom(5).hex())
@@ -51,8 +53,9 @@ class Priced(NamedTuple):
             return NotImplemented
         mine, theirs = self.row, other.row
         unknown = mine.cost_nanousd is None or theirs.cost_nanousd is None
-        counts = [(a or 0) + (b or 0) for a, b in zip(mine, theirs, strict=True)]
-        row = UsageRow(*counts)._replace(cost_nanousd=None if unknown else counts[-1])
+        counts = [a + b for a, b in zip(mine[:5], theirs[:5], strict=True)]
+        cost_nanousd = None if unknown else (mine.cost_nanousd or 0) + (theirs.cost_nanousd or 0)
+        row = UsageRow._make([*counts, cost_nanousd, max(mine.source, theirs.source, key=_DOUBT.index)])
         amounts = Amounts(*(a + b for a, b in zip(self.amounts, other.amounts, strict=True)))
         source = self.source if self.source == other.source else f"{self.source}+{other.source}"
         return Priced(amounts._replace(requests=1), row, source)
@@ -63,8 +66,9 @@ NO_ESTIMATE = Priced(Amounts(requests=1, concurrent=1), UsageRow(), "")
 
 
 def priced(
-    policy: Policy, model: str | None, usage: Usage, at_ms: int, *, lenient: bool, concurrent: int = 0
-) -> Priced:
+    policy: Policy, model: str | None, usage: Usage, at_ms: int, source: UsageSource, *, lenient: bool,
+    concurrent: int = 0,
+) -> Priced:  # fmt: skip
     """What `usage` amounts to in every unit; `usd` is 0 where nobody knows the cost. An actual is not `concurrent`.
 
     Raises (if lenient, such a cost is one that nobody knows):
@@ -72,16 +76,16 @@ def priced(
         InvalidAmount: the cost is out of range.
     """
     try:
-        cost_nanousd, source = cost_of(policy.prices, model, usage, at_ms)
+        cost_nanousd, price_source = cost_of(policy.prices, model, usage, at_ms)
     except (ConfigError, InvalidAmount):
         if not lenient:
             raise
-        cost_nanousd, source = None, "unknown"
+        cost_nanousd, price_source = None, "unknown"
     read, written = usage.input_tokens, usage.output_tokens
     row = UsageRow(
-        read, written, usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens, cost_nanousd
+        read, written, usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens, cost_nanousd, source
     )
-    return Priced(Amounts(read + written, read, written, cost_nanousd or 0, 1, concurrent), row, source)
+    return Priced(Amounts(read + written, read, written, cost_nanousd or 0, 1, concurrent), row, price_source)
 
 
 @dataclass(slots=True)
@@ -136,7 +140,7 @@ class Call:
         if self.estimate is None:
             return NO_ESTIMATE
         estimate, model = check_estimate(self.estimate), self.subject.get("model")
-        return priced(policy, model, estimate, now_ms, lenient=policy.mode == "shadow", concurrent=1)
+        return priced(policy, model, estimate, now_ms, "estimate", lenient=policy.mode == "shadow", concurrent=1)
 
     def _check(self, policy: Policy) -> None:
         """Pass a call that can be judged."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from budgetguard.call import Call, Priced, check_estimate, priced
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.effects import chargeable
-from budgetguard.core.model import UsageRow
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
 from budgetguard.errors import ReservationFinished, StoreClockBehind, StoreError
 from budgetguard.events import Assumed
+from budgetguard.parts import Charge, Part
 from budgetguard.usage import Usage, read_usage
 from budgetguard.within import tell_scopes
 
@@ -32,14 +32,14 @@ class Hold:
     """
 
     __slots__ = (
-        "__weakref__", "_call", "_engine", "_in_doubt", "_open", "_recorded", "_since", "admitted_ms", "lease_lost",
+        "__weakref__", "_call", "_engine", "_in_doubt", "_open", "_parts", "_since", "admitted_ms", "lease_lost",
         "would_refuse",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, call: Call, verdict: Verdict) -> None:
         self._engine = engine
         self._call = call
-        self._recorded: Priced | None = None
+        self._parts: list[Part] = []
         self._open = True
         self._in_doubt = verdict.word == "unknown"
         self._since = engine.loop.time()
@@ -77,6 +77,8 @@ class Hold:
     def record(self, response: Any) -> Usage:
         """Take note of what the call used; twice adds. It is charged when the hold is settled.
 
+        A response that a wrapped client has already noted in this hold is not counted again.
+
         Args:
             response: a `Usage`, or a response of OpenAI's chat or responses API or of Anthropic's messages API, or
                 its dict, or the usage in it.
@@ -88,9 +90,42 @@ class Hold:
         """
         self._must_be_open()
         usage = read_usage(response)
-        found = self._priced(usage)
-        self._recorded = found if self._recorded is None else self._recorded + found
+        if not any(part.claim(usage) for part in self._parts):
+            self._parts.append(Part(charge=Charge(usage)))
         return usage
+
+    async def draw(self, estimate: Usage) -> Part:
+        """Let another call share what is held, which grows where that is not enough for all of them.
+
+        Errors: those of `grow`; the call has no share then.
+        """
+        self._must_be_open()
+        part = Part(estimate)
+        self._parts.append(part)
+        try:
+            wanted = sum((part.most for part in self._parts), Usage(0, 0))
+            amounts, held = self._priced(Charge(wanted)).amounts, self._call.priced.amounts
+            if self._call.estimate is not None and any(a > h for a, h in zip(amounts, held, strict=True)):
+                await self.grow(wanted)
+        except BaseException:
+            self._parts.remove(part)
+            raise
+        return part
+
+    def drop(self, part: Part) -> None:
+        """Nothing was billed for this share."""
+        self._parts.remove(part)
+
+    def whole(self) -> Part:
+        """The share of the one call that this hold was made for: all of it."""
+        part = Part(self._call.estimate or Usage(0, 0))
+        self._parts.append(part)
+        return part
+
+    async def end(self, status: EndStatus, error_type: str = "") -> None:
+        """Charge what is known of the calls by now; the estimate, assumed, where nothing is."""
+        if self.open:
+            await self._end(self._settlement(status, error_type), error_type or NOT_RECORDED)
 
     async def settle(self, response: Any = None) -> None:
         """Charge what was recorded, and `response` with it; the estimate where nothing was.
@@ -117,7 +152,7 @@ class Hold:
         """
         self._must_be_open()
         call, engine = self._call, self._engine_here()
-        wanted = self._priced(check_estimate(estimate))
+        wanted = self._priced(Charge(check_estimate(estimate), "estimate"))
         to = Amounts(*map(max, wanted.amounts, call.priced.amounts))
         op = Grow(call.id, call.plan, to, wanted.row)
         verdict = await self._ask_growth(op)
@@ -163,7 +198,7 @@ class Hold:
     def _end_after(self, error: BaseException | None) -> tuple[Settle | Release, str]:
         """What ends the hold, and for what cause."""
         error_type = "" if error is None else type(error).__name__
-        if self._recorded is not None:
+        if self._is_recorded():
             cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
             status: EndStatus = "settled" if error is None else "cancelled" if cancelled else "error"
             return self._settlement(status, error_type), error_type
@@ -178,7 +213,7 @@ class Hold:
 
     def abandoned(self) -> Settle | None:
         """Nobody will settle it any more: end it, with what was recorded; None (and no end) if nothing was."""
-        if not self.open or self._recorded is None:
+        if not self.open or not self._is_recorded():
             return None
         op = self._settlement("settled", "")
         self._closed()
@@ -187,7 +222,7 @@ class Hold:
     def __del__(self) -> None:
         """Nobody has it any more: charge what was recorded. Where nothing was, its lease ends it."""
         try:
-            if self._recorded is not None and self._open and self._engine.pid == os.getpid():
+            if self._open and self._is_recorded() and self._engine.pid == os.getpid():
                 op = self._settlement("settled", "")
                 self._open = False
                 self._engine.courier.post(op)
@@ -202,7 +237,7 @@ class Hold:
     def _settlement(self, status: EndStatus, error_type: str) -> Settle:
         self._must_be_open()
         call, engine = self._call, self._engine
-        charged = self._recorded
+        charged = self._recorded()
         if charged is None:
             status, charged = "assumed", call.priced
         return Settle(
@@ -211,13 +246,29 @@ class Hold:
             int((engine.loop.time() - self._since) * 1000), error_type, charged.source,
         )  # fmt: skip
 
-    def _priced(self, usage: Usage) -> Priced:
+    def _is_recorded(self) -> bool:
+        return any(part.is_known for part in self._parts)
+
+    def _recorded(self) -> Priced | None:
+        """What its calls used, as far as that is known; of one that is still under way beside others, the estimate."""
+        if not self._is_recorded():
+            return None
+        found: Priced | None = None
+        for part in self._parts:
+            charge = part.charge() or Charge(part.most, "estimate")
+            more = self._priced(charge, is_first=found is None)
+            found = more if found is None else found + more
+        return found
+
+    def _priced(self, charge: Charge, is_first: bool = True) -> Priced:
         """The usage with its cost; where nobody knows it, a dollar budget is charged the estimate's."""
-        call = self._call
-        found = priced(self._engine.shared.policy, call.subject.get("model"), usage, self.admitted_ms, lenient=True)
+        call, policy = self._call, self._engine.shared.policy
+        found = priced(policy, call.subject.get("model"), charge.usage, self.admitted_ms, charge.source, lenient=True)
+        for model, usage in charge.others:
+            found += priced(policy, model, usage, self.admitted_ms, charge.source, lenient=True)
         if found.row.cost_nanousd is None and "usd" in call.plan.units:
-            cost_nanousd = call.priced.amounts.usd if self._recorded is None else 0
-            row = UsageRow(*found.row[:5], cost_nanousd)
+            cost_nanousd = call.priced.amounts.usd if is_first else 0
+            row = found.row._replace(cost_nanousd=cost_nanousd)
             return Priced(found.amounts._replace(usd=cost_nanousd), row, "estimate")
         return found
 

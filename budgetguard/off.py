@@ -18,7 +18,7 @@ class OffHold(Hold):
         self._id = new_id()
         self._subject = subject
         self._open = True
-        self._recorded = None
+        self._parts = []
         self.admitted_ms = 0
         self.lease_lost = False
         self.would_refuse = ()

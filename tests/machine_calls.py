@@ -5,15 +5,15 @@ Every choice is decoded from the bytes that Hypothesis draws, so a history is re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from machine_world import Announce
 
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.grammar import parse_limit
-from budgetguard.core.model import Account, CallInfo, Claim, OnExpiry, Plan, UsageRow
+from budgetguard.core.model import Account, CallInfo, Claim, OnExpiry, Plan, UsageRow, UsageSource
 from budgetguard.core.periods import window_at
 from budgetguard.core.verbs import EndStatus, Expire, Extend, Grow, Release, Reserve, Settle
 
@@ -92,9 +92,13 @@ class Call:
     @property
     def info(self) -> CallInfo:
         labels = {"team": "t", "session": self.id, "tenant": "x"}
-        return CallInfo(labels if self.subject.agent is None else {**labels, "agent": self.subject.agent}, "guess", "h")
+        labels |= {"agent": self.subject.agent} if self.subject.agent is not None else {}
+        return CallInfo(labels, "guess", "h", operation_id=FIRST if int(self.id[1:]) % 2 else "")
 
 
+FIRST = "c0"
+"""The operation of some calls: they repeat the first one."""
+SOURCES = get_args(UsageSource)[1:]
 VERBS = (
     "new", "settle", "new", "release", "settle", "grow", "new", "expire", "extend", "repeat", "assume", "settle",
     "unknown", "again", "announce", "new",
@@ -155,7 +159,7 @@ class Clients:
 
     def _reserve(self, call: Call) -> Reserve:
         info = call.info
-        info = CallInfo(info.labels, info.price_source, info.host, _usage(call.estimate))
+        info = replace(info, usage=_usage(call.estimate))
         return Reserve(call.id, call.plan, call.estimate, info, call.lease_ms, REPLAY_KEEP_MS, call.tried_since_ms)
 
     def _again(self, call: Call, dice: Dice) -> Reserve:
@@ -205,4 +209,4 @@ def _amounts(dice: Dice) -> Amounts:
 
 
 def _usage(of: Amounts) -> UsageRow:
-    return UsageRow(of.input_tokens, of.output_tokens, of.input_tokens // 3, 0, 0, of.usd)
+    return UsageRow(of.input_tokens, of.output_tokens, of.input_tokens // 3, 0, 0, of.usd, SOURCES[of.input_tokens % 3])

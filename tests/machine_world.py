@@ -139,8 +139,8 @@ def reservation_told(r: Reservation) -> tuple[Any, ...]:
     """A reservation as plain values."""
     return (
         r.state, r.plan.text, tuple(r.estimate), tuple(r.charged), dict(r.info.labels), r.info.price_source,
-        r.info.host, tuple(r.info.usage), r.admitted_ms, r.slot_ms, r.lease_end_ms, r.keep_until_ms, r.revision,
-        tuple(r.would_refuse), tuple(r.expired_charge),
+        r.info.host, tuple(r.info.usage), r.info.operation_id, r.admitted_ms, r.slot_ms, r.lease_end_ms,
+        r.keep_until_ms, r.revision, tuple(r.would_refuse), tuple(r.expired_charge),
     )  # fmt: skip
 
 
@@ -150,5 +150,6 @@ def row_told(row: Row) -> tuple[Any, ...]:
     return (
         row.revision, row.status, row.timestamp_ms, row.settled_ms, row.slot_ms, dict(row.info.labels), *row.usage,
         row.estimate.tokens, row.estimate.usd, row.latency_ms, row.error_type, row.price_source, counted,
-        tuple(row.would_refuse), row.info.host, row.expired_charge.tokens, row.expired_charge.usd,
+        tuple(row.would_refuse), row.info.host, row.info.operation_id or row.id, row.expired_charge.tokens,
+        row.expired_charge.usd,
     )  # fmt: skip

@@ -101,6 +101,7 @@ TABLE = (
     Row("telling", "middle"),
     Row("duties", "middle"),
     Row("engine", "middle", types=("hold",)),
+    Row("parts", "middle"),
     Row("within", "middle"),
     Row("hold", "middle"),
     Row("admission", "middle", owns=("tenacity",)),

@@ -42,7 +42,8 @@ COLUMNS = {
     "reservation_id", "revision", "timestamp", "settled_at", "team", "agent", "session_id", "task_type", "user",
     "labels", "provider", "model", "prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens",
     "reasoning_tokens", "total_tokens", "cost_nanousd", "cost", "estimated_tokens", "estimated_cost_nanousd",
-    "latency_ms", "status", "error_type", "price_source", "accounts", "would_refuse",
+    "latency_ms", "status", "error_type", "price_source", "usage_source", "operation_id",
+    "accounts", "would_refuse",
 }  # fmt: skip
 # At most two cents a call: SQLite before 3.43, which many Pythons carry, adds doubles without compensation, and is
 # exact to nine places up to some thousands of dollars.

@@ -147,6 +147,10 @@ def plan_from_text(text: str) -> Plan:
     return Plan(tuple(claims), on_expiry)
 
 
+UsageSource = Literal["", "reported", "counted", "estimate"]
+"""Who says what a call used: the provider, who counted what was streamed, or the estimate."""
+
+
 class UsageRow(NamedTuple):
     """The amounts of a ledger row; tokens as `bg.Usage` counts them. `cost_nanousd` is None where nobody knows it."""
 
@@ -156,6 +160,7 @@ class UsageRow(NamedTuple):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     cost_nanousd: int | None = 0
+    source: UsageSource = ""
 
 
 NO_USAGE = UsageRow()
@@ -170,6 +175,8 @@ class CallInfo:
     host: str = ""
     usage: UsageRow = NO_USAGE
     """The estimate as usage: it becomes the row of a call that expires or is assumed."""
+    operation_id: str = ""
+    """Of an attempt that repeats another: the id of the first one's reservation."""
 
 
 NO_INFO = CallInfo()

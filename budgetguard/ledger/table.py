@@ -24,6 +24,7 @@ CREATE TABLE token_usage (
     cost_nanousd INTEGER, cost REAL GENERATED ALWAYS AS (cost_nanousd / 1e9) VIRTUAL,
     estimated_tokens INTEGER NOT NULL, estimated_cost_nanousd INTEGER NOT NULL,
     latency_ms INTEGER NOT NULL, status TEXT NOT NULL, error_type TEXT, price_source TEXT NOT NULL,
+    usage_source TEXT NOT NULL, operation_id TEXT NOT NULL,
     accounts TEXT NOT NULL, would_refuse TEXT NOT NULL, host TEXT NOT NULL,
     expired_tokens INTEGER NOT NULL, expired_cost_nanousd INTEGER NOT NULL, slot_ms INTEGER NOT NULL,
     PRIMARY KEY (reservation_id, namespace)
@@ -33,8 +34,8 @@ COLUMNS = (
     "reservation_id", "namespace", "revision", "timestamp", "settled_at", "team", "agent", "session_id", "task_type",
     "user", "labels", "provider", "model", "prompt_tokens", "completion_tokens", "cache_read_tokens",
     "cache_write_tokens", "reasoning_tokens", "total_tokens", "cost_nanousd", "estimated_tokens",
-    "estimated_cost_nanousd", "latency_ms", "status", "error_type", "price_source", "accounts", "would_refuse",
-    "host", "expired_tokens", "expired_cost_nanousd", "slot_ms",
+    "estimated_cost_nanousd", "latency_ms", "status", "error_type", "price_source", "usage_source",
+    "operation_id", "accounts", "would_refuse", "host", "expired_tokens", "expired_cost_nanousd", "slot_ms",
 )  # fmt: skip
 # For the first row of a reservation, which most are: apsw hashes a statement's text for each row that it runs with.
 ADD_ROW = (
@@ -68,7 +69,7 @@ def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
         usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens, usage.cache_write_tokens,
         usage.reasoning_tokens, usage.prompt_tokens + usage.completion_tokens, usage.cost_nanousd,
         row.estimate.tokens, row.estimate.usd, row.latency_ms, row.status, row.error_type or None,
-        row.price_source, counted, shadow, row.info.host,
+        row.price_source, usage.source, row.info.operation_id or row.id, counted, shadow, row.info.host,
         row.expired_charge.tokens, row.expired_charge.usd, row.slot_ms,
     )  # fmt: skip
 

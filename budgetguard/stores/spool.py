@@ -110,7 +110,7 @@ def _encoded(op: Settle | Release) -> tuple[str, str]:
     info = op.info
     plain = op._asdict() | {
         "plan": op.plan.text,
-        "info": [dict(info.labels), info.price_source, info.host, info.usage],
+        "info": [dict(info.labels), info.price_source, info.host, info.usage, info.operation_id],
     }
     return "settle", json.dumps(plain)
 
@@ -119,12 +119,12 @@ def _decoded(verb: str, body: str) -> Settle | Release:
     plain = json.loads(body)
     if verb == "release":
         return Release(**plain)
-    labels, price_source, host, usage = plain["info"]
+    labels, price_source, host, usage, operation_id = plain["info"]
     plain |= {
         "plan": plan_from_text(plain["plan"]),
         "actual": Amounts(*plain["actual"]),
         "estimate": Amounts(*plain["estimate"]),
         "usage": UsageRow(*plain["usage"]),
-        "info": CallInfo(labels, price_source, host, UsageRow(*usage)),
+        "info": CallInfo(labels, price_source, host, UsageRow(*usage), operation_id),
     }
     return Settle(**plain)

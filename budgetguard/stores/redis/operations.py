@@ -25,7 +25,7 @@ def operation(op: Any, number: Number, whole: bool) -> tuple[Any, ...]:
 
 def info_of(info: CallInfo) -> bytes:
     """What a ledger row will say of a call, as Lua passes it on unread."""
-    return pack((dict(info.labels), info.price_source, info.host))
+    return pack((dict(info.labels), info.price_source, info.host, info.operation_id))
 
 
 def _reserve(op: Reserve, number: Number) -> tuple[Any, ...]:

@@ -82,20 +82,28 @@ def row_from(packed: bytes, words: Words) -> Row:
         id, revision, status, admitted_ms, slot_ms, settled_ms, info, usage, estimate, digests, shadows, latency_ms,
         error_type, price_source, expired,
     ) = unpack(packed)  # fmt: skip
-    labels, estimate_source, host = unpack(info)
+    labels, estimate_source, host, operation_id = unpack(info)
     claims = tuple(Claim(_account(words.get(digest)), 0) for digest in digests)
-    tokens_and_cost = UsageRow(*unpack(usage)) if usage else UsageRow()
+    tokens_and_cost = _usage_from(usage) if usage else UsageRow()
     _check(revision, admitted_ms, slot_ms, settled_ms, latency_ms, *estimate, *expired, *tokens_and_cost[:5])
     _check(tokens_and_cost.cost_nanousd or 0)
     if status.decode() not in STATUSES:
         raise ValueError(f"status {status!r}")
     return Row(
         id.decode(), revision, status.decode(), admitted_ms, slot_ms, settled_ms,
-        CallInfo({name.decode(): value.decode() for name, value in labels.items()}, "", host.decode()),
+        CallInfo(
+            {name.decode(): value.decode() for name, value in labels.items()}, "", host.decode(),
+            operation_id=operation_id.decode(),
+        ),
         tokens_and_cost, Amounts(*estimate), Plan(claims), (),
         tuple(name.decode() for name in shadows), latency_ms, error_type.decode(),
         (estimate_source if price_source is False else price_source).decode(), Amounts(*expired),
     )  # fmt: skip
+
+
+def _usage_from(packed: bytes) -> UsageRow:
+    *counts, source = unpack(packed)
+    return UsageRow._make([*counts, source.decode()])
 
 
 def _check(*amounts: Any) -> None:

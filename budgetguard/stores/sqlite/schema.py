@@ -15,7 +15,7 @@ import apsw
 from budgetguard.errors import StoreUnusable
 from budgetguard.ledger.table import TABLE as TOKEN_USAGE
 
-SCHEMA = 1
+SCHEMA = 2
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
