@@ -1,9 +1,6 @@
 """What a call took, as tokens and perhaps dollars, and how it is read from what a provider answered.
 
-The shapes that `read_usage` knows, as their makers document them:
-- OpenAI chat completions (and all who copy them): https://platform.openai.com/docs/api-reference/chat/object
-- OpenAI responses: https://platform.openai.com/docs/api-reference/responses/object
-- Anthropic messages: https://docs.anthropic.com/en/api/messages
+`read_usage` shares the readers of `budgetguard.wire`, whose modules name what their providers document.
 """
 
 from __future__ import annotations
@@ -11,17 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
+from functools import reduce
 from typing import Any
 
 from budgetguard.core.amounts import MAX_AMOUNT, check_amount, nanousd, parse_decimal
 from budgetguard.errors import InvalidAmount
+from budgetguard.wire.anthropic_usage import billed_by_model
+from budgetguard.wire.bedrock_usage import invoke_counts
+from budgetguard.wire.cohere_usage import cohere_counts
+from budgetguard.wire.counts import Counts, get, plus
+from budgetguard.wire.google_usage import gemini_counts, interaction_counts
+from budgetguard.wire.ollama_usage import ollama_counts
+from budgetguard.wire.openai_usage import openai_counts
 
 _EXACT = Context(prec=100)
 """Wide enough to add any two costs that `parse_decimal` lets through without rounding."""
 _set = object.__setattr__
 _TAKES = (
     "a budgetguard Usage, or usage shaped like OpenAI's chat completions (prompt_tokens, completion_tokens), "
-    "OpenAI's responses or Anthropic's messages (input_tokens, output_tokens): a response, its dict, or its usage alone"
+    "OpenAI's responses or Anthropic's messages (input_tokens, output_tokens), Gemini's, Bedrock's, Cohere's or "
+    "Ollama's: a response, its dict, or its usage alone"
 )
 
 
@@ -130,73 +136,45 @@ def _inconsistent(usage: Usage) -> InvalidAmount:
 def read_usage(response: Any) -> Usage:
     """The usage that a provider reports, from its response (object or dict) or from the usage alone.
 
-    Told apart by their fields: `prompt_tokens` is OpenAI's chat; `input_tokens` with `output_tokens` is
-    OpenAI's responses where `input_tokens_details` is there (and the response is no `type: "message"`),
-    else Anthropic's messages. With neither details nor cache fields the two mean the same. None is absent.
+    Told apart by its fields, as `budgetguard.wire` reads the bodies of these APIs: `prompt_tokens` is OpenAI's chat;
+    `input_tokens` with `output_tokens` is OpenAI's responses where `input_tokens_details` is there (and the response
+    is no `type: "message"`), else Anthropic's messages. With neither details nor cache fields the two mean the same.
+    None is absent. A cost that the response states comes with it.
 
-    Where a provider contradicts itself, the whole stands: a cached part above the prompt (Grok on Azure)
-    is lowered to it, and reasoning that the output does not contain (xAI's chat) is added to the output.
-    Costs stated by providers and Anthropic's `iterations` are not read.
+    Where a provider contradicts itself, the whole stands: a cached part above the prompt (Grok on Azure) is lowered
+    to it, and reasoning that the output does not contain (xAI's chat) is added to the output. Of an Anthropic message
+    all iterations count, also those that another model ran (its price is not known here).
 
     Raises:
         TypeError: there is no usage of a known shape; says what is taken.
         InvalidAmount: a count is no whole number in [0, 2**53 - 1]; names the provider's field.
     """
-    usage = None if isinstance(response, Usage) else _get(response, "usage")
+    if isinstance(response, Usage):
+        return response
+    usage = get(response, "usage", "usage_metadata", "usageMetadata")
     if usage is None:
-        usage = response
+        meta = get(response, "meta")
+        usage = response if get(meta, "billed_units", "tokens") is None else meta
     if isinstance(usage, Usage):
         return usage
-    if _get(usage, "prompt_tokens") is not None:
-        return _from_openai(usage, "prompt_tokens", "completion_tokens")
-    if _get(usage, "input_tokens") is not None and _get(usage, "output_tokens") is not None:
-        if _get(usage, "input_tokens_details") is None or _get(response, "type") == "message":
-            return _from_anthropic(usage)
-        return _from_openai(usage, "input_tokens", "output_tokens")
-    raise TypeError(_unreadable(response, usage))
+    counts = _counts(response, usage)
+    if counts is None:
+        raise TypeError(_unreadable(response, usage))
+    return Usage(*counts)
 
 
-def _from_openai(usage: Any, whole_in: str, whole_out: str) -> Usage:
-    """Chat and responses differ in the names of the wholes only. Embeddings have no output."""
-    inputs, outputs = _get(usage, f"{whole_in}_details"), _get(usage, f"{whole_out}_details")
-    entire, output = _count(usage, whole_in), _count(usage, whole_out)
-    read = _count(inputs, "cached_tokens", f"{whole_in}_details.")
-    # Mistral and Hugging Face write the cached part beside the whole.
-    read = read or _count(usage, "num_cached_tokens") or _count(usage, "cached_tokens")
-    write = _count(inputs, "cache_write_tokens", f"{whole_in}_details.")
-    reasoning = _count(outputs, "reasoning_tokens", f"{whole_out}_details.")
-    if reasoning and _get(usage, "total_tokens") == entire + output + reasoning:
-        output += reasoning
-    return _consistent(entire, output, read, write, 0, reasoning)
-
-
-def _from_anthropic(usage: Any) -> Usage:
-    """`input_tokens` leaves out what was read from and written to the cache."""
-    by_age = _get(usage, "cache_creation")
-    hour = _count(by_age, "ephemeral_1h_input_tokens", "cache_creation.")
-    minutes = _count(by_age, "ephemeral_5m_input_tokens", "cache_creation.")
-    read = _count(usage, "cache_read_input_tokens")
-    # With server tools the parts by age fall short of the whole; without the whole they are all there is.
-    write = max(_count(usage, "cache_creation_input_tokens"), hour + minutes)
-    reasoning = _count(_get(usage, "output_tokens_details"), "thinking_tokens", "output_tokens_details.")
-    entire = _count(usage, "input_tokens") + read + write
-    return _consistent(entire, _count(usage, "output_tokens"), read, write, hour, reasoning)
-
-
-def _consistent(entire: int, output: int, read: int, write: int, hour: int, reasoning: int) -> Usage:
-    read = min(read, entire)
-    if reasoning > output:
-        output += reasoning
-    return Usage(entire, output, read, min(write, entire - read), hour, reasoning)
-
-
-def _get(source: Any, name: str) -> Any:
-    return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
-
-
-def _count(source: Any, name: str, path: str = "") -> int:
-    value = _get(source, name)
-    return 0 if value is None else check_amount(value, f"usage.{path}{name}")
+def _counts(response: Any, usage: Any) -> Counts | None:
+    """By the shape of the usage; Bedrock's Llama names its prompt as Gemini does."""
+    openais = get(usage, "prompt_tokens") is not None or (
+        get(usage, "input_tokens_details") is not None and get(response, "type") != "message"
+    )
+    if not openais and (billed := billed_by_model(usage, get(response, "model"))):
+        return reduce(plus, billed.values())._replace(cost_usd=billed[None].cost_usd)
+    if get(usage, "generation_token_count") is None and (found := gemini_counts(usage)):
+        return found
+    readers = (openai_counts, interaction_counts, cohere_counts, ollama_counts)
+    found = next((counts for reader in readers if (counts := reader(usage)) is not None), None)
+    return invoke_counts(response, {}) if found is None else found
 
 
 def _unreadable(response: Any, usage: Any) -> str:

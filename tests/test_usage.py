@@ -106,7 +106,7 @@ def test_a_usage_is_read_as_itself_also_inside_something_else() -> None:
         ({"input_tokens": 8}, "this dict has no usage"),  # a token count, which nobody bills
         ({"usage": None}, "the usage of this dict is None"),
         (SimpleNamespace(usage=None), "the usage of this SimpleNamespace is None"),
-        ({"usage": {"billed_units": {"input_tokens": 1}}}, "the usage of this dict has an unknown shape"),
+        ({"usage": {"billed_units": {"classifications": 1}}}, "the usage of this dict has an unknown shape"),
         ({"usage": {"prompt_tokens": None, "completion_tokens": None}}, "the usage of this dict has an unknown shape"),
         (SimpleNamespace(usage=lambda: 1), "the usage of this SimpleNamespace has an unknown shape"),
     ],

@@ -6,40 +6,26 @@ another program (`usage_truth`).
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import wire_kit
+from wire_truth import usage_of
 
-from budgetguard.usage import Usage, read_usage
+from budgetguard.usage import read_usage
 
-WIRE = Path(__file__).parents[2] / "shared" / "wire" / "wire-shared.jsonl.gz"
 APIS = ("chat", "responses", "messages")
 
 
-def exchanges(api: str) -> list[dict[str, Any]]:
-    if not WIRE.exists():
-        pytest.skip("shared/wire, the recorded provider traffic, is not beside this checkout")
-    with gzip.open(WIRE, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+def exchanges(*apis: str) -> list[wire_kit.Exchange]:
+    """Those that say what they took in one body of JSON."""
     return [
         row
-        for row in rows
-        if row["api"] == api and row["truth_kind"] == "reported" and isinstance(row["response"].get("json"), dict)
+        for row in wire_kit.exchanges(*apis)
+        if row["truth_kind"] == "reported" and isinstance(row["response"].get("json"), dict)
     ]
-
-
-def truth(row: dict[str, Any]) -> Usage:
-    """What the exchange took; a field that the body does not say is 0."""
-    said = row["usage_truth"]
-    names = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
-    counts = [said.get(name) or 0 for name in names]
-    counts[2] = min(counts[2], counts[0])  # Grok on Azure: see test_the_recorded_exceptions_are_these
-    return Usage(*counts)
 
 
 def attributes(value: Any) -> Any:
@@ -66,7 +52,7 @@ def test_every_recorded_response_is_read_as_the_truth_says(api: str) -> None:
     counted: Counter[str] = Counter()
     wrong = []
     for row in exchanges(api):
-        body, want = row["response"]["json"], truth(row)
+        body, want = row["response"]["json"], usage_of(row)
         shapes = {
             "dict": body,
             "its usage": body["usage"],
@@ -89,8 +75,8 @@ def test_every_recorded_response_is_read_alike_as_an_object_of_the_providers_sdk
     for row in rows:
         response = sdk_object(api, row["response"]["json"])
         for shape in (response, response.usage):
-            if read_usage(shape) != truth(row):
-                wrong.append((row["id"], type(shape).__name__, read_usage(shape), truth(row)))
+            if read_usage(shape) != usage_of(row):
+                wrong.append((row["id"], type(shape).__name__, read_usage(shape), usage_of(row)))
     assert rows
     assert not wrong
 
@@ -105,9 +91,56 @@ def test_the_recorded_exceptions_are_these() -> None:
         assert usage.cache_read_tokens == usage.input_tokens == row["usage_truth"]["input"]
 
 
-def test_bodies_with_iterations_are_read_by_their_top_level() -> None:
-    """Known to be less than what is billed where another model advised: iterations are not read yet."""
+def test_all_iterations_of_a_message_count_whichever_model_ran_them() -> None:
     rows = [row for row in exchanges("messages") if "iterations" in row["usage_truth"]]
-    assert rows
+    assert len(rows) == 5
     for row in rows:
-        assert read_usage(row["response"]["json"]).input_tokens == row["usage_truth"]["input"]
+        usage = read_usage(row["response"]["json"])
+        assert {"input": usage.input_tokens, "output": usage.output_tokens} == row["usage_truth"]["iterations_sum"]
+
+
+@pytest.mark.parametrize(
+    ("api", "stated"),
+    [
+        ("generateContent", 86),
+        ("interactions", 5),
+        ("converse", 37),
+        ("invoke", 17),
+        ("chat_v2", 24),
+        ("chat_v1", 10),
+        ("rerank", 5),
+        ("native_chat", 5),
+        ("native_generate", 2),
+        ("completions", 19),
+    ],
+)
+def test_bodies_of_other_providers_are_told_by_their_shape_as_dicts_and_objects(api: str, stated: int) -> None:
+    rows = exchanges(api)
+    shapes = [(row, shape) for row in rows for shape in (row["response"]["json"], attributes(row["response"]["json"]))]
+    assert [row["id"] for row, shape in shapes if read_usage(shape) != usage_of(row)] == []
+    assert len(rows) == stated
+
+
+def test_an_object_of_google_genai_is_read_as_its_dict() -> None:
+    genai = pytest.importorskip("google.genai", reason="the google-genai SDK is not installed")
+    rows = [row for row in exchanges("generateContent") if not isinstance(row["usage_truth"].get("traffic_type"), int)]
+    wrong = []
+    for row in rows:
+        stated = {name: value for name, value in row["usage_truth"]["raw"].items() if name != "serviceTier"}
+        response = genai.types.GenerateContentResponse.model_validate({"usageMetadata": stated})
+        wrong += [
+            (row["id"], read_usage(shape))
+            for shape in (response, response.usage_metadata, response.model_dump())
+            if read_usage(shape) != usage_of(row)
+        ]
+    assert wrong == []
+    assert len(rows) > 70
+
+
+def test_an_object_of_cohere_is_read_as_its_dict() -> None:
+    cohere = pytest.importorskip("cohere", reason="the cohere SDK is not installed")
+    rows = exchanges("chat_v2")
+    for row in rows:
+        usage = cohere.Usage(**row["response"]["json"]["usage"])
+        assert read_usage(SimpleNamespace(usage=usage)) == read_usage(usage) == usage_of(row)
+    assert rows

@@ -1,0 +1,102 @@
+"""What a recorded exchange says that it took, by another program than the readers (`usage_truth`), and its frames."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from wire_kit import Exchange, body_of
+
+from budgetguard.usage import Usage
+from budgetguard.wire.apis import Api, Kind
+from budgetguard.wire.frames import Frame
+from budgetguard.wire.reports import Reported, StreamReport, reported
+
+KINDS: dict[str, Kind] = {
+    "chat": "chat", "completions": "completions", "responses": "responses", "responses_compact": "responses",
+    "embeddings": "embeddings", "messages": "messages", "complete": "complete", "generateContent": "generateContent",
+    "interactions": "interactions", "converse": "converse", "invoke": "invoke", "chat_v2": "cohere_chat",
+    "chat_v1": "cohere_chat_v1", "rerank": "rerank", "native_chat": "ollama_chat", "native_generate": "ollama_generate",
+}  # fmt: skip
+EMBEDDINGS: dict[str, Kind] = {"gemini": "embedContent", "cohere": "cohere_embed"}
+
+
+def api_of(row: Exchange) -> Api:
+    """The API of an exchange, from what the recording calls it."""
+    kind = EMBEDDINGS.get(row["provider"]) if row["api"] == "embeddings" else None
+    return Api(kind or KINDS[row["api"]], row["provider"], row["model"])
+
+
+def frames_of(row: Exchange) -> list[Frame]:
+    """The frames of a recorded stream."""
+    if row["stream_format"] == "aws_eventstream":
+        events = row["response"]["events"]
+        return [Frame(b"", json.dumps(event["payload"]).encode(), event["event_type"] or "") for event in events]
+    if row["stream_format"] == "json_array_stream":
+        return [Frame(b"", json.dumps(event).encode()) for event in json.loads(body_of(row))]
+    if row["stream_format"] == "ndjson":
+        return [Frame(line, line) for line in body_of(row).splitlines()]
+    frames = []
+    for block in body_of(row).replace(b"\r\n", b"\n").split(b"\n\n"):
+        lines = block.split(b"\n")
+        data = b"\n".join(line[5:].lstrip() for line in lines if line.startswith(b"data:"))
+        names = [line[6:].strip().decode() for line in lines if line.startswith(b"event:")]
+        frames.append(Frame(block, data, "".join(names)))
+    return frames
+
+
+def report_of(row: Exchange) -> StreamReport:
+    """The report of a recorded stream."""
+    report = StreamReport(api_of(row))
+    for frame in frames_of(row):
+        report.feed(frame)
+    return report
+
+
+def read(row: Exchange) -> Reported | None:
+    """What the readers make of an exchange."""
+    body = row["response"].get("json")
+    if row["stream"] and row["stream_format"]:
+        return report_of(row).reported
+    return reported(api_of(row), body, row["response"]["headers"]) if isinstance(body, dict) else None
+
+
+def told(said: Reported) -> tuple[int | Decimal | None, ...]:
+    """Everything that is billed, whichever model took it, in the order of `truth`."""
+    usages = [said.usage, *(usage for _, usage in said.others)]
+    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens")
+    sums = (sum(getattr(usage, name) for usage in usages) for name in (*names, "reasoning_tokens"))
+    return (*sums, said.usage.cost_usd)
+
+
+def truth(row: Exchange) -> tuple[int | Decimal | None, ...]:
+    """What was billed, as the recording states it; what it does not state is 0.
+
+    Two kinds of it contradict themselves: a part above its whole is lowered to it (Grok on Azure, one free model).
+    """
+    said = row["usage_truth"]
+    whole = said.get("iterations_sum") or said
+    billed = said.get("billed_input") is not None
+    entire = int(said["billed_input"] if billed else whole["input"] or 0)
+    output = int((said["billed_output"] or 0) if billed else whole["output"] or 0)
+    # Cohere caches tokens but bills units, and the recording leaves its reasoning out.
+    read = 0 if billed else min(said["cached_input"] or 0, entire)
+    tokens = said["raw"].get("tokens") or {}
+    reasoning = min((tokens.get("reasoning_tokens") if billed else said["reasoning"]) or 0, output)
+    return entire, output, read, said["cache_write"] or 0, said.get("cache_write_1h") or 0, reasoning, cost(said)
+
+
+def cost(said: dict[str, Any]) -> Decimal | None:
+    """What the body says that it cost: of a key of one's own what its owner pays upstream; of xAI its ticks."""
+    raw = said["raw"]
+    if raw.get("is_byok"):
+        return Decimal(repr(raw["cost_details"]["upstream_inference_cost"])) + Decimal(repr(raw["cost"]))
+    if raw.get("cost_in_usd_ticks"):
+        return Decimal(raw["cost_in_usd_ticks"]) / 10**10
+    return None if said.get("provider_cost") is None else Decimal(repr(said["provider_cost"]))
+
+
+def usage_of(row: Exchange) -> Usage:
+    """The truth as one usage."""
+    return Usage(*truth(row))  # type: ignore[arg-type]  # the counts, and the cost last
