@@ -1,4 +1,4 @@
-"""What a policy says of calls over HTTP: what becomes of those that are no ordinary ones, which hosts speak which API."""
+"""What a policy says of calls over HTTP: what becomes of those that are no ordinary ones, which hosts speak what."""
 
 from __future__ import annotations
 
