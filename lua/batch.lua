@@ -40,11 +40,7 @@ end
 --- include lib/overage
 --- include lib/rows
 --- include lib/memory
---- include lib/tell_time
---- include lib/write_open
---- include lib/write_rows
---- include lib/write_account
---- include lib/write_hold
+--- include lib/write_all
 --- include reserve
 --- include settle
 --- include release
@@ -69,12 +65,5 @@ for number, op in ipairs(bg.asked[8]) do
   answers[number] = ok and answer or type(answer) == 'table' and answer[1] and answer or { 'failed', tostring(answer) }
   wanting = wanting or WANTING[answers[number][1]]
 end
-if #bg.rows > 0 then redis.call('ZREM', KEYS[2], '') end -- passes where memory is full
-bg.write_rows()
-bg.write_open()
-for digest, words in pairs(bg.index_entries) do
-  redis.call('HSET', KEYS[3], digest, words)
-end
-for _, account in ipairs(bg.changed_accounts) do bg.write_account(account) end
-for _, hold in ipairs(bg.changed_holds) do bg.write_hold(hold) end
+bg.write_all()
 return cmsgpack.pack({ 'ok', bg.now_ms, bg.lost_since_ms, answers })

@@ -47,9 +47,6 @@ function bg.reserve(op)
   -- Past this line it must succeed.
   local lease_end_ms = bg.now_ms + lease_ms
   local alerts = bg.hold_all(plan, found, estimate, lease_end_ms)
-  for number = 1, #found do
-    bg.change_account(found[number])
-  end
   bg.change_hold({
     id = id, state = 'held', admitted_ms = bg.now_ms, slot_ms = bg.now_ms, lease_end_ms = lease_end_ms,
     keep_until_ms = lease_end_ms + bg.HELD_KEEP_MS, revision = 0, plan = plan.text, estimate = estimate,

@@ -2,7 +2,7 @@
 -- announced_ms, keep_until_ms; then, of rolling periods, the slots {number, spent, reserved, ...}, ascending.
 bg.ACCOUNT = '<ddddd'
 local ACCOUNT_BYTES = 40
-bg.accounts, bg.changed_accounts = {}, {}
+bg.accounts = {}
 
 function bg.no_account(key)
   return { key = key, exists = false, spent = 0, reserved = 0, announced = 0, announced_ms = 0, keep_until_ms = 0 }

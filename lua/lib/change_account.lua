@@ -1,10 +1,6 @@
 -- Past the line from which a verb must succeed: notes that an account is to be written.
 function bg.change_account(account)
-  account.exists = true
-  if not account.changed then
-    account.changed = true
-    bg.changed_accounts[#bg.changed_accounts + 1] = account
-  end
+  account.exists, account.changed = true, true
 end
 
 -- It stood only for what was held on it: from the next operation on it does not exist.
@@ -16,7 +12,6 @@ end
 -- The same, where it has become what a copy of it is.
 function bg.replace(account, copy)
   if copy then
-    copy.changed, copy.exists = account.changed, account.exists
     for name, value in pairs(copy) do
       account[name] = value
     end

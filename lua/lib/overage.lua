@@ -10,6 +10,14 @@ function bg.overage_of(hold, plan, actual)
   return overage
 end
 
+-- Amounts without others, each by its unit: negative where these are more.
+function bg.less(amounts, others)
+  return {
+    amounts[1] - others[1], amounts[2] - others[2], amounts[3] - others[3], amounts[4] - others[4],
+    amounts[5] - others[5], amounts[6] - others[6],
+  }
+end
+
 -- What can be spent of amounts: `concurrent` is only ever held.
 function bg.chargeable(amounts)
   return { amounts[1], amounts[2], amounts[3], amounts[4], amounts[5], 0 }

@@ -1,25 +1,27 @@
 -- Resolves a reservation on the accounts of its plan: the hold ends, and `charged` replaces what stood as charged.
 -- Those that do not exist are gone. Returns alerts, and digests of the accounts that now stand above their limit.
 function bg.resolve_all(hold, plan, found, charged)
-  local alerts, overdrawn, held = {}, {}, hold.state == 'held'
-  local slot_ms, lease_end_ms, estimate, was_charged = hold.slot_ms, hold.lease_end_ms, hold.estimate, hold.charged
+  local alerts, overdrawn, calendar, now_ms, most = {}, {}, bg.CALENDAR, bg.now_ms, bg.MOST
+  local slot_ms, lease_end_ms, leased_ms = hold.slot_ms, hold.lease_end_ms, hold.lease_end_ms + bg.DAY_MS
+  local more, back = bg.less(charged, hold.charged), hold.state == 'held' and hold.estimate or bg.NOTHING
   for number = 1, #plan do
     local claim, account = plan[number], found[number]
     if account.exists then
-      local unit = claim[2]
-      local more = charged[unit] - was_charged[unit]
-      bg.shift(claim, account, slot_ms, lease_end_ms, more, held and -estimate[unit] or 0)
-      bg.change_account(account)
-      if more > 0 then
-        local spent = account.live_spent or account.spent
-        if claim[bg.LEVELS] and spent >= claim[bg.LEVELS] then
-          bg.add_alerts(alerts, claim, account, spent)
-        end
-        overdrawn[#overdrawn + 1] = spent > claim[5] and claim[bg.DIGEST] or nil
+      local added, returned = more[claim[2]], back[claim[2]]
+      local spent, reserved = account.spent + added, account.reserved - returned
+      local simple = claim[3] == calendar and account.keep_until_ms >= leased_ms -- and so past its window's end
+      if simple and spent >= 0 and spent <= most and reserved >= 0 then -- `shift` in line, because most are
+        account.spent, account.reserved, account.changed = spent, reserved, true
+      else
+        bg.shift(claim, account, slot_ms, lease_end_ms, added, -returned)
+        bg.change_account(account)
+        spent = account.live_spent or account.spent
       end
-      if account.keep_until_ms <= bg.now_ms and account.reserved == 0 then
-        bg.bury(account)
+      if added > 0 then
+        if claim[7] and spent >= claim[7] then bg.add_alerts(alerts, claim, account, spent) end
+        if spent > claim[5] then overdrawn[#overdrawn + 1] = claim[1] end
       end
+      if account.keep_until_ms <= now_ms and account.reserved == 0 then bg.bury(account) end
     end
   end
   return alerts, overdrawn

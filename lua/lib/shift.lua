@@ -16,14 +16,11 @@ function bg.prolong(claim, account, lease_end_ms)
 end
 
 -- Adds to what is spent and reserved (either may be negative), in the slot of `slot_ms` on a rolling period.
+-- `hold_all` and `resolve_all` do the same in line where they can.
 function bg.shift(claim, account, slot_ms, lease_end_ms, spent, reserved)
   bg.prolong(claim, account, lease_end_ms)
   if claim[3] == bg.ROLLING then
     return bg.shift_slot(claim, account, slot_ms, spent, reserved)
   end
-  spent, reserved = account.spent + spent, account.reserved + reserved
-  if spent < 0 or reserved < 0 or spent > bg.MOST or reserved > bg.MOST then
-    spent, reserved = bg.bounded(spent), bg.bounded(reserved)
-  end
-  account.spent, account.reserved = spent, reserved
+  account.spent, account.reserved = bg.bounded(account.spent + spent), bg.bounded(account.reserved + reserved)
 end
