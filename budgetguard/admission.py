@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from budgetguard.core.verbs import Release, Reserve, Verdict
 from budgetguard.errors import CallRefused, ReservationConflict, StoreAway, StoreClockBehind, StoreError
 from budgetguard.events import Delayed, Refused, WouldRefuse
 from budgetguard.hold import Hold
+from budgetguard.price_data import load
+from budgetguard.pricing import needs_data
 from budgetguard.refusal import judged_again, retry_after_s
 from budgetguard.waiting import Waiter, poll_s
 
@@ -58,6 +61,8 @@ class Admission:
         """The hold of the admitted call. Errors: those of `Guard.reserve`."""
         call, line = self._call, self._engine.line
         try:
+            if needs_data(self._engine.shared.policy.prices, call.subject.get("model"), self._engine.now_ms()):
+                await asyncio.to_thread(load)
             self._match()
             if line.busy and (ahead := line.ahead_of(None, call.asked_accounts)):
                 return await self._wait_in_line(ahead, self._pause_behind_s(ahead))

@@ -19,7 +19,7 @@ from budgetguard.errors import (
     InvalidAmount,
     PriceUnknown,
 )
-from budgetguard.pricing import cost_of
+from budgetguard.pricing import cost_of, unknown_price_text
 from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
@@ -67,16 +67,23 @@ NO_ESTIMATE = Priced(Amounts(requests=1, concurrent=1), UsageRow(), "")
 
 def priced(
     policy: Policy, model: str | None, usage: Usage, at_ms: int, source: UsageSource, *, lenient: bool,
-    concurrent: int = 0,
+    concurrent: int = 0, provider: str | None = None, answered_model: str | None = None, in_dollars: bool = False,
 ) -> Priced:  # fmt: skip
     """What `usage` amounts to in every unit; `usd` is 0 where nobody knows the cost. An actual is not `concurrent`.
+
+    Args:
+        answered_model: the one that answered; its price holds where `model` has none.
+        in_dollars: a dollar budget counts it: then the policy says what becomes of a price that nobody knows.
 
     Raises (if lenient, such a cost is one that nobody knows):
         ConfigError: two prices tie for the model.
         InvalidAmount: the cost is out of range.
     """
     try:
-        cost_nanousd, price_source = cost_of(policy.prices, model, usage, at_ms)
+        cost_nanousd, price_source = cost_of(
+            policy.prices, model, usage, at_ms, provider=provider, answered_model=answered_model,
+            on_unknown_price=policy.guard.on_unknown_price if in_dollars else "refuse",
+        )  # fmt: skip
     except (ConfigError, InvalidAmount):
         if not lenient:
             raise
@@ -100,6 +107,8 @@ class Call:
     """The accounts of the `within` scopes around the call."""
     excuse: str = ""
     """In shadow mode: for what this call would have been refused, budgets apart."""
+    operation_id: str = ""
+    """Of an attempt that repeats another: the id of the first one."""
     plan: Plan = NO_PLAN
     budgets: tuple[Budget, ...] = ()
     priced: Priced = NO_ESTIMATE
@@ -134,13 +143,16 @@ class Call:
             if not lenient:
                 raise
             self.excuse = self.excuse or type(error).__name__
-        self.info = CallInfo(self.subject, self.priced.source, host, self.priced.row)
+        self.info = CallInfo(self.subject, self.priced.source, host, self.priced.row, self.operation_id)
 
     def _estimated(self, policy: Policy, now_ms: int) -> Priced:
         if self.estimate is None:
             return NO_ESTIMATE
         estimate, model = check_estimate(self.estimate), self.subject.get("model")
-        return priced(policy, model, estimate, now_ms, "estimate", lenient=policy.mode == "shadow", concurrent=1)
+        return priced(
+            policy, model, estimate, now_ms, "estimate", lenient=policy.mode == "shadow", concurrent=1,
+            provider=self.subject.get("provider"), in_dollars="usd" in self.plan.units,
+        )  # fmt: skip
 
     def _check(self, policy: Policy) -> None:
         """Pass a call that can be judged."""
@@ -156,9 +168,10 @@ class Call:
                 "and this call came without an estimate: pass estimate=bg.Usage(...)"
             )
         if self.priced.row.cost_nanousd is None and "usd" in units:
+            model, provider = self.subject.get("model"), self.subject.get("provider")
             raise PriceUnknown(
                 f"{self._first_budget(frozenset(['usd']))} counts dollars, and nobody knows what model "
-                f"{self.subject.get('model', '(none)')!r} costs: add a [[price]] for it, or pass cost_usd"
+                f"{model or '(none)'!r} costs: {unknown_price_text(policy.prices, model, provider)}"
             )
 
     def _first_budget(self, units: frozenset[str]) -> str:

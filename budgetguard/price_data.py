@@ -15,8 +15,15 @@ from budgetguard.data_price import DataPrice, Span, dearness, span_of, valid
 if TYPE_CHECKING:
     from genai_prices.types import Provider
 
-UNPRICED = frozenset(["ollama", "ollama_cloud", "huggingface", "vllm", "lmstudio", "gpustack", "local"])
-"""Providers that run other makers' models, on the user's machine or at prices of their own that the data lacks."""
+LOCAL = frozenset(["ollama", "vllm", "lmstudio", "local"])
+"""Providers that are a program on the user's machine, whatever model they run."""
+OWN_PRICES = frozenset(
+    [
+        "ai21", "alibaba", "crusoe", "deepinfra", "github", "huggingface", "hyperbolic", "jina", "nebius", "nvidia",
+        "sambanova", "snowflake", "writer",
+    ]
+)  # fmt: skip
+"""Providers that sell models, other makers' too, at prices of their own, which the data lacks."""
 _IDS = {"azure_openai": "azure", "bedrock": "aws", "bedrock_mantle": "aws", "gemini": "google", "vertex": "google"}
 """The data's names of providers; others it knows by themselves."""
 _MAX_CACHED = 1024
@@ -101,7 +108,7 @@ def _provider(data: _Data, provider: str | None) -> Provider | None:
 def _looked_up(data: _Data, provider: str | None, model: str, at_ms: int) -> Span:
     from genai_prices.data_snapshot import DataSnapshot
 
-    if provider in UNPRICED:
+    if provider in LOCAL or provider in OWN_PRICES:
         return _NEVER
     known = _provider(data, provider)
     # A snapshot remembers each name that it is asked for: this one is gone again. Asked as if by LiteLLM it heeds

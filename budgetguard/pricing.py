@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -129,17 +128,16 @@ def cost_of(
 
 
 def unknown_price_text(table: PriceTable, model: str | None, provider: str | None) -> str:
-    """What a user can do whose model has no price: the nearest known names, and the lines to add to the policy."""
+    """What a user can do whose model has no price: the lines to add to the policy, and the nearest known names."""
     if model is None:
         return "pass model=... (and provider=...), or a Usage with cost_usd"
     near = _near(tuple(table.models), provider, model)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    free = provider in price_data.UNPRICED
-    rate = '"0"' if free else '"DOLLARS"'
-    about = "0 where you run it yourself" if free else "dollars for a million tokens; 0 where you run it yourself"
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    rate = "0" if provider in price_data.LOCAL else "DOLLARS"
     return (
-        f"add a [[price]] for it{hint}, or pass cost_usd, or set guard.on_unknown_price. {about.capitalize()}:\n"
-        f"[[price]]\nmodel = {_toml_text(model)}\nusd_per_mtok = {{ input = {rate}, output = {rate} }}"
+        "add a [[price]] for it, or pass cost_usd, or set guard.on_unknown_price."
+        f'{hint} Its dollars for a million tokens are to stand here ("0" where it is free):\n'
+        f'[[price]]\nmodel = {_toml_text(model)}\nusd_per_mtok = {{ input = "{rate}", output = "{rate}" }}'
     )
 
 
@@ -150,7 +148,9 @@ def _near(own: tuple[str, ...], provider: str | None, model: str) -> list[str]:
 
 
 def _toml_text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A basic string of TOML. What a terminal might obey is escaped."""
+    plain = [char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in text]
+    return f'"{"".join(plain)}"'
 
 
 def _best(valid: Sequence[Price], model: str) -> Price | None:

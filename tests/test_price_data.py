@@ -21,6 +21,7 @@ from wire_kit import exchanges
 
 from budgetguard import price_data
 from budgetguard.usage import Usage
+from budgetguard.wire.providers import PROVIDERS
 
 NOW_MS = int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()) * 1000
 DAY_MS = 86_400_000
@@ -178,6 +179,13 @@ def test_the_name_of_the_model_tells_the_provider_where_nobody_says_him() -> Non
 def test_whoever_runs_a_model_on_his_own_machine_has_no_built_in_price() -> None:
     assert price_data.find(None, "mistral-small-latest", NOW_MS) is not None
     assert price_data.find("ollama", "mistral-small-latest", NOW_MS) is None
+
+
+def test_every_provider_whose_host_is_known_has_prices_or_is_known_to_have_his_own() -> None:
+    by_name = {name for name in PROVIDERS.values() if price_data.names(name) == price_data.names(None)}
+    gateways = {"portkey", "vercel"}  # sell what they pass on at the makers' prices
+    assert by_name - price_data.LOCAL - price_data.OWN_PRICES == gateways
+    assert by_name >= price_data.OWN_PRICES
 
 
 def test_a_model_is_free_only_at_the_provider_who_gives_it_away() -> None:

@@ -9,6 +9,7 @@ from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.periods import Period, window_at
 from budgetguard.errors import LabelRequired, PriceUnknown
 from budgetguard.policy import Policy, SubjectKey
+from budgetguard.pricing import price_of
 from budgetguard.simulation.trace import TracedCall
 from budgetguard.subjects import Subjects
 
@@ -72,10 +73,12 @@ class Callers:
             PriceUnknown: names every model without one.
             ConfigError: two prices tie for a model.
         """
+        if policy.mode == "shadow" or policy.guard.on_unknown_price != "refuse":
+            return
         lacking: dict[str, str] = {}
         for subject, key in self._all:
             model = subject["model"]
-            if policy.mode == "shadow" or policy.prices.find(model, start_ms) is not None:
+            if price_of(policy.prices, model, start_ms, subject.get("provider")) is not None:
                 continue
             dollars = [c.account.budget for c in policy.match(key, start_ms).plan.claims if c.account.unit == "usd"]
             if dollars:

@@ -166,7 +166,10 @@ class Replay:
     def _complete(self, now_ms: int, id: str, call: Call, admitted_ms: int) -> None:
         traced, policy = self._traced.pop(id), self._policy
         usage = Usage(traced.prompt_tokens, traced.completion_tokens)
-        actual = priced(policy, traced.model, usage, admitted_ms, "reported", lenient=policy.mode == "shadow")
+        actual = priced(
+            policy, traced.model, usage, admitted_ms, "reported", lenient=policy.mode == "shadow",
+            provider=call.subject.get("provider"), in_dollars="usd" in call.plan.units,
+        )  # fmt: skip
         op = Settle(
             id, call.plan, actual.amounts, actual.row, call.info, "settled", call.priced.amounts, admitted_ms,
             REPLAY_KEEP_MS, now_ms, traced.takes_ms, "", actual.source,
