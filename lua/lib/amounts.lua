@@ -23,5 +23,5 @@ end
 
 -- As text for Redis: Lua's own would write large ones with an exponent.
 function bg.digits(amount)
-  return string.format('%.0f', amount)
+  return string.format('%d', amount)
 end

@@ -16,9 +16,10 @@ bg.CONCURRENT = 6
 
 function bg.demand_amounts(list, what)
   bg.demand(type(list) == 'table' and #list == bg.CONCURRENT, what)
+  local most = bg.MOST
   for number = 1, bg.CONCURRENT do
     local amount = list[number]
-    if not (amount >= 0 and amount <= bg.MOST and amount % 1 == 0) then
+    if not (amount >= 0 and amount <= most and amount % 1 == 0) then
       bg.refuse('invalid', what)
     end
   end
