@@ -6,11 +6,12 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from frames_kit import aws_event
 from wire_kit import Exchange, body_of
 
 from budgetguard.usage import Usage
 from budgetguard.wire.apis import Api, Kind
-from budgetguard.wire.frames import Frame
+from budgetguard.wire.frames import Frame, frames_for
 from budgetguard.wire.reports import Reported, StreamReport, reported
 
 KINDS: dict[str, Kind] = {
@@ -22,28 +23,33 @@ KINDS: dict[str, Kind] = {
 EMBEDDINGS: dict[str, Kind] = {"gemini": "embedContent", "cohere": "cohere_embed"}
 
 
+STREAMS = {
+    "sse": "text/event-stream",
+    "ndjson": "application/x-ndjson",
+    "aws_eventstream": "application/vnd.amazon.eventstream",
+    "json_array_stream": "application/json",
+}
+
+
 def api_of(row: Exchange) -> Api:
     """The API of an exchange, from what the recording calls it."""
     kind = EMBEDDINGS.get(row["provider"]) if row["api"] == "embeddings" else None
     return Api(kind or KINDS[row["api"]], row["provider"], row["model"])
 
 
+def stream_of(row: Exchange) -> bytes:
+    """The body of a recorded stream; three of Bedrock's are recorded without their framing, and get it again."""
+    if "events" not in row["response"] or "body_b64" in row["response"]:
+        return body_of(row)
+    events = row["response"]["events"]
+    return b"".join(aws_event(json.dumps(event["payload"]).encode(), event["event_type"]) for event in events)
+
+
 def frames_of(row: Exchange) -> list[Frame]:
     """The frames of a recorded stream."""
-    if row["stream_format"] == "aws_eventstream":
-        events = row["response"]["events"]
-        return [Frame(b"", json.dumps(event["payload"]).encode(), event["event_type"] or "") for event in events]
-    if row["stream_format"] == "json_array_stream":
-        return [Frame(b"", json.dumps(event).encode()) for event in json.loads(body_of(row))]
-    if row["stream_format"] == "ndjson":
-        return [Frame(line, line) for line in body_of(row).splitlines()]
-    frames = []
-    for block in body_of(row).replace(b"\r\n", b"\n").split(b"\n\n"):
-        lines = block.split(b"\n")
-        data = b"\n".join(line[5:].lstrip() for line in lines if line.startswith(b"data:"))
-        names = [line[6:].strip().decode() for line in lines if line.startswith(b"event:")]
-        frames.append(Frame(block, data, "".join(names)))
-    return frames
+    frames = frames_for(STREAMS[row["stream_format"]], api_of(row).kind, streams=True)
+    assert frames is not None
+    return [*frames.feed(stream_of(row)), *frames.end()]
 
 
 def report_of(row: Exchange) -> StreamReport:

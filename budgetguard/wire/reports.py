@@ -77,10 +77,11 @@ class StreamReport:
         self._calls = 0
         self._first: Mapping[str, Any] = {}
         self._ended = False
+        self._readable = True
 
     def feed(self, frame: Frame) -> None:
         """Take note of the next event, whatever its bytes are."""
-        event = event_of(frame)
+        event = event_of(self._api.kind, frame)
         self.error = error_of(frame, event) or self.error
         text = streamed(self._api.kind, event)
         self.streamed_text_bytes += text.size_bytes
@@ -90,10 +91,12 @@ class StreamReport:
         if event.get("type") == "message_start":
             self._first = said.body
         if said.body:
-            self.so_far = reported(self._api, said.body) or self.so_far
+            stated = reported(self._api, said.body)
+            self.so_far = stated or self.so_far
+            self._readable = stated is not None
         self._ended = self._ended or said.ended or frame.data.strip() == b"[DONE]"
         if self._ended:
-            self.reported = self.so_far
+            self.reported = self.so_far if self._readable else None
 
     def streamed_tokens(self) -> int:
         """The output streamed so far, in tokens, counted from its text: see `density`. Zero before any."""
@@ -103,7 +106,7 @@ class StreamReport:
         """Whether this is the extra chunk of chat that `include_usage` adds: usage, and an empty list of choices."""
         if self._api.kind not in ("chat", "completions") or b'"usage"' not in frame.data:
             return False
-        event = event_of(frame)
+        event = event_of(self._api.kind, frame)
         return event.get("choices") == [] and isinstance(event.get("usage"), dict)
 
 

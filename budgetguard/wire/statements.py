@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +17,8 @@ from budgetguard.wire.readers import chat_usage
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NO_EVENT: Mapping[str, Any] = {}
+_OF_INVOKE = (METRICS, "usage", "metadata", "inputTextTokenCount", "prompt_token_count")
+"""Where the models that Bedrock invokes state usage."""
 
 
 class Statement(NamedTuple):
@@ -32,16 +33,16 @@ class Statement(NamedTuple):
     ended: bool = False
 
 
-def event_of(frame: Frame) -> Mapping[str, Any]:
+def event_of(kind: Kind, frame: Frame) -> Mapping[str, Any]:
     """The JSON object of a frame, of Bedrock's invoke the one inside it; empty where there is none that can be read."""
     event = _parsed(frame.data)
     inner = event.get("bytes")
-    if isinstance(inner, str):
-        try:
-            return _parsed(base64.b64decode(inner))
-        except (binascii.Error, ValueError):
-            return _NO_EVENT
-    return event
+    if kind != "invoke" or not isinstance(inner, str):
+        return event
+    try:
+        return _parsed(base64.b64decode(inner))
+    except ValueError:
+        return _NO_EVENT
 
 
 def _parsed(data: bytes) -> Mapping[str, Any]:
@@ -62,7 +63,8 @@ def statement(kind: Kind, event: Mapping[str, Any], first: Mapping[str, Any]) ->
         return _of_messages(event, first)
     if kind == "invoke":
         # Where Anthropic's own counts have come, those of Bedrock beside them only repeat them, less exactly.
-        return Statement() if first else Statement(event, METRICS in event or "totalOutputTextTokenCount" in event)
+        states = not first and any(name in event for name in _OF_INVOKE)
+        return Statement(event, METRICS in event or "totalOutputTextTokenCount" in event) if states else Statement()
     read = _READERS.get(kind)
     return Statement() if read is None else read(event)
 
@@ -70,7 +72,8 @@ def statement(kind: Kind, event: Mapping[str, Any], first: Mapping[str, Any]) ->
 def error_of(frame: Frame, event: Mapping[str, Any]) -> str | None:
     """The code or type of an error inside a stream; "error" where it has none that is one word."""
     error = event.get("error") or get(event.get("response"), "error")
-    exception = frame.name if frame.name.lower().endswith("exception") else None
+    of_aws = frame.name.startswith("error ") or frame.name.lower().endswith("exception")
+    exception = frame.name.removeprefix("error ") if of_aws else None
     if not error and exception is None and event.get("type") != "error" and frame.name != "error":
         return None
     for word in (get(error, "code"), get(error, "type"), get(error, "status"), event.get("code"), exception):
@@ -84,7 +87,11 @@ def _of_messages(event: Mapping[str, Any], first: Mapping[str, Any]) -> Statemen
         message = event.get("message")
         return Statement({"usage": get(message, "usage"), "model": get(message, "model")})
     usage = event.get("usage")
-    return Statement({**first, "usage": merged(first.get("usage"), usage)}, ended=True) if usage else Statement()
+    if usage is None:
+        return Statement()
+    # Without a count of the output the first one, of the beginning, would pass for the last.
+    known = get(usage, "output_tokens") is not None
+    return Statement({**first, "usage": merged(first.get("usage"), usage) if known else None}, ended=True)
 
 
 def _of_chat(event: Any) -> Statement:
@@ -104,7 +111,8 @@ def _of_gemini(event: Any) -> Statement:
     candidates = event.get("candidates")
     blocked = get(event.get("promptFeedback"), "blockReason")
     reasons = [get(part, "finishReason") for part in candidates] if isinstance(candidates, list) else []
-    return Statement(event, any(reasons) or bool(blocked))
+    states = get(event.get("usageMetadata"), "promptTokenCount") is not None
+    return Statement(event if states else _NO_EVENT, any(reasons) or bool(blocked))
 
 
 def _of_interactions(event: Any) -> Statement:
