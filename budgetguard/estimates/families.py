@@ -66,7 +66,7 @@ _BY_MODEL: tuple[tuple[str, Family], ...] = (
     ("*gemma*", _GEMINI),
     ("*grok*", _GROK),
     ("*command*", _COHERE),
-    ("*deepseek*", _DEEPSEEK),
+    ("*deepseek-v[4-9]*", _DEEPSEEK),
     ("*llama2*", _LLAMA_2),
     ("*llama-2*", _LLAMA_2),
     ("*llama*", _LLAMA),

@@ -26,6 +26,7 @@ _KEYS: Mapping[str, Sort] = {
     "document": "file", "video": "video", "audio": "audio",
 }  # fmt: skip
 """By the only key of a part, as in Gemini's and Bedrock's; the media type tells more."""
+_ONLY_KEYS = frozenset(_KEYS)
 _DATA_KEYS = frozenset(("data", "bytes", "file_data", "result"))
 _MIME_KEYS = frozenset(("mimeType", "mime_type", "media_type", "format"))
 
@@ -73,6 +74,8 @@ def medium_of(part: Mapping[str, Any]) -> Medium | None:
     if kind == "document" and "document" in part:  # Cohere's, which are texts
         return None
     if sort is None:
+        if _ONLY_KEYS.isdisjoint(part):
+            return None
         sort = next((_KEYS[key] for key in _KEYS if isinstance(part.get(key), dict)), None)
     if sort is None:
         return None

@@ -8,6 +8,7 @@ not count it (https://www.alibabacloud.com/help/en/model-studio/deep-thinking).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from budgetguard.estimates.families import first_match
@@ -71,6 +72,7 @@ _MOST_BY_MODEL: tuple[tuple[str, int], ...] = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def most_of_model(model: str) -> int | None:
     """The most tokens that a model writes in one answer, by its plain name; None where it is not known."""
     return first_match(_MOST_BY_MODEL, model)

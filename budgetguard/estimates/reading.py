@@ -7,8 +7,11 @@ from typing import Any
 
 from budgetguard.estimates.media import Medium, medium_of, of_data_uri
 
-MOST_NODES = 8_000
-"""So many members and items are looked at, which takes about 2 ms; an agent's request of 200 messages has 2,000."""
+LEAST_NODES, _BYTES_PER_NODE = 6_000, 160
+"""So many members and items are looked at, and more of a body above a megabyte: some 2 ms for each megabyte. An
+agent's request of 200 messages has about 2,000."""
+_MEDIUM_NODES = 12
+"""A medium takes as long as so many of them."""
 
 # What is never a text for the model, whatever its API.
 _SILENT = frozenset((
@@ -50,13 +53,13 @@ class Content:
         return sum(map(len, self.texts)) + sum(len(medium.data) for medium in self.media)
 
 
-def read(body: Mapping[str, Any]) -> Content:
+def read(body: Mapping[str, Any], raw_bytes: int) -> Content:
     """Whatever text the body holds, save what is known never to reach a model: a new field counts until it is known."""
     found = Content()
     lists = [value for key in _MESSAGES if isinstance(value := body.get(key), list)]
     found.messages = max(1, sum(map(len, lists)))
     found.has_tools = any(body.get(key) for key in _TOOLS)
-    left, schemas = _read_messages(body, found, MOST_NODES)
+    left, schemas = _read_messages(body, found, max(LEAST_NODES, raw_bytes // _BYTES_PER_NODE))
     if left > 0:
         left = _read_schemas(schemas, found, left)
     found.is_whole = left > 0
@@ -75,8 +78,9 @@ def _read_messages(body: Mapping[str, Any], found: Content, left: int) -> tuple[
             left = _open_list(node, stack, found, left)
         elif isinstance(node, Mapping):
             left -= 1 + len(node)
-            medium = medium_of(node)
+            medium = medium_of(node) if left > 0 else None
             if medium is not None:
+                left -= _MEDIUM_NODES
                 found.media.append(medium)
                 continue
             for key, value in node.items() if left > 0 else ():
@@ -90,8 +94,8 @@ def _read_messages(body: Mapping[str, Any], found: Content, left: int) -> tuple[
                 elif key in _VERBATIM and (key not in _TEXT_OR_LIST or isinstance(value, dict)):
                     schemas.append(value)
                 elif key == "images" and isinstance(value, list):  # Ollama's, bare base64
-                    left -= len(value)
-                    found.media += [_image(image) for image in value[: max(0, left)] if isinstance(image, str)]
+                    left -= len(value) * _MEDIUM_NODES
+                    found.media += [_image(image) for image in (value if left > 0 else ()) if isinstance(image, str)]
                 elif isinstance(value, (dict, list)):
                     stack.append(value)
     return left, schemas
