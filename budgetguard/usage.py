@@ -41,9 +41,9 @@ class Usage:
     """
 
     input_tokens: int
-    """All prompt tokens, cached ones included."""
+    """All prompt tokens: cached ones, and those of audio and images, included."""
     output_tokens: int
-    """All generated tokens, reasoning included."""
+    """All generated tokens: reasoning, and those of audio, included."""
     cache_read_tokens: int
     cache_write_tokens: int
     """All cache writes, whatever they cost."""

@@ -90,6 +90,29 @@ def test_embeddings_have_no_output() -> None:
     assert read_usage({"object": "list", "usage": {"prompt_tokens": 8, "total_tokens": 8}}) == Usage(8, 0)
 
 
+def test_geminis_thoughts_are_output_and_its_tools_prompts_are_input() -> None:
+    wire = {
+        "promptTokenCount": 9,
+        "toolUsePromptTokenCount": 61,
+        "candidatesTokenCount": 27,
+        "thoughtsTokenCount": 221,
+        "cachedContentTokenCount": 5,
+    }
+    object_ = SimpleNamespace(prompt_token_count=9, candidates_token_count=None, thoughts_token_count=2)
+    assert read_usage({"usageMetadata": wire}) == read_usage(wire) == Usage(70, 248, 5, reasoning_tokens=221)
+    assert read_usage(SimpleNamespace(usage_metadata=object_)) == Usage(9, 2, reasoning_tokens=2)
+
+
+def test_billed_units_are_what_is_billed() -> None:
+    usage = {"billed_units": {"input_tokens": 7.0, "output_tokens": 115}, "tokens": {"input_tokens": 69}}
+    assert read_usage({"usage": usage}) == read_usage({"meta": usage}) == read_usage(usage) == Usage(7, 115)
+
+
+def test_bedrocks_converse_leaves_the_cache_out_of_its_input() -> None:
+    usage = {"inputTokens": 3, "outputTokens": 61, "cacheReadInputTokens": 2074, "cacheWriteInputTokens": 297}
+    assert read_usage({"output": {}, "usage": usage}) == Usage(2374, 61, 2074, 297)
+
+
 def test_a_usage_is_read_as_itself_also_inside_something_else() -> None:
     usage = Usage(10, 5, 4, 3, 2, 1, "0.01")
     assert read_usage(usage) is usage

@@ -87,13 +87,12 @@ def test_compaction_is_billed_though_the_top_level_leaves_it_out() -> None:
 
 
 def test_cache_writes_of_an_hour_are_told_from_those_of_minutes() -> None:
-    hours = [
-        row["usage_truth"]["cache_write_1h"] for row in calls() if (row["usage_truth"] or {}).get("cache_write_1h")
-    ]
-    assert hours == [2056]
     details = [{"ttl": "1h", "inputTokens": 30}, {"ttl": "5m", "inputTokens": 12}]
     usage = {"inputTokens": 8, "outputTokens": 5, "cacheWriteInputTokens": 42, "cacheDetails": details}
     assert reported(Api("converse", "bedrock"), {"usage": usage}) == Reported(Usage(50, 5, 0, 42, 30), None)
+    by_age = {"ephemeral_5m_input_tokens": 12, "ephemeral_1h_input_tokens": 30}
+    usage = {"input_tokens": 8, "output_tokens": 5, "cache_creation_input_tokens": 42, "cache_creation": by_age}
+    assert reported(Api("messages", "anthropic"), {"usage": usage}) == Reported(Usage(50, 5, 0, 42, 30), None)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 Measured over the 326 recorded streams that state their output (tests/test_wire_streams.py prints the figures): English
 of 300 bytes or more has 4 to 5 bytes a token with most tokenizers, JSON and code 3, and Claude's text 2.5 to 4. Each
 answer has some tokens that are not in its text, and each call of a tool more: about 10 to 20, Claude's 30 to 40. With
-the figures below 86 % of the streams are counted at their truth or above it, of each family three in four or more,
-and all together at 1.2 times of it. Reasoning that is hidden cannot be counted.
+the figures below 86 % of the streams are counted at their truth or above it, of each kind of which there are more than
+two three in four or more, and all together at 1.2 times of it. Reasoning that is hidden cannot be counted.
 """
 
 from __future__ import annotations
