@@ -5,6 +5,7 @@ BudgetGuardError
 │   ├── BudgetExceeded           budgets refused it: names every limit that did
 │   ├── LabelRequired            `[labels] required` names a label that the call lacks
 │   ├── CallUnmatched            no budget covers it, and `on_unmatched = "refuse"`
+│   ├── UnguardedApi             it goes to an API that is not known, or past the guarded client
 │   ├── PriceUnknown             a dollar budget covers it, and nobody knows what it costs
 │   └── EstimateRequired         a token or dollar budget covers it, and it came without an estimate
 ├── InvalidInput (ValueError)    a value that nothing can be done with; nothing was changed
@@ -81,6 +82,10 @@ class LabelRequired(CallRefused):
 
 class CallUnmatched(CallRefused):
     """No budget covers this call and the policy refuses such calls."""
+
+
+class UnguardedApi(CallRefused):
+    """A request that nobody could count: its API is not known, or it would bypass the guarded HTTP client."""
 
 
 class PriceUnknown(CallRefused):

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from budgetguard.admission import Admission
 from budgetguard.call import Call, new_id
+from budgetguard.clients import Clients
 from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
 from budgetguard.engine import Resources
 from budgetguard.engines import Engines
 from budgetguard.errors import BudgetExceeded, CallRefused, ConfigError
 from budgetguard.events import Observer, PolicyRejected, Refused
+from budgetguard.exchange import Gate
 from budgetguard.hold import Hold
 from budgetguard.labels import check_label
 from budgetguard.off import OffHold
@@ -22,7 +24,7 @@ from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, 
 from budgetguard.reserving import Reserving, is_inside_hold
 from budgetguard.setup import PolicySource, observed, policy_from, resources_of
 from budgetguard.status import AccountStatus, account_rows, amounts_left
-from budgetguard.subjects import Subjects, own_labels
+from budgetguard.subjects import NO_LABELS, Subjects, own_labels
 from budgetguard.within import Within, scopes_of, tell_scopes
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from budgetguard.usage import Usage
 
 
-class Guard:
+class Guard(Clients):
     """Holds calls to budgets. Opened at its first use in an event loop, drained at the exit of the process.
 
     Args:
@@ -255,25 +257,36 @@ class Guard:
         """
         return await self._engines.close()
 
-    async def _admit(self, own: Mapping[str, str], estimate: Usage | None) -> Hold:
+    def _gate(self) -> Gate:
+        def subject(own: Mapping[str, str], of_client: Mapping[str, str]) -> Mapping[str, str]:
+            return self._subjects.judge(own, of_client)[0]
+
+        return Gate(self.policy, self._shared, subject, self._admit)
+
+    async def _admit(
+        self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str] = NO_LABELS,
+        operation_id: str = "",
+    ) -> Hold:  # fmt: skip
         if self.policy.mode == "off":
             return OffHold(dict(own))
         engine = self._engines.current()
-        call = self._call(own, estimate)
+        call = self._call(own, estimate, of_client, operation_id)
         try:
             return await Admission(engine, call, nested=is_inside_hold(self._shared)).admit()
         except BudgetExceeded as refusal:
             tell_scopes(refusal)
             raise
 
-    def _call(self, own: Mapping[str, str], estimate: Usage | None) -> Call:
+    def _call(
+        self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str], operation_id: str
+    ) -> Call:
         id = new_id()
         try:
-            subject, key, excuse = self._subjects.judge(own)
+            subject, key, excuse = self._subjects.judge(own, of_client)
         except CallRefused as refusal:
             self._shared.notify(Refused(id, dict(own), type(refusal).__name__))
             raise
-        return Call(id, subject, key, estimate, self._extra_claims(), excuse)
+        return Call(id, subject, key, estimate, self._extra_claims(), excuse, operation_id)
 
     def _extra_claims(self) -> tuple[Claim, ...]:
         return tuple(claim for scope in scopes_of(self) for claim in scope.claims)

@@ -6,13 +6,13 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
-from budgetguard.call import Call, Priced, check_estimate, priced
+from budgetguard.call import Call, Priced, check_estimate
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.effects import chargeable
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
 from budgetguard.errors import ReservationFinished, StoreClockBehind, StoreError
 from budgetguard.events import Assumed
-from budgetguard.parts import Charge, Part
+from budgetguard.parts import Charge, Part, Parts
 from budgetguard.usage import Usage, read_usage
 from budgetguard.within import tell_scopes
 
@@ -39,7 +39,7 @@ class Hold:
     def __init__(self, engine: Engine, call: Call, verdict: Verdict) -> None:
         self._engine = engine
         self._call = call
-        self._parts: list[Part] = []
+        self._parts = Parts(call)
         self._open = True
         self._in_doubt = verdict.word == "unknown"
         self._since = engine.loop.time()
@@ -90,8 +90,7 @@ class Hold:
         """
         self._must_be_open()
         usage = read_usage(response)
-        if not any(part.claim(usage) for part in self._parts):
-            self._parts.append(Part(charge=Charge(usage)))
+        self._parts.record(usage)
         return usage
 
     async def draw(self, estimate: Usage) -> Part:
@@ -100,27 +99,38 @@ class Hold:
         Errors: those of `grow`; the call has no share then.
         """
         self._must_be_open()
-        part = Part(estimate)
-        self._parts.append(part)
+        part = self._parts.add(Part(estimate))
         try:
-            wanted = sum((part.most for part in self._parts), Usage(0, 0))
-            amounts, held = self._priced(Charge(wanted)).amounts, self._call.priced.amounts
-            if self._call.estimate is not None and any(a > h for a, h in zip(amounts, held, strict=True)):
-                await self.grow(wanted)
+            await self._fit()
         except BaseException:
-            self._parts.remove(part)
+            self._parts.drop(part)
             raise
         return part
 
+    async def widen(self, part: Part, estimate: Usage) -> None:
+        """Let a call that shares the hold take more than expected. Errors: those of `grow`; it takes no more then."""
+        self._must_be_open()
+        before, part.estimate = part.estimate, estimate
+        try:
+            await self._fit()
+        except BaseException:
+            part.estimate = before
+            raise
+
+    async def _fit(self) -> None:
+        """Grow to what the calls under this hold may take together."""
+        wanted = self._parts.most()
+        amounts, held = self._priced(Charge(wanted, "estimate")).amounts, self._call.priced.amounts
+        if self._call.estimate is not None and any(a > h for a, h in zip(amounts, held, strict=True)):
+            await self.grow(wanted)
+
     def drop(self, part: Part) -> None:
         """Nothing was billed for this share."""
-        self._parts.remove(part)
+        self._parts.drop(part)
 
     def whole(self) -> Part:
         """The share of the one call that this hold was made for: all of it."""
-        part = Part(self._call.estimate or Usage(0, 0))
-        self._parts.append(part)
-        return part
+        return self._parts.add(Part(self._call.estimate or Usage(0, 0)))
 
     async def end(self, status: EndStatus, error_type: str = "") -> None:
         """Charge what is known of the calls by now; the estimate, assumed, where nothing is."""
@@ -198,7 +208,7 @@ class Hold:
     def _end_after(self, error: BaseException | None) -> tuple[Settle | Release, str]:
         """What ends the hold, and for what cause."""
         error_type = "" if error is None else type(error).__name__
-        if self._is_recorded():
+        if self._parts.is_known:
             cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
             status: EndStatus = "settled" if error is None else "cancelled" if cancelled else "error"
             return self._settlement(status, error_type), error_type
@@ -213,7 +223,7 @@ class Hold:
 
     def abandoned(self) -> Settle | None:
         """Nobody will settle it any more: end it, with what was recorded; None (and no end) if nothing was."""
-        if not self.open or not self._is_recorded():
+        if not self.open or not self._parts.is_known:
             return None
         op = self._settlement("settled", "")
         self._closed()
@@ -222,7 +232,7 @@ class Hold:
     def __del__(self) -> None:
         """Nobody has it any more: charge what was recorded. Where nothing was, its lease ends it."""
         try:
-            if self._open and self._is_recorded() and self._engine.pid == os.getpid():
+            if self._open and self._parts.is_known and self._engine.pid == os.getpid():
                 op = self._settlement("settled", "")
                 self._open = False
                 self._engine.courier.post(op)
@@ -237,7 +247,7 @@ class Hold:
     def _settlement(self, status: EndStatus, error_type: str) -> Settle:
         self._must_be_open()
         call, engine = self._call, self._engine
-        charged = self._recorded()
+        charged = self._parts.total(engine.shared.policy, self.admitted_ms)
         if charged is None:
             status, charged = "assumed", call.priced
         return Settle(
@@ -246,31 +256,8 @@ class Hold:
             int((engine.loop.time() - self._since) * 1000), error_type, charged.source,
         )  # fmt: skip
 
-    def _is_recorded(self) -> bool:
-        return any(part.is_known for part in self._parts)
-
-    def _recorded(self) -> Priced | None:
-        """What its calls used, as far as that is known; of one that is still under way beside others, the estimate."""
-        if not self._is_recorded():
-            return None
-        found: Priced | None = None
-        for part in self._parts:
-            charge = part.charge() or Charge(part.most, "estimate")
-            more = self._priced(charge, is_first=found is None)
-            found = more if found is None else found + more
-        return found
-
-    def _priced(self, charge: Charge, is_first: bool = True) -> Priced:
-        """The usage with its cost; where nobody knows it, a dollar budget is charged the estimate's."""
-        call, policy = self._call, self._engine.shared.policy
-        found = priced(policy, call.subject.get("model"), charge.usage, self.admitted_ms, charge.source, lenient=True)
-        for model, usage in charge.others:
-            found += priced(policy, model, usage, self.admitted_ms, charge.source, lenient=True)
-        if found.row.cost_nanousd is None and "usd" in call.plan.units:
-            cost_nanousd = call.priced.amounts.usd if is_first else 0
-            row = found.row._replace(cost_nanousd=cost_nanousd)
-            return Priced(found.amounts._replace(usd=cost_nanousd), row, "estimate")
-        return found
+    def _priced(self, charge: Charge) -> Priced:
+        return self._parts.priced(charge, self._engine.shared.policy, self.admitted_ms)
 
     def _must_be_open(self) -> None:
         if not self._open:

@@ -18,7 +18,6 @@ class OffHold(Hold):
         self._id = new_id()
         self._subject = subject
         self._open = True
-        self._parts = []
         self.admitted_ms = 0
         self.lease_lost = False
         self.would_refuse = ()
@@ -40,6 +39,9 @@ class OffHold(Hold):
 
     def __repr__(self) -> str:
         return f"<OffHold {self._id}>"
+
+    def __del__(self) -> None:
+        """Nothing was held."""
 
     def belongs_to(self, shared: object) -> bool:
         """No guard made it."""

@@ -20,9 +20,18 @@ def outcome_of(error: BaseException) -> Outcome:
         status = getattr(cause, "status_code", None) or getattr(getattr(cause, "response", None), "status_code", None)
         if isinstance(status, int):
             return "release" if 400 <= status < 500 and status not in (408, 499) else "assume"
-        if isinstance(cause, ConnectionRefusedError) or type(cause).__name__ in NOT_SENT:
+        if _is_unsent(cause):
             return "release"
     return "assume"
+
+
+def is_unsent(error: BaseException) -> bool:
+    """Whether the request that ended with this error was never sent: no connection stood."""
+    return any(map(_is_unsent, _chain(error)))
+
+
+def _is_unsent(cause: BaseException) -> bool:
+    return isinstance(cause, ConnectionRefusedError) or type(cause).__name__ in NOT_SENT
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from budgetguard.call import Call, Priced, priced
 from budgetguard.core.model import UsageSource
 from budgetguard.usage import Usage
+
+if TYPE_CHECKING:
+    from budgetguard.policy import Policy
 
 
 class Charge(NamedTuple):
@@ -69,3 +73,68 @@ class Part:
         mine = not self._is_claimed and self._charge is not None and self._charge.usage == usage
         self._is_claimed = self._is_claimed or mine
         return mine
+
+
+class Parts:
+    """All calls under the hold of `call`."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._parts: list[Part] = []
+
+    @property
+    def is_known(self) -> bool:
+        """Of one of them somebody has said what it used, or can say what it has used so far."""
+        return any(part.is_known for part in self._parts)
+
+    def add(self, part: Part) -> Part:
+        """One more."""
+        self._parts.append(part)
+        return part
+
+    def drop(self, part: Part) -> None:
+        """One less: nothing was billed for it."""
+        self._parts.remove(part)
+
+    def record(self, usage: Usage) -> None:
+        """The caller says what a call used, which need not be one that was not seen on the wire."""
+        if not any(part.claim(usage) for part in self._parts):
+            self.add(Part(charge=Charge(usage)))
+
+    def most(self) -> Usage:
+        """What all may use together at most."""
+        return sum((part.most for part in self._parts), Usage(0, 0))
+
+    def total(self, policy: Policy, admitted_ms: int) -> Priced | None:
+        """What they used, as far as that is known, each priced on its own; of one still under way the estimate.
+
+        None where nothing is known of any.
+        """
+        if not self.is_known:
+            return None
+        found: Priced | None = None
+        for part in self._parts:
+            charge = part.charge() or Charge(part.most, "estimate")
+            more = self.priced(charge, policy, admitted_ms, is_first=found is None)
+            found = more if found is None else found + more
+        return found
+
+    def priced(self, charge: Charge, policy: Policy, admitted_ms: int, is_first: bool = True) -> Priced:
+        """What a charge amounts to; where nobody knows its cost, a dollar budget is charged the estimate's."""
+        call = self._call
+        provider, in_dollars = call.subject.get("provider"), "usd" in call.plan.units
+
+        def amounts(model: str | None, usage: Usage, answered: str | None = None) -> Priced:
+            return priced(
+                policy, model, usage, admitted_ms, charge.source, lenient=True,
+                provider=provider, answered_model=answered, in_dollars=in_dollars,
+            )  # fmt: skip
+
+        found = amounts(call.subject.get("model"), charge.usage, charge.model)
+        for model, usage in charge.others:
+            found += amounts(model, usage)
+        if found.row.cost_nanousd is None and in_dollars:
+            cost_nanousd = call.priced.amounts.usd if is_first else 0
+            row = found.row._replace(cost_nanousd=cost_nanousd)
+            return Priced(found.amounts._replace(usd=cost_nanousd), row, "estimate")
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from budgetguard.errors import InvalidLabel, LabelRequired
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from budgetguard.policy import Policy, SubjectKey
 
 CHECKED_KEPT = 8192
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 def own_labels(labels: Mapping[str, str] | None, **usual: str | None) -> dict[str, str]:
@@ -23,7 +25,7 @@ def own_labels(labels: Mapping[str, str] | None, **usual: str | None) -> dict[st
 
 
 class Subjects:
-    """Merges and checks labels for one policy. The call's own win over `acting_as`, and these over `base`."""
+    """Merges and checks labels for one policy: a call's own win over `acting_as`, these over those of its client."""
 
     def __init__(self, policy: Policy, from_env: Mapping[str, str]) -> None:
         self._rules = policy.labels
@@ -36,14 +38,19 @@ class Subjects:
         subject, key, _ = self.judge(own)
         return subject, key
 
-    def judge(self, own: Mapping[str, str]) -> tuple[Mapping[str, str], SubjectKey, str]:
+    def judge(
+        self, own: Mapping[str, str], of_client: Mapping[str, str] = NO_LABELS
+    ) -> tuple[Mapping[str, str], SubjectKey, str]:
         """The subject of a call, its hashable key, and (in shadow mode only) the error that it would have raised.
+
+        Args:
+            of_client: the labels that its client was wrapped with.
 
         Raises:
             InvalidLabel: a label is not 1 to 512 bytes of text, or not known.
             LabelRequired: the policy requires a label that is missing.
         """
-        subject = {**self._base, **current_labels(), **own}
+        subject = {**self._base, **of_client, **current_labels(), **own}
         try:
             key = tuple(sorted(subject.items()))
             if key in self._checked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import wraps
@@ -121,6 +121,10 @@ class SyncGuard:
         """As `Guard.available`."""
         left: dict[str, Any] = self._call(lambda: self._guard.available(**labels))
         return left
+
+    def run(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Await an async function of this guard in the portal's event loop, in the caller's context."""
+        return self._call(function, *args)
 
     def close(self) -> int:
         """As `Guard.aclose`."""

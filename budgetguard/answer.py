@@ -1,0 +1,155 @@
+"""The answer to one request, as its bytes come: what it has used so far, and what of it is passed on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from budgetguard.parts import Charge
+from budgetguard.usage import Usage
+from budgetguard.wire.asked import Asked
+from budgetguard.wire.frames import Frame, frames_for
+from budgetguard.wire.reports import Reported, StreamReport, reported
+
+MOST_BODY = 8 * 1024 * 1024
+"""The longest body that is kept whole to be read, in bytes. Of a longer one (embeddings) only the end is looked at."""
+_KEPT_END = 64 * 1024
+_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_INFLATED_AT_ONCE = 1024 * 1024
+READABLE = "gzip, deflate"
+"""The content encodings that can be read here."""
+
+
+class Answer:
+    """One response.
+
+    Args:
+        request: what it answers.
+        estimate: of the request, whose input stands where the answer does not tell it.
+        headers: of the response, by lower-case name.
+        hides_usage: the caller has not asked for the chunk that tells the usage, and is not to see it.
+    """
+
+    def __init__(
+        self, request: Asked, estimate: Usage, status: int, headers: Mapping[str, str], hides_usage: bool = False
+    ) -> None:
+        self.status = status
+        self._request, self._estimate, self._headers = request, estimate, headers
+        self._inflater = _inflater(headers.get("content-encoding", ""))
+        self._frames = frames_for(headers.get("content-type", ""), request.api.kind, streams=request.streams)
+        self._report = StreamReport(request.api)
+        self.cuts = hides_usage and self._frames is not None
+        """What is passed on lacks a part of what came."""
+        self.unpacks = self.cuts and self._inflater is not None
+        """What is passed on is no longer compressed, as it came."""
+        self._body = bytearray()
+        self._skipped = False
+
+    @property
+    def is_stream(self) -> bool:
+        """It comes event by event."""
+        return self._frames is not None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take note of the next bytes; what of them, and of those held back before, is to be passed on now."""
+        if self.status >= 400:
+            return chunk
+        passed = bytearray()
+        for piece in self._inflated(chunk):
+            if self._frames is not None:
+                passed += self._read(self._frames.feed(piece))
+            else:
+                self._keep(piece)
+        return bytes(passed) if self.cuts else chunk
+
+    def finish(self) -> bytes:
+        """The body has ended; what was held back and is still to be passed on."""
+        passed = self._read(self._frames.end()) if self._frames is not None else b""
+        return bytes(passed) if self.cuts else b""
+
+    def charge(self) -> Charge | None:
+        """What the answer says for good; None where it does not."""
+        said = self._report.reported if self.is_stream else self._reported()
+        return None if said is None else Charge(said.usage, "reported", said.model, said.others)
+
+    def so_far(self) -> Charge:
+        """What it has said by now or, if that is more, the input and the tokens counted in what was streamed."""
+        known = self.charge()
+        if known is not None:
+            return known
+        said, streamed = self._report.so_far, self._report.streamed_tokens()
+        if said is None:
+            return Charge(Usage(self._estimate.input_tokens, streamed), "counted")
+        usage = said.usage
+        counted = Usage(
+            usage.input_tokens or self._estimate.input_tokens, max(usage.output_tokens, streamed),
+            usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens, usage.reasoning_tokens,
+        )  # fmt: skip
+        return Charge(counted, "counted", said.model, said.others)
+
+    def streamed_tokens(self) -> int:
+        """The output that has come by now."""
+        said = self._report.so_far
+        return max(self._report.streamed_tokens(), 0 if said is None else said.usage.output_tokens)
+
+    @property
+    def error(self) -> str | None:
+        """The code of an error that came inside a stream, or instead of the body that a status of success promised."""
+        if self.is_stream:
+            return self._report.error
+        error = self._parsed().get("error")
+        return "error" if error and self.charge() is None else None
+
+    def _read(self, frames: list[Frame]) -> bytearray:
+        passed = bytearray()
+        for frame in frames:
+            self._report.feed(frame)
+            if not (self.cuts and self._report.is_usage_chunk(frame)):
+                passed += frame.raw
+        return passed
+
+    def _inflated(self, chunk: bytes) -> Iterator[bytes]:
+        """The chunk as it was before it was compressed, in pieces of bounded length; nothing of what is spoiled."""
+        if self._inflater is None:
+            yield chunk
+            return
+        with contextlib.suppress(zlib.error):
+            while chunk:
+                yield self._inflater.decompress(chunk, _INFLATED_AT_ONCE)
+                chunk = self._inflater.unconsumed_tail
+
+    def _keep(self, piece: bytes) -> None:
+        self._body += piece
+        if len(self._body) > MOST_BODY or (self._skipped and len(self._body) > 2 * _KEPT_END):
+            del self._body[:-_KEPT_END]
+            self._skipped = True
+
+    def _reported(self) -> Reported | None:
+        body = self._parsed()
+        return reported(self._request.api, body, self._headers) if self.status < 400 else None
+
+    def _parsed(self) -> dict[str, Any]:
+        try:
+            found = _last_usage(bytes(self._body)) if self._skipped else json.loads(self._body)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _last_usage(end: bytes) -> dict[str, Any]:
+    """A body of which only the end is known: the usage that stands in it, if it is whole."""
+    places = list(_USAGE.finditer(end))
+    if not places:
+        return {}
+    usage, _ = json.JSONDecoder().raw_decode(end[places[-1].end() :].decode(errors="replace"))
+    return {"usage": usage}
+
+
+def _inflater(encoding: str) -> Any:
+    """What undoes a content encoding; None for none."""
+    name = encoding.strip().lower()
+    return zlib.decompressobj(zlib.MAX_WBITS | 32) if name in ("gzip", "x-gzip", "deflate") else None

@@ -1,0 +1,29 @@
+"""Which requests repeat another: the attempts of one operation, as a client's own retries make them."""
+
+from __future__ import annotations
+
+import hashlib
+from contextvars import ContextVar
+
+
+class Attempt:
+    """One request of an operation. `has_failed` once it is known that a client may send it again."""
+
+    def __init__(self, digest: bytes, operation_id: str) -> None:
+        self.digest = digest
+        self.operation_id = operation_id
+        """The id of the first attempt's reservation; "" before that is made."""
+        self.has_failed = False
+
+
+_last: ContextVar[Attempt | None] = ContextVar("budgetguard_attempt", default=None)
+
+
+def next_attempt(url: str, content: bytes) -> Attempt:
+    """The attempt that this request is: it repeats one of the same bytes that has failed in the same task."""
+    digest = hashlib.blake2b(content, key=hashlib.blake2b(url.encode()).digest(), digest_size=16).digest()
+    last = _last.get()
+    repeats = last is not None and last.has_failed and last.digest == digest
+    made = Attempt(digest, last.operation_id if last is not None and repeats else "")
+    _last.set(made)
+    return made

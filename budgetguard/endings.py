@@ -1,0 +1,65 @@
+"""What becomes of a call on the wire whose usage nobody told: one table.
+
+| how it ended | what is settled |
+|---|---|
+| nothing was sent: no connection stood | released |
+| answered with 4xx (but 408, 499), 503 or 529: turned away | released |
+| answered with 408, 499 or another 5xx; broken off, or an error inside it | `on_error` |
+| cancelled by the caller, or a stream that it left unread | `on_cancel` |
+| no answer came; or one that states no usage | `on_unknown_outcome` |
+
+The settings say `release`, `input` (the estimated input), `streamed` (that and what was counted of a stream; the
+estimate where the answer is no stream) or `estimate`. What an answer states for good is always what is settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from budgetguard.core.verbs import EndStatus
+from budgetguard.outcome import is_unsent
+from budgetguard.parts import Charge
+
+if TYPE_CHECKING:
+    from budgetguard.answer import Answer
+    from budgetguard.policy_settings import GuardSettings, WithoutUsage
+
+TURNED_AWAY = frozenset([503, 529])
+"""Answers of servers that are too busy to begin."""
+TIMED_OUT = frozenset([408, 499])
+"""Time ran out, with the provider perhaps still at work."""
+
+
+def rule_of(error: BaseException | None, answer: Answer | None, settings: GuardSettings) -> WithoutUsage:
+    """What to settle. `error` is what ended the exchange, GeneratorExit where the caller left; None if it is whole."""
+    if answer is None:
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+            return settings.on_cancel
+        return "release" if error is not None and is_unsent(error) else settings.on_unknown_outcome
+    if answer.status >= 400:
+        refused = 400 <= answer.status < 500 and answer.status not in TIMED_OUT
+        return "release" if refused or answer.status in TURNED_AWAY else settings.on_error
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+        return settings.on_cancel
+    return settings.on_error if error is not None or answer.error else settings.on_unknown_outcome
+
+
+def cause_of(error: BaseException | None, answer: Answer | None) -> str:
+    """The name of what went wrong, for the ledger; "" for nothing: a caller may leave after the last word."""
+    if answer is not None and answer.status >= 400:
+        return f"http_{answer.status}"
+    if isinstance(error, GeneratorExit):
+        return "" if answer is not None and answer.charge() else "left_unread"
+    if error is not None:
+        return type(error).__name__
+    return (answer.error or "") if answer is not None else ""
+
+
+def status_of(charge: Charge, error: BaseException | None, cause: str) -> EndStatus:
+    """The status of its ledger row."""
+    if charge.source == "estimate":
+        return "assumed"
+    if charge.source == "reported" or not cause:
+        return "settled"
+    return "cancelled" if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)) else "error"

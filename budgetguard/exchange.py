@@ -1,0 +1,201 @@
+"""One request of a guarded client and its answer: reserved before it is sent, observed, settled once however it ends.
+
+An integration makes one of these for each request with `Guard.exchange`, awaits `admit` before it sends `content`,
+gives every byte of the answer to `feed`, and awaits `end` at its end. `outcome.py` says what is settled when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+from budgetguard.answer import Answer
+from budgetguard.attempts import next_attempt
+from budgetguard.endings import cause_of, rule_of, status_of
+from budgetguard.errors import BudgetExceeded, StoreError
+from budgetguard.estimate import estimate, with_bound
+from budgetguard.hold import Hold
+from budgetguard.parts import Charge, Part
+from budgetguard.policy import Policy
+from budgetguard.reserving import open_holds
+from budgetguard.usage import Usage
+from budgetguard.wire.asked import Asked, telling_usage
+
+STEP_PERCENT = 25
+"""A stream that reaches its estimated output takes so much more of it at once,"""
+STEP_LEAST = 256
+"""but at least so many tokens."""
+_ADDED_BY_GUARD = ("model", "provider")
+
+
+class Gate(NamedTuple):
+    """What an exchange needs of its guard.
+
+    Args:
+        subject: the labels of a call, merged from everywhere: from its own, and those of its client.
+        admit: reserves for labels of its own, an estimate, labels of its client, and an operation ("" for a new one).
+    """
+
+    policy: Policy
+    shared: object
+    subject: Callable[[Mapping[str, str], Mapping[str, str]], Mapping[str, str]]
+    admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], str], Awaitable[Hold]]
+
+
+class Exchange:
+    """One request and its answer.
+
+    Args:
+        request: what is asked for.
+        url: where it goes; it only tells repeats from others.
+        content: the request's body.
+        labels: those that its client was wrapped with.
+    """
+
+    def __init__(self, gate: Gate, request: Asked, url: str, content: bytes, labels: Mapping[str, str]) -> None:
+        self.content = content
+        """The body that is to be sent."""
+        self.answer: Answer | None = None
+        """The response, once it has begun."""
+        self._gate, self._request = gate, request
+        self.hides_usage = request.hides_usage
+        """The answer is asked for a chunk that the caller has not asked for."""
+        expected = estimate(request.api, request.body, len(content), gate.policy.estimate)
+        self._estimate = expected.usage
+        self._of_client = labels
+        self._own = {"provider": request.api.provider}
+        if request.model is not None:
+            self._own["model"] = request.model
+        self._attempt = next_attempt(url, content)
+        self._adapt(bounded=expected.bounded)
+        self._hold: Hold | None = None
+        self._part: Part | None = None
+        self._is_own = True
+        self._ended = False
+        self._may_grow = True
+
+    async def admit(self) -> None:
+        """Reserve the estimate, or take a share of the hold around the caller that has the same labels.
+
+        Errors: those of `Guard.reserve`. Nothing is to be sent then.
+        """
+        self._hold = self._around()
+        if self._hold is not None:
+            self._is_own = False
+            self._part = await self._hold.draw(self._estimate)
+            return
+        self._hold = await self._gate.admit(self._own, self._estimate, self._of_client, self._attempt.operation_id)
+        self._part = self._hold.whole()
+        self._attempt.operation_id = self._attempt.operation_id or self._hold.id
+
+    @property
+    def observed(self) -> Answer:
+        """The answer, once there is one."""
+        if self.answer is None:
+            raise RuntimeError("this exchange has no answer yet: call answered() first")
+        return self.answer
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> Answer:
+        """The response has begun.
+
+        Args:
+            headers: by lower-case name.
+        """
+        self.answer = answer = Answer(self._request, self._estimate, status, headers, self.hides_usage)
+        if self._part is not None and status < 400 and answer.is_stream:
+            self._part.follow(answer.so_far)  # whoever drops the stream unread has used this
+        return answer
+
+    async def keep_ahead(self) -> None:
+        """Let the hold grow where a stream comes near its estimate, before more of it is read.
+
+        Raises:
+            BudgetExceeded: a budget has no room for more, and the policy stops the stream there.
+        """
+        part, hold = self._part, self._hold
+        if part is None or hold is None or not self.is_short():
+            return
+        output_tokens = self.observed.streamed_tokens()
+        more = max(STEP_LEAST, output_tokens * STEP_PERCENT // 100)
+        wanted = Usage(self._estimate.input_tokens, output_tokens + more)
+        try:
+            await hold.widen(part, wanted)
+            self._estimate = wanted
+        except BudgetExceeded:
+            self._may_grow = False
+            if self._gate.policy.guard.on_stream_exceed == "stop":
+                raise
+        except StoreError:
+            self._may_grow = False  # it was admitted; its overage is recorded
+
+    def is_short(self) -> bool:
+        """A stream has come to its estimate, and the hold may still grow."""
+        answer = self.answer
+        if answer is None or not self._may_grow or not answer.is_stream:
+            return False
+        return answer.streamed_tokens() >= self._estimate.output_tokens
+
+    async def end(self, error: BaseException | None) -> None:
+        """Settle, once. `error` is what ended the exchange; None if the caller has had the whole answer."""
+        hold, part = self._hold, self._part
+        if self._ended or hold is None or part is None:
+            return
+        self._ended = True
+        charge, cause = self._charged(error), cause_of(error, self.answer)
+        self._attempt.has_failed = cause != ""
+        if charge is None:
+            await self._give_back(hold, part)
+        elif self._is_own:
+            if charge.source != "estimate":
+                part.end(charge)
+            await hold.end(status_of(charge, error, cause), cause)
+        else:
+            part.end(charge)
+
+    async def _give_back(self, hold: Hold, part: Part) -> None:
+        if self._is_own:
+            await hold.release()
+        else:
+            hold.drop(part)
+
+    def _charged(self, error: BaseException | None) -> Charge | None:
+        """What is settled: None for nothing at all."""
+        answer = self.answer
+        known = None if answer is None or answer.status >= 400 else answer.charge()
+        if known is not None:
+            return known
+        rule = rule_of(error, answer, self._gate.policy.guard)
+        if rule == "release":
+            return None
+        if rule == "input":
+            return Charge(Usage(self._estimate.input_tokens, 0), "counted")
+        if rule == "streamed" and answer is not None and answer.is_stream and answer.status < 400:
+            return answer.so_far()
+        return Charge(self._estimate, "estimate")
+
+    def _around(self) -> Hold | None:
+        """The innermost open hold around the caller that is this guard's and has the same labels."""
+        for hold in reversed(open_holds()):
+            if hold.belongs_to(self._gate.shared):
+                subject = self._gate.subject(self._own, self._of_client)
+                return hold if _same_caller(hold.subject, subject) else None
+        return None
+
+    def _adapt(self, bounded: bool) -> None:
+        """Write into the request what makes it tell its usage, and bounds its output, where that is wanted."""
+        body = self._request.body
+        if not bounded and self._gate.policy.guard.inject_max_tokens and body:
+            body = with_bound(self._request.api, body, self._estimate.output_tokens)
+        if self.hides_usage:
+            body = telling_usage(body)
+        if body is not self._request.body:
+            self.content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _same_caller(held: Mapping[str, str], mine: Mapping[str, str]) -> bool:
+    """The same labels; those that the guard adds itself may be missing in the hold's."""
+    names = {*held, *mine}.difference(_ADDED_BY_GUARD)
+    return all(held.get(name) == mine.get(name) for name in names) and all(
+        name not in held or held[name] == mine.get(name) for name in _ADDED_BY_GUARD
+    )

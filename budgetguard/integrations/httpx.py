@@ -1,0 +1,201 @@
+"""A transport for httpx2 and httpx that holds every call to its budgets: async and sync, from one body of code.
+
+    client = httpx2.AsyncClient(transport=BudgetTransport(guard, httpx2.AsyncHTTPTransport()))
+
+Bytes are passed on as they come. Settling waits for the store before the end of the answer is told.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from budgetguard.answer import READABLE
+from budgetguard.errors import BudgetGuardError
+from budgetguard.exchange import Exchange
+from budgetguard.integrations.refusals import for_sdks
+
+if TYPE_CHECKING:
+    from budgetguard.clients import Clients
+
+_REWRITTEN = frozenset(["content-length", "transfer-encoding", "accept-encoding"])
+
+
+class BudgetTransport:
+    """Guards what goes through another transport.
+
+    Args:
+        guard: whose budgets.
+        inner: sends the requests; async or sync, of httpx2 or of httpx.
+        labels: of every call, unless it or `acting_as` says otherwise.
+
+    Raises (when a request is sent):
+        BudgetExceeded, CallRefused, StoreError: as `Guard.reserve`; also errors of the SDKs that are imported.
+    """
+
+    def __init__(self, guard: Clients, inner: Any, **labels: str) -> None:
+        self._guard = guard
+        self._inner = inner
+        self._labels: Mapping[str, str] = labels
+
+    def __repr__(self) -> str:
+        return f"<BudgetTransport over {self._inner!r}>"
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send one request of an `AsyncClient`."""
+        content = await request.aread()
+        try:
+            exchange = self._guard.exchange(request.method, str(request.url), content, self._labels)
+            if exchange is not None:
+                await exchange.admit()
+        except BudgetGuardError as error:
+            raise for_sdks(error) from error.__cause__
+        if exchange is None:
+            return await self._inner.handle_async_request(request)
+        try:
+            response = await self._inner.handle_async_request(_adapted(request, content, exchange))
+        except BaseException as error:
+            await exchange.end(error)
+            raise
+        return _observed(response, exchange, self._guard)
+
+    def handle_request(self, request: Any) -> Any:
+        """Send one request of a `Client`."""
+        content = request.read()
+        try:
+            exchange = self._guard.exchange(request.method, str(request.url), content, self._labels)
+            if exchange is not None:
+                self._guard.sync.run(exchange.admit)
+        except BudgetGuardError as error:
+            raise for_sdks(error) from error.__cause__
+        if exchange is None:
+            return self._inner.handle_request(request)
+        try:
+            response = self._inner.handle_request(_adapted(request, content, exchange))
+        except BaseException as error:
+            self._guard.sync.run(exchange.end, error)
+            raise
+        return _observed(response, exchange, self._guard)
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+    async def __aenter__(self) -> BudgetTransport:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._inner.__aexit__(*error)
+
+    def __enter__(self) -> BudgetTransport:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._inner.__exit__(*error)
+
+
+def clients(guard: Clients, labels: Mapping[str, str]) -> tuple[Any, Any]:
+    """A sync and an async client of httpx2, guarded."""
+    import httpx2
+
+    sync: Any = BudgetTransport(guard, httpx2.HTTPTransport(), **labels)
+    concurrent: Any = BudgetTransport(guard, httpx2.AsyncHTTPTransport(), **labels)
+    return httpx2.Client(transport=sync), httpx2.AsyncClient(transport=concurrent)
+
+
+def _adapted(request: Any, content: bytes, exchange: Exchange) -> Any:
+    """The request as it is sent: asked for what the guard needs, in an encoding that it can read."""
+    accepted = request.headers.get("accept-encoding", "")
+    readable = "identity" if exchange.hides_usage else READABLE
+    if exchange.content == content and accepted in (readable, "identity", ""):
+        return request
+    headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _REWRITTEN]
+    headers.append(("accept-encoding", readable))
+    return type(request)(
+        request.method, request.url, headers=headers, content=exchange.content, extensions=request.extensions
+    )
+
+
+def _observed(response: Any, exchange: Exchange, guard: Clients) -> Any:
+    """The response, its body read as it passes."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    answer = exchange.answered(response.status_code, headers)
+    if answer.unpacks:
+        del response.headers["content-encoding"]
+    if answer.cuts and "content-length" in response.headers:
+        del response.headers["content-length"]
+    response.stream = _body_kind(type(response).__module__.partition(".")[0])(response.stream, exchange, guard)
+    return response
+
+
+class _Body:
+    """The body of a response on its way to the caller, settled once however it ends. `end` is the exchange's."""
+
+    def __init__(self, inner: Any, exchange: Exchange, guard: Clients) -> None:
+        self._inner, self._exchange, self._guard = inner, exchange, guard
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        exchange, answer = self._exchange, self._exchange.observed
+        try:
+            async for chunk in self._inner:
+                if passed := answer.feed(chunk):
+                    yield passed
+                await exchange.keep_ahead()
+            if passed := answer.finish():
+                yield passed
+        except GeneratorExit:  # the caller has left: `aclose` tells, or its hold when nobody has it any more
+            raise
+        except BaseException as error:
+            await exchange.end(error)
+            if isinstance(error, BudgetGuardError):
+                raise for_sdks(error) from error.__cause__
+            raise
+        await exchange.end(None)
+
+    async def aclose(self) -> None:
+        """Let go of the connection; what was not read by now is not read any more."""
+        try:
+            await self._inner.aclose()
+        finally:
+            await self._exchange.end(GeneratorExit())
+
+    def __iter__(self) -> Iterator[bytes]:
+        exchange, answer, run = self._exchange, self._exchange.observed, self._guard.sync.run
+        try:
+            for chunk in self._inner:
+                if passed := answer.feed(chunk):
+                    yield passed
+                if exchange.is_short():
+                    run(exchange.keep_ahead)
+            if passed := answer.finish():
+                yield passed
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            run(exchange.end, error)
+            if isinstance(error, BudgetGuardError):
+                raise for_sdks(error) from error.__cause__
+            raise
+        run(exchange.end, None)
+
+    def close(self) -> None:
+        """As `aclose`."""
+        try:
+            self._inner.close()
+        finally:
+            self._guard.sync.run(self._exchange.end, GeneratorExit())
+
+
+@cache
+def _body_kind(library: str) -> type[_Body]:
+    """Bodies that are streams of one library, which both checks that they are."""
+    module = sys.modules[library]
+    return type("Body", (_Body, module.AsyncByteStream, module.SyncByteStream), {})
