@@ -61,14 +61,19 @@ class Span(NamedTuple):
 
 def span_of(model: ModelInfo, source: str, at_ms: int) -> Span:
     """The price of a model at an instant; None where the data states none by tokens."""
-    return Span(*valid(model, at_ms), _price(model.id, source, _prices(model, at_ms)))
+    return Span(*valid(model, at_ms), _price(model.id, source, model.get_prices(_instant(at_ms))))
 
 
-def dearness(model: ModelInfo, at_ms: int) -> Decimal:
-    """What a million tokens in and a million out cost together, for the longest input."""
-    prices = _prices(model, at_ms).__dict__
-    of_both = [_amount(prices.get(key), MAX_AMOUNT) for key in _BY_TOKENS]
-    return sum((amount for amount in of_both if amount is not None), Decimal(0))
+def dearest_of(models: Iterable[ModelInfo], at_ms: int) -> ModelInfo | None:
+    """The one of which a million tokens in and a million out cost most, together, for the longest input."""
+    at = _instant(at_ms)
+
+    def dearness(model: ModelInfo) -> Decimal:
+        prices = model.get_prices(at).__dict__
+        of_both = [_amount(prices.get(key), MAX_AMOUNT) for key in ("input_mtok", "output_mtok")]
+        return (of_both[0] or Decimal(0)) + (of_both[1] or Decimal(0))
+
+    return max(models, key=dearness, default=None)
 
 
 def valid(model: ModelInfo, at_ms: int) -> tuple[int, int]:
@@ -78,8 +83,8 @@ def valid(model: ModelInfo, at_ms: int) -> tuple[int, int]:
     return since, min((turn for turn in turns if turn > at_ms), default=MAX_AMOUNT)
 
 
-def _prices(model: ModelInfo, at_ms: int) -> ModelPrice:
-    return model.get_prices(_EPOCH + timedelta(milliseconds=min(max(at_ms, 0), _LAST_MS)))
+def _instant(at_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=min(max(at_ms, 0), _LAST_MS))
 
 
 def _price(model: str, source: str, prices: ModelPrice) -> DataPrice | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from budgetguard.core.amounts import MAX_AMOUNT
-from budgetguard.data_price import DataPrice, Span, dearness, span_of, valid
+from budgetguard.data_price import DataPrice, Span, dearest_of, span_of, valid
 
 if TYPE_CHECKING:
     from genai_prices.types import Provider
@@ -65,8 +65,8 @@ def find(provider: str | None, model: str, at_ms: int) -> DataPrice | None:
     data = _the_data()
     span = data.found.get((provider, model))
     if span is None or not span.since_ms <= at_ms < span.until_ms:
-        if len(data.found) >= _MAX_CACHED:  # names come from callers: what is kept of them has a bound
-            data.found.clear()
+        if len(data.found) >= _MAX_CACHED:
+            data.found.clear()  # names come from callers: what is kept of them has a bound
         span = data.found[provider, model] = _looked_up(data, provider, model, at_ms)
     return span.price
 
@@ -133,8 +133,9 @@ def _dearest(data: _Data, provider: Provider | None, at_ms: int) -> Span:
         also = provider.fallback_model_providers or ()
         chosen = [provider, *(other for other in data.providers if other.id in also)]
     models = [model for each in chosen for model in each.models]
-    best = max(models, key=lambda model: dearness(model, at_ms), default=None)
+    best = dearest_of(models, at_ms)
     if best is None:
         return _NEVER
-    since, until = zip(*(valid(model, at_ms) for model in models), strict=True)
+    timed = [valid(model, at_ms) for model in models if isinstance(model.prices, list)]
+    since, until = zip((-MAX_AMOUNT, MAX_AMOUNT), *timed, strict=True)
     return Span(max(since), min(until), span_of(best, data.source, at_ms).price)

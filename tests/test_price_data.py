@@ -206,7 +206,7 @@ def test_the_source_names_the_data_and_its_version() -> None:
     assert found.source == f"genai-prices {__version__}"
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "azure_openai", "bedrock", None, "nobody-known"])
+@pytest.mark.parametrize("provider", ["openai", "azure_openai", "bedrock", "voyage", None, "nobody-known"])
 def test_the_dearest_model_is_at_least_as_dear_as_any_of_the_provider(provider: str | None) -> None:
     dear = price_data.dearest(provider, NOW_MS)
     assert dear is not None

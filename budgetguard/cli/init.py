@@ -60,7 +60,7 @@ limits = ["500k tokens/hour"]
 # per = ["session"]
 # limits = ["$2/total"]
 
-# What models cost, in dollars per million tokens. Budgets in dollars need it, or calls that tell their cost.
+# What models cost, in dollars per million tokens; wins over the built-in prices. "0" for those of your own machine.
 # [[price]]
 # model = "acme-*"
 # usd_per_mtok = { input = "0.15", output = "0.60", cache_read = "0.075" }
