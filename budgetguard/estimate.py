@@ -58,7 +58,7 @@ def estimate(api: Api, body: Mapping[str, Any], raw_bytes: int, settings: Estima
     if api.kind == "rerank":
         tokens += _repeated_query(body, family)
     if has_output(api, body, model):
-        tokens += found.messages * family.per_message + family.per_request + found.has_tools * family.with_tools
+        tokens += found.messages * family.per_message + _around(found, family)
         output, bounded = _output(api, body, model, settings)
     else:
         tokens += max(1, len(found.texts))  # each text of an embedding has an end, or a beginning
@@ -120,6 +120,13 @@ def _exactly(texts: list[str], count: Counter) -> int:
 def _weighed(text: str, family: Family) -> int:
     within, beyond = weigh(text)
     return -(-(within * family.ascii_percent + beyond * family.beyond_percent) // 100_000)
+
+
+def _around(found: Content, family: Family) -> int:
+    """What the provider writes around a request."""
+    tokens = family.per_request
+    tokens += found.has_tools * family.with_tools + found.has_schema * family.with_schema
+    return tokens + found.has_server_tools * family.with_server_tools
 
 
 def _repeated_query(body: Mapping[str, Any], family: Family) -> int:

@@ -32,7 +32,7 @@ _MEDIA = {
     "image", "image_url", "input_image", "images", "file", "input_file", "document", "document_url", "audio",
     "input_audio", "video", "inlineData", "inline_data", "fileData", "file_data",
 }  # fmt: skip
-_STATE = {"previous_response_id", "conversation", "cachedContent", "web_search_options", "agent"}
+_STATE = {"previous_response_id", "conversation", "cachedContent", "agent"}
 
 
 def api_of(row: Exchange) -> Api:
@@ -67,7 +67,12 @@ def group(row: Exchange) -> str:
         return "schema"
     if named & _MEDIA or row.get("request_media_omitted_chars"):
         return "media"
-    if named & _STATE or isinstance(body.get("prompt"), dict) or body.get("background"):
+    if (
+        named & _STATE
+        or body.get("web_search_options") is not None
+        or isinstance(body.get("prompt"), dict)
+        or body.get("background")
+    ):
         return "state"
     return "text"
 

@@ -87,10 +87,33 @@ def test_tools_schemas_and_arguments_count_with_their_keys() -> None:
         assert known(CHAT, {"messages": [], **body}).usage.input_tokens >= plain + len(json.dumps(schema)) // 5
 
 
+@pytest.mark.parametrize(
+    ("model", "tool", "more"),
+    [
+        ("claude-sonnet-4-5", {"type": "web_search_20250305", "name": "web_search"}, 5_000),
+        ("claude-sonnet-4-5", {"type": "bash_20250124", "name": "bash"}, 0),
+        ("gpt-4o", {"type": "web_search"}, 1_500),
+        ("gpt-4o", {"type": "function", "name": "web_search"}, 0),
+        ("gemini-2.5-flash", {"googleSearch": {}}, 1_000),
+        ("gemini-2.5-flash", {"functionDeclarations": []}, 0),
+    ],
+)
+def test_tools_that_the_provider_runs_hold_something_for_what_they_find(model: str, tool: Any, more: int) -> None:
+    body = {"model": model, "tools": [tool]}
+    plain = known(CHAT, {"model": model, "tools": [{"name": "of the callers own"}]}).usage.input_tokens
+    assert more - 50 < known(CHAT, body).usage.input_tokens - plain < more + 50
+
+
 def test_what_never_reaches_the_model_is_not_counted() -> None:
     body = {"messages": [{"role": "user", "content": "hello"}]}
     beside = {"metadata": {"a": "b" * 1_000}, "user": "u" * 1_000, "stop": ["s" * 1_000], "model": "m" * 1_000}
     assert known(CHAT, {**body, **beside}) == known(CHAT, body)
+
+
+@pytest.mark.parametrize("beside", [{"type": "image"}, {"image": {}}, {"input": [1, "word " * 2_000]}])
+def test_what_looks_like_a_medium_or_tokens_hides_no_text(beside: dict[str, Any]) -> None:
+    body = {"messages": [{"role": "user", "content": "word " * 2_000}], **beside}
+    assert known(CHAT, body).usage.input_tokens >= (2_000 if "input" not in beside else 4_000)
 
 
 def test_token_numbers_count_one_each_and_documents_are_read_with_the_query() -> None:

@@ -155,7 +155,7 @@ def test_images_only_named_cost_what_the_largest_would_elsewhere_too() -> None:
     assert tokens_of(CLAUDE, "claude-sonnet-4-5", by_url) == 1_600
     assert tokens_of(CLAUDE, "claude-opus-5", by_url) == 4_784
     by_uri = {"fileData": {"fileUri": "https://example.org/1.png", "mimeType": "image/png"}}
-    assert tokens_of(GEMINI, "gemini-2.5-pro", by_uri) == 6 * 258
+    assert tokens_of(GEMINI, "gemini-2.5-pro", by_uri) == 10 * 258
 
 
 @pytest.mark.parametrize("detail", ["", "LOW", "x" * 1_000, "auto"])

@@ -24,6 +24,11 @@ class Family(NamedTuple):
     per_request: int = 30
     with_tools: int = 150
     """What tools add once, beside their own text: instructions that the provider writes around them."""
+    with_schema: int = 40
+    """What a schema of the answer adds."""
+    with_server_tools: int = 1_500
+    """What tools that the provider runs bring into the input: the middle of what was recorded, no bound: 115,886 tokens
+    of search results were recorded once."""
     encoding: str | None = None
     """The tokenizer that counts exactly, where it is published."""
 
@@ -34,18 +39,18 @@ and reasoning models add up to four. Tools are rewritten shorter than their JSON
 _GPT_OSS = _OPENAI._replace(name="gpt-oss", per_request=75)
 """A hidden system message of 65 to 68 tokens says the date and how to reason, wherever it is served."""
 _CL100K = _OPENAI._replace(name="cl100k", beyond_percent=145, encoding="cl100k_base")
-_CLAUDE = Family("claude", 120, 165, per_request=36, with_tools=700)
+_CLAUDE = Family("claude", 120, 165, per_request=36, with_tools=700, with_schema=300, with_server_tools=5_000)
 """1.15 times o200k_base in the middle, 1.40 at p95; a request that lets it think has 28 hidden tokens. The
 instructions for tools are 313 to 530 tokens by model and choice
 (https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview); p95 of what is added is 672."""
 _CLAUDE_DENSE = _CLAUDE._replace(name="claude-dense", ascii_percent=160, beyond_percent=200, with_tools=900)
 """Since Opus 4.7, and all of generation 5: a tokenizer that makes up to 1.35 times as many tokens of a text
 (https://platform.claude.com/docs/en/about-claude/models/migration-guide), 1.37 to 1.58 times o200k_base."""
-_GEMINI = Family("gemini", 108, 125, per_message=2, per_request=3, with_tools=60)
+_GEMINI = Family("gemini", 108, 125, per_message=2, per_request=3, with_tools=120, with_server_tools=1_000)
 _GROK = Family("grok", 105, 125, per_request=210, with_tools=150)
 """Hidden instructions of 130 to 200 tokens come before every request."""
-_COHERE = Family("cohere", 112, 145, per_message=4, per_request=5, with_tools=1_600)
-"""As billed: a hidden preamble of about 490 tokens is in `tokens`, but not in `billed_units`."""
+_COHERE = Family("cohere", 112, 145, per_message=4, per_request=5, with_tools=30)
+"""As billed: a hidden preamble of about 490 tokens, and 1,400 with tools, is in `tokens`, but not in `billed_units`."""
 _DEEPSEEK = Family("deepseek", 112, 120, per_request=80, with_tools=200)
 """Since V4 some 70 hidden tokens come before a request."""
 _LLAMA_2 = Family("llama-2", 130, 250)

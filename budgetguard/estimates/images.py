@@ -67,21 +67,21 @@ def patches(percent: int, most: int, side: int = 2_048, most_original: int | Non
     return rule
 
 
-def areas(most: int, longest: int) -> ImageRule:
+def areas(most: int, longest: int, least: int = 1) -> ImageRule:
     """Width x height / 750, or patches of 28 pixels if these are more; larger images are scaled down to `most`."""
 
     def rule(width: int, height: int, detail: str) -> int:
         scale = min(1.0, longest / max(width, height))
         wide, high = max(1.0, width * scale), max(1.0, height * scale)
-        return min(most, max(ceil(wide * high / 750), ceil(wide / 28) * ceil(high / 28)))
+        return min(most, max(least, ceil(wide * high / 750), ceil(wide / 28) * ceil(high / 28)))
 
     return rule
 
 
 def _gemini_2(width: int, height: int, detail: str) -> int:
-    """258 for each tile of 768 pixels, 258 in all up to 384 x 384; one that is only named counts as 2 x 3 tiles."""
+    """258 for each tile of 768 pixels, 258 in all up to 384 x 384; one that is only named counts as ten tiles."""
     if width == UNKNOWN_SIDE:
-        return 6 * 258
+        return 10 * 258
     if max(width, height) <= 384:
         return 258
     return 258 * ceil(min(width, 16_384) / 768) * ceil(min(height, 16_384) / 768)
@@ -116,8 +116,8 @@ _BY_MODEL: tuple[tuple[str, ImageRule], ...] = (
     ("*gemini*", _gemini_3),
 )
 _BY_FAMILY = {"openai": _LATER_GPT, "claude": _CLAUDE, "claude-dense": _CLAUDE_DENSE, "gemini": _gemini_3}
-_OTHER = areas(4_784, 4_096)
-"""Of models without a documented rule: as the dearest of the documented areas."""
+_OTHER = areas(4_784, 4_096, least=260)
+"""Of models without a documented rule: as the dearest of the documented areas, and at least a tile of Cohere's."""
 
 
 @lru_cache(maxsize=1024)

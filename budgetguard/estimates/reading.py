@@ -29,6 +29,13 @@ _VERBATIM = frozenset((
 ))  # fmt: skip
 _TEXT_OR_LIST = frozenset(("text", "input", "format", "args", "arguments", "response", "json"))
 _TOOLS = ("tools", "functions", "toolConfig")
+_SCHEMAS = frozenset(("response_format", "output_format", "responseSchema", "responseJsonSchema", "response_schema"))
+_WITH_FORMAT = frozenset(("output_config", "text"))
+# What the type of a tool begins with, or the only key of Gemini's, where the provider runs it.
+_SERVER_TOOLS = (
+    "web_search", "web_fetch", "code_", "codeExecution", "file_search", "fileSearch", "mcp", "advisor", "openrouter:",
+    "browser_search", "x_search", "google", "url", "enterpriseWebSearch",
+)  # fmt: skip
 _MESSAGES = ("messages", "contents", "input", "chat_history")
 
 
@@ -43,7 +50,7 @@ class Content:
         self.keys = 0
         """Members of schemas and arguments: each brings its punctuation."""
         self.messages = 1
-        self.has_tools = False
+        self.has_tools = self.has_server_tools = self.has_schema = False
         self.is_whole = True
         """Whether everything was looked at."""
 
@@ -59,6 +66,10 @@ def read(body: Mapping[str, Any], raw_bytes: int) -> Content:
     lists = [value for key in _MESSAGES if isinstance(value := body.get(key), list)]
     found.messages = max(1, sum(map(len, lists)))
     found.has_tools = any(body.get(key) for key in _TOOLS)
+    tools = body.get("tools")
+    found.has_server_tools = body.get("web_search_options") is not None or (
+        isinstance(tools, list) and any(_runs_at_server(tool) for tool in tools[:LEAST_NODES])
+    )
     left, schemas = _read_messages(body, found, max(LEAST_NODES, raw_bytes // _BYTES_PER_NODE))
     if left > 0:
         left = _read_schemas(schemas, found, left)
@@ -78,7 +89,7 @@ def _read_messages(body: Mapping[str, Any], found: Content, left: int) -> tuple[
             left = _open_list(node, stack, found, left)
         elif isinstance(node, Mapping):
             left -= 1 + len(node)
-            medium = medium_of(node) if left > 0 else None
+            medium = medium_of(node) if left > 0 and node is not body else None
             if medium is not None:
                 left -= _MEDIUM_NODES
                 found.media.append(medium)
@@ -93,6 +104,8 @@ def _read_messages(body: Mapping[str, Any], found: Content, left: int) -> tuple[
                         _add_text(value, found)
                 elif key in _VERBATIM and (key not in _TEXT_OR_LIST or isinstance(value, dict)):
                     schemas.append(value)
+                    if key in _SCHEMAS or (key in _WITH_FORMAT and "format" in value):
+                        found.has_schema = True
                 elif key == "images" and isinstance(value, list):  # Ollama's, bare base64
                     left -= len(value) * _MEDIUM_NODES
                     found.media += [_image(image) for image in (value if left > 0 else ()) if isinstance(image, str)]
@@ -123,7 +136,7 @@ def _read_schemas(schemas: list[Any], found: Content, left: int) -> int:
 
 def _open_list(items: list[Any], stack: list[Any], found: Content, left: int) -> int:
     """Put the items on the stack; says how many nodes are left. Token numbers are only counted."""
-    if items and type(items[0]) is int:
+    if items and type(items[0]) is int and type(items[-1]) is int:
         found.token_ids += len(items)
         return left - 1
     left -= 1 + len(items)
@@ -141,3 +154,10 @@ def _add_text(text: str, found: Content) -> None:
 
 def _image(text: str) -> Medium:
     return of_data_uri(text) if text.startswith("data:") else Medium("image", text)
+
+
+def _runs_at_server(tool: Any) -> bool:
+    if not isinstance(tool, dict) or not tool:
+        return False
+    kind = tool.get("type", next(iter(tool)))
+    return isinstance(kind, str) and kind.startswith(_SERVER_TOOLS)
