@@ -1,6 +1,6 @@
 """What an estimate costs in CPU, beside reading the same body's JSON: `python benchmarks/bench_estimate.py`.
 
-A prompt of 4 KB in 50 us and a megabyte of anything in 5 ms, whatever somebody has made of it. Prints a table with
+A prompt of 4 KB in 50 us, and a megabyte (or more) of anything in 5 ms, whatever somebody has made of it. Prints a table with
 commit and versions; exits with 1 if a figure misses its bound.
 """
 
@@ -95,7 +95,7 @@ def _bodies() -> list[tuple[str, int, Body]]:
         "tools, 2,000 of them": {"tools": [_tool(number) for number in range(2_000)], "messages": []},
         "a part with 60,000 keys": _chat_of([{"type": "image", **{f"key{n}": {} for n in range(60_000)}}]),
     }
-    return small + [(f"a megabyte of {what}", MEGABYTE_US, body) for what, body in large.items()]
+    return small + [(f"large: {what}", MEGABYTE_US, body) for what, body in large.items()]
 
 
 def _chat(*texts: str) -> Body:

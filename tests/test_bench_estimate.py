@@ -15,6 +15,6 @@ def test_the_benchmark_of_estimates_runs_to_its_end_and_prints_its_table(checkou
     assert done.stderr == ""
     heading, table = done.stdout.split("\n\n")
     assert heading.startswith("budgetguard at ")
-    for figure in ("a chat of 4 KB", "a megabyte of emoji", "a megabyte of 100,000 tiny messages"):
+    for figure in ("a chat of 4 KB", "large: emoji", "large: 100,000 tiny messages"):
         assert figure in table
     assert done.returncode == (1 if "MISSED" in table else 0)
