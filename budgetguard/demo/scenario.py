@@ -7,17 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 
 from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletion
 
 from budgetguard.core.amounts import format_usd
 from budgetguard.errors import BudgetExceeded
 from budgetguard.events import AlertReached, Delayed, Event
 from budgetguard.guard import Guard
+from budgetguard.labels import acting_as
 from budgetguard.policy import Budget, Policy
 from budgetguard.price import Price
 from budgetguard.store import Store
-from budgetguard.testing import ProviderPrice, count_input_tokens
-from budgetguard.usage import Usage
+from budgetguard.testing import ProviderPrice
 
 MODEL = "gpt-4o"
 MOST_OUTPUT_TOKENS = 120
@@ -31,8 +30,6 @@ BUDGETS = [
     Budget("support-team", ["2 concurrent"], where={"team": "support"}, on_exceed="delay", max_delay="15s"),
     Budget("each-agent", ["20k tokens/hour", "$0.10/day"], per=["agent"]),
 ]
-
-Messages = list[dict[str, str]]
 
 
 class Scenario:
@@ -74,14 +71,11 @@ class Scenario:
             raise met.exceptions[0] from None
 
     async def _search_agent(self, agent: str) -> None:
-        """Guarded by `reserve`: a refusal ends the agent's work."""
+        """A refusal ends the agent's work."""
+        client = self.guard.wrap(self._client, team="search", agent=agent, task="crawl")
         for number in range(CALLS_PER_AGENT):
-            messages = _messages(agent, number)
             try:
-                async with self.guard.reserve(
-                    team="search", agent=agent, task="crawl", model=MODEL, estimate=_estimate(messages)
-                ) as hold:
-                    hold.record(await self._ask(messages, hold.id))
+                await _ask(client, agent, number)
             except BudgetExceeded as refusal:
                 self.calls[agent]["refused"] += 1
                 if self.refusal is None:
@@ -91,29 +85,20 @@ class Scenario:
             self.calls[agent]["calls"] += 1
 
     async def _support_agent(self, agent: str) -> None:
-        """Guarded by `budgeted`: the function says nothing of budgets."""
-
-        @self.guard.budgeted(team="support", agent=agent, task="reply", model=MODEL, estimate=_estimate)
-        async def reply(messages: Messages) -> ChatCompletion:
-            return await self._ask(messages, agent)
-
+        """Who its calls are for is said around them; they wait for their turn."""
+        client = self.guard.wrap(self._client)
         for number in range(CALLS_PER_AGENT):
-            await reply(_messages(agent, number))
+            with acting_as(team="support", agent=agent, task="reply"):
+                await _ask(client, agent, number)
             self.calls[agent]["calls"] += 1
 
-    async def _ask(self, messages: Messages, request_id: str) -> ChatCompletion:
-        return await self._client.chat.completions.create(
-            model=MODEL,
-            messages=messages,  # type: ignore[arg-type]  # plain dicts are what the API takes
-            max_tokens=MOST_OUTPUT_TOKENS,
-            extra_headers={"x-request-id": request_id},
-        )
 
-
-def _messages(agent: str, number: int) -> Messages:
-    return [{"role": "user", "content": f"This is task {number} of {agent}: say in a few words what to do next."}]
-
-
-def _estimate(messages: Messages) -> Usage:
-    """What the request bounds: its prompt, and the most that it lets the model write."""
-    return Usage(count_input_tokens(messages), MOST_OUTPUT_TOKENS)
+async def _ask(client: AsyncOpenAI, agent: str, number: int) -> None:
+    """Code that knows nothing of budgets."""
+    await client.chat.completions.create(
+        model=MODEL,
+        messages=[
+            {"role": "user", "content": f"This is task {number} of {agent}: say in a few words what to do next."}
+        ],
+        max_tokens=MOST_OUTPUT_TOKENS,
+    )
