@@ -1,7 +1,7 @@
 """What an estimate costs in CPU, beside reading the same body's JSON: `python benchmarks/bench_estimate.py`.
 
-A prompt of 4 KB in 50 us, and a megabyte (or more) of anything in 5 ms, whatever somebody has made of it. Prints a table with
-commit and versions; exits with 1 if a figure misses its bound.
+A prompt of 4 KB in 50 us, and a megabyte (or more) of anything in 5 ms, whatever somebody has made of it. Prints a
+table with commit and versions; exits with 1 if a figure misses its bound.
 """
 
 from __future__ import annotations
