@@ -9,7 +9,7 @@ Every operation can be repeated, and must be after an error that leaves open whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from budgetguard.core.amounts import Amounts
@@ -84,17 +84,17 @@ class Store(Protocol):
             StoreUnusable: another schema, a broken or unwritable file.
         """
 
-    async def reserve(self, ops: Sequence[Reserve]) -> list[Verdict]:
+    def reserve(self, ops: Sequence[Reserve]) -> Awaitable[list[Verdict]]:
         """Admit each call or refuse it. A refused call changes nothing at all.
 
         Raises:
             OutboxFull: as many ledger rows as the store keeps wait to be drained; nothing was changed.
         """
 
-    async def settle(self, ops: Sequence[Settle]) -> list[Settlement]:
+    def settle(self, ops: Sequence[Settle]) -> Awaitable[list[Settlement]]:
         """Charge what each call really used and write its ledger row, in one step."""
 
-    async def release(self, ops: Sequence[Release]) -> list[Settlement]:
+    def release(self, ops: Sequence[Release]) -> Awaitable[list[Settlement]]:
         """Return each hold."""
 
     async def grow(self, ops: Sequence[Grow]) -> list[Verdict]:

@@ -12,7 +12,7 @@ from guard_kit import LossyStore, World, until
 
 import budgetguard as bg
 
-STEPS = 1
+STEPS = 2
 """Rounds of the loop before and after each verb of the store: an answer takes several steps to come."""
 FEWEST_POINTS = 3
 DUTIES = 4

@@ -7,82 +7,102 @@ everything that the current round asked.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-Run = Callable[[list[Any]], Awaitable[Sequence[Any]]]
+Answers = Sequence[Any]
+Done = Callable[[Answers | Awaitable[Answers]], None]
+Begin = Callable[[list[Any], float, Done], None]
 
 
 class Batcher:
     """One queue of operations on one event loop.
 
     Args:
-        run: does a batch; answers in order, an exception in the place of an operation that failed alone.
-            If it raises, every operation of the batch gets that error.
+        begin: begins a batch whose last operation was asked then (the loop's time, seconds), and calls back once, at
+            once or later, with the answers or with what has to be awaited for them: in order, an exception in the
+            place of an operation that failed alone. If that awaiting raises, every operation gets that error.
         most: how many operations share a batch at most.
     """
 
-    def __init__(self, run: Run, most: int) -> None:
-        self._run = run
+    def __init__(self, begin: Begin, most: int) -> None:
+        self._begin = begin
         self._most = most
-        self._queue: deque[tuple[Any, asyncio.Future[Any]]] = deque()
-        self._drain: asyncio.Task[None] | None = None
+        self._queue: deque[tuple[Any, float, asyncio.Future[list[Any]]]] = deque()
+        self._taken: list[tuple[Any, float, asyncio.Future[list[Any]]]] = []
+        self._under_way = False
+        self._awaited: asyncio.Future[Answers] | None = None
+        self._idle: asyncio.Future[None] | None = None
 
-    async def ask(self, ops: Sequence[Any]) -> list[Any]:
-        """The answers to `ops`, in order. A caller that is cancelled does not undo what was asked."""
-        if len(ops) == 1:  # as in every guarded call
-            return [await self._put(ops[0])]
-        answers = await asyncio.gather(*map(self._put, ops), return_exceptions=True)
-        for answer in answers:
+    def ask(self, ops: Sequence[Any]) -> Awaitable[list[Any]]:
+        """The answers to `ops`, in order. A caller that is cancelled does not undo what was asked.
+
+        Of a single one, as in every guarded call, it is a future: nobody needs a task to wait for it.
+        """
+        return self._put(ops[0]) if len(ops) == 1 else self._ask_all(ops)
+
+    async def _ask_all(self, ops: Sequence[Any]) -> list[Any]:
+        answers: list[Any] = []
+        for answer in await asyncio.gather(*map(self._put, ops), return_exceptions=True):
             if isinstance(answer, BaseException):
                 raise answer
+            answers += answer
         return answers
-
-    def _put(self, op: Any) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._queue.append((op, future))
-        if not self._draining:
-            self._drain = loop.create_task(self._work())
-        return future
 
     async def idle(self) -> None:
         """Return when nothing is queued or under way."""
-        while self._drain is not None and self._draining:
-            await asyncio.wait([self._drain])
+        while self._under_way:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._idle])
 
-    @property
-    def _draining(self) -> bool:
-        # A task that is cancelled before it began never comes to its `finally`.
-        return self._drain is not None and not self._drain.done()
+    def _put(self, op: Any) -> asyncio.Future[list[Any]]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Any]] = loop.create_future()
+        self._queue.append((op, loop.time(), future))
+        if not self._under_way:
+            self._under_way = True
+            loop.call_soon(self._next)
+        return future
 
-    async def _work(self) -> None:
-        taken: list[tuple[Any, asyncio.Future[Any]]] = []
-        try:
-            while self._queue:
-                taken = [self._queue.popleft() for _ in range(min(self._most, len(self._queue)))]
-                answers: Sequence[Any]
-                try:
-                    answers = await self._run([op for op, _ in taken])
-                except Exception as error:  # noqa: BLE001 - whatever it is, every operation of the batch is told
-                    answers = [error] * len(taken)
-                for (_, future), answer in zip(taken, answers, strict=True):
-                    _answer(future, answer)
-        finally:
-            # Only a loop that is closing cancels this task: nobody must wait for an answer that will not come.
-            for _, future in [*taken, *self._queue]:
-                with contextlib.suppress(RuntimeError):  # the loop is closed already
-                    future.cancel()
+    def _next(self) -> None:
+        queue = self._queue
+        if queue:
+            self._taken = [queue.popleft() for _ in range(min(self._most, len(queue)))]
+            self._begin([op for op, _, _ in self._taken], self._taken[-1][1], self._done)
+            return
+        self._taken = []
+        self._under_way = False
+        if self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+
+    def _done(self, answers: Answers | Awaitable[Answers]) -> None:
+        if isinstance(answers, Awaitable):
+            self._awaited = asyncio.ensure_future(answers)
+            self._awaited.add_done_callback(self._ended)
+        else:
+            self._answer(answers)
+            self._next()
+
+    def _ended(self, awaited: asyncio.Future[Answers]) -> None:
+        error = asyncio.CancelledError() if awaited.cancelled() else awaited.exception()
+        if error is None:
+            self._answer(awaited.result())
+        elif isinstance(error, Exception):  # whatever it is, every operation of the batch is told
+            self._answer([error] * len(self._taken))
+        else:  # only of a loop that is closing: nobody must wait for an answer that will not come
+            for _, _, future in [*self._taken, *self._queue]:
+                future.cancel()
             self._queue.clear()
-            self._drain = None
+        self._next()
 
-
-def _answer(future: asyncio.Future[Any], answer: Any) -> None:
-    if future.done():
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+    def _answer(self, answers: Answers) -> None:
+        for (_, _, future), answer in zip(self._taken, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result([answer])

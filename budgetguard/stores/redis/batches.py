@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Reserve
 from budgetguard.errors import StoreError, StoreUnusable
+from budgetguard.stores.batching import Answers, Done
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.answers import NO_MEMORY, UNDECLARED, UNTOLD, answer_of
 from budgetguard.stores.redis.calls import Call, Caller
 from budgetguard.stores.redis.errors import unreadable
 from budgetguard.stores.redis.keys import digest_of
 from budgetguard.stores.redis.operations import Announce, operation
-from budgetguard.stores.redis.plans import SentPlan, SentPlans, digests_in, unpack_all
-from budgetguard.stores.redis.scripting import ScriptFailed, Scripting
+from budgetguard.stores.redis.plans import SentPlans, digests_in, unpack_all
+from budgetguard.stores.redis.scripting import Make, ScriptFailed, Scripting
 from budgetguard.stores.redis.server import Server
+from budgetguard.stores.redis.work import Chunk, Work
 
 MOST_OPS = 64
 MOST_TOUCHES = 512
@@ -39,22 +41,6 @@ class Outbox(NamedTuple):
     bounded: bool
 
 
-class Chunk:
-    """The operations of one script. `whole`: plans and operations (by `id`) that are sent with all details."""
-
-    def __init__(self) -> None:
-        self.whole: set[int] = set()
-        self.places: list[int] = []
-        self.ops: list[Any] = []
-        self.plans: dict[int, tuple[int, SentPlan]] = {}
-        self.accounts: dict[bytes, None] = {}
-        self.holds: dict[bytes, None] = {}
-
-    def number(self, plan: Plan) -> int:
-        """Under which a plan is sent."""
-        return self.plans[id(plan)][0]
-
-
 class Batches:
     """Does operations for one namespace, from any event loop; knows the accounts of reservations made here."""
 
@@ -66,51 +52,91 @@ class Batches:
         self._known: dict[str, tuple[bytes, ...]] = {}
         self._unreadable: set[str] = set()
 
-    async def run(self, server: Server, ops: Sequence[Any], deadline: float) -> list[Any]:
+    async def run(self, server: Server, ops: Sequence[Any], deadline: float) -> Answers:
         """The answers in order; an error in the place of an operation that could not be done by then (loop's time)."""
-        try:
-            return await self._run(server, ops, deadline)
-        except Exception as error:  # noqa: BLE001 - it holds what cannot be sent; only the operation that has it is told
-            if len(ops) == 1:
-                return [error]
-            return [answer for op in ops for answer in await self.run(server, [op], deadline)]
+        return await self._go_on(server, Work(ops, deadline))
 
-    async def _run(self, server: Server, ops: Sequence[Any], deadline: float) -> list[Any]:
+    def begin(self, server: Server, ops: Sequence[Any], deadline: float, done: Done) -> None:
+        """The same, without a task where nothing is out of the ordinary: tasks cost a call more than what they do.
+
+        `done` is called once, at once or later: with the answers, or with what has to be awaited for them.
+        """
+        work = Work(ops, deadline)
+        with contextlib.suppress(Exception):  # of what cannot be sent; `_go_on` finds it again, and who is to be told
+            if server.is_ready and not self._unknown(ops):
+                work.chunks = list(self._chunks(ops, work.left))
+                if len(work.chunks) <= SCRIPTS:
+                    work.begun = self._scripting.begin(
+                        server, self._maker(work.chunks, whole=False), deadline, lambda: done(self._heard(server, work))
+                    )
+        if work.begun is None:
+            done(self._go_on(server, work))
+
+    def _heard(self, server: Server, work: Work) -> Answers | Awaitable[Answers]:
+        """The answers to what was begun, or what has to be awaited for them."""
+        begun = work.begun
+        if begun is None or not begun.is_answered:
+            return self._go_on(server, work)
+        try:
+            replies = self._scripting.answers_of(begun)
+            if replies is None:
+                return self.run(server, work.ops, work.deadline)
+            parts = zip(work.chunks, replies, strict=True)
+            work.passed([place for chunk, reply in parts for place in self._note(chunk, reply, work.answers)])
+        except StoreError as error:
+            return [error] * len(work.ops)
+        except Exception as error:  # noqa: BLE001 - as in `_go_on`
+            return self._each_alone(server, work, error)
+        return self._go_on(server, work) if work.left else work.answers
+
+    async def _go_on(self, server: Server, work: Work) -> Answers:
+        try:
+            return await self._run(server, work)
+        except Exception as error:  # noqa: BLE001 - it holds what cannot be sent; only the operation that has it is told
+            return await self._each_alone(server, work, error)
+
+    async def _each_alone(self, server: Server, work: Work, error: Exception) -> Answers:
+        if len(work.ops) == 1:
+            return [error]
+        return [answer for op in work.ops for answer in await self.run(server, [op], work.deadline)]
+
+    async def _run(self, server: Server, work: Work) -> Answers:
         loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
-        answers: list[Any] = [None] * len(ops)
-        left = await self._pass(server, ops, list(range(len(ops))), answers, deadline, whole=False)
-        while left and loop.time() + pause_s < deadline:
-            left = await self._pass(server, ops, left, answers, deadline, whole=True)
-            if left:
+        if not work.whole:
+            await self._pass(server, work)
+        while work.left and loop.time() + pause_s < work.deadline:
+            await self._pass(server, work)
+            if work.left:
                 await asyncio.sleep(random.uniform(0.5, 1) * pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        return answers
+        return work.answers
 
-    async def _pass(
-        self, server: Server, ops: Sequence[Any], left: list[int], answers: list[Any], deadline: float, *, whole: bool
-    ) -> list[int]:
-        """Ask those that are left, with all details if `whole`; the places of those that should be asked again."""
+    async def _pass(self, server: Server, work: Work) -> None:
+        """Ask those that are left; then those are left that should be asked again, with all details."""
+        ops, chunks, trouble = work.ops, work.chunks, None
         again: list[int] = []
-        trouble = await self._learn(server, self._unknown([ops[place] for place in left]), deadline)
-        chunks = list(self._chunks(ops, left))
+        if not chunks:
+            trouble = await self._learn(server, self._unknown([ops[place] for place in work.left]), work.deadline)
+            chunks = list(self._chunks(ops, work.left))
         while chunks:
             pair, chunks = chunks[:SCRIPTS], chunks[SCRIPTS:]
-            replies = [trouble] * len(pair) if trouble else await self._replies(server, pair, deadline, whole)
+            replies = [trouble] * len(pair) if trouble else await self._replies(server, pair, work)
             for chunk, reply in zip(pair, replies, strict=True):
                 if isinstance(reply, ScriptFailed) and len(chunk.ops) > 1:  # one of them is at fault
                     chunks = [alone for place in chunk.places for alone in self._chunks(ops, [place])] + chunks
                 else:
-                    again += self._note(chunk, reply, answers)
-        return again
+                    again += self._note(chunk, reply, work.answers)
+        work.passed(again)
 
-    async def _replies(self, server: Server, chunks: Sequence[Chunk], deadline: float, whole: bool) -> Sequence[Any]:
-        def made(caller: Caller) -> list[Call]:
-            return [self._call(caller, chunk, whole) for chunk in chunks]
-
+    async def _replies(self, server: Server, chunks: Sequence[Chunk], work: Work) -> Sequence[Any]:
+        make, (begun, work.begun) = self._maker(chunks, work.whole), (work.begun, None)
         try:
-            return await self._scripting.ask(server, made, deadline)
+            return await self._scripting.ask(server, make, work.deadline, begun)
         except StoreError as error:
             return [error] * len(chunks)
+
+    def _maker(self, chunks: Sequence[Chunk], whole: bool) -> Make:
+        return lambda caller: [self._call(caller, chunk, whole) for chunk in chunks]
 
     def _note(self, chunk: Chunk, reply: Any, answers: list[Any]) -> list[int]:
         """Keep the answers of one script; the places of operations that should be asked again."""
@@ -194,7 +220,7 @@ class Batches:
         if plan is not None and id(plan) not in chunk.plans:
             sent = self._plans.of(plan)
             chunk.plans[id(plan)] = len(chunk.plans) + 1, sent
-            chunk.accounts.update(dict.fromkeys(sent.keys))
+            chunk.accounts |= sent.touched
         known = self._known.get(op.id)
         if known is None:
             if type(op) is not Reserve:

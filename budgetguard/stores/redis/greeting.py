@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from budgetguard.stores.redis.address import Address, Endpoint
-from budgetguard.stores.redis.errors import Remedy, ReplyError, Trouble, WireLost, trouble_of
+from budgetguard.stores.redis.errors import Remedy, ReplyError, Trouble, trouble_of
 from budgetguard.stores.redis.wire import Command, Wire
 
 NOEVICTION = b"noeviction"
@@ -47,15 +47,11 @@ async def logged_in(wire: Wire, address: Address, commands: list[Command], *, of
         Trouble: an error was among the replies.
     """
     login = address.sentinel_login if of_sentinel else address.login
-    replies: list[Any] = []
     auth: list[Command] = []
     if login:
         auth = [("AUTH", login.username, login.password) if login.username else ("AUTH", login.password)]
-    lost = None
-    try:
-        await wire.round_trip([*auth, *commands], replies)
-    except WireLost as error:  # a server without a place for one more client says so once, and closes
-        lost = error
+    # A server without a place for one more client says so once, and closes.
+    replies, lost = await wire.round_trip([*auth, *commands])
     for place, reply in enumerate(replies):
         if isinstance(reply, ReplyError):
             if auth and place == 0 and reply.remedy is Remedy.RETURN:  # a line that may quote the password

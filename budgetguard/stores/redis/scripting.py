@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from budgetguard.errors import StateLost, StoreError, StoreUnusable
 from budgetguard.store import Clock, LostWrites
+from budgetguard.stores.redis.asked import Asked
 from budgetguard.stores.redis.calls import SCHEMA, Call, Caller
 from budgetguard.stores.redis.errors import ReplyError, lacking, unreadable
 from budgetguard.stores.redis.keys import Keys
@@ -18,6 +19,18 @@ Make = Callable[[Caller], Sequence[Call]]
 
 class ScriptFailed(StoreUnusable):
     """A script ended with an error of its own."""
+
+
+class Begun(NamedTuple):
+    """Calls that were made, and what has become of them so far."""
+
+    calls: Sequence[Call]
+    asked: Asked
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether every script has answered: nothing is to be asked again."""
+        return {bytes}.issuperset(map(type, self.asked.replies))
 
 
 class Scripting:
@@ -40,10 +53,19 @@ class Scripting:
         clock_ms = None if self._clock is None else self._clock.now_ms()
         return Caller(self.keys, self.incarnation, clock_ms, self._heard_ms)
 
-    async def ask(self, server: Server, make: Make, deadline: float | None = None) -> list[Any]:
+    def begin(self, server: Server, make: Make, deadline: float, ended: Callable[[], None]) -> Begun:
+        """Make calls and try them once, as `Server.begin` does; then `answers_of` or `ask` goes on."""
+        begun = self._begun(make)
+        server.begin(begun.asked, deadline, ended)
+        return begun
+
+    async def ask(
+        self, server: Server, make: Make, deadline: float | None = None, begun: Begun | None = None
+    ) -> list[Any]:
         """Make calls and send them in one round trip; for each what its script has answered after "ok".
 
-        In the place of an answer stands a StoreError if that script failed and others did not.
+        In the place of an answer stands a StoreError if that script failed and others did not. `begun`: the calls
+        were made, and tried once.
 
         Raises:
             StateLost: the namespace no longer has the incarnation that this object knew.
@@ -52,19 +74,31 @@ class Scripting:
             StoreError: those of `Server.ask`.
         """
         while True:
-            calls = make(self.caller())
-            replies = await self._replies(server, calls, deadline)
-            answers = [unpack(reply) if isinstance(reply, bytes) else self._failure(reply) for reply in replies]
-            lost = next((a for a in answers if not isinstance(a, StoreError) and a[0] == b"lost"), None)
-            if lost is None:
-                return [
-                    answer if isinstance(answer, StoreError) else self._said(answer, call.notes_time)
-                    for call, answer in zip(calls, answers, strict=True)
-                ]
-            _, found, accepted = lost
-            if not accepted:
-                raise self.lost()
-            self.incarnation = found
+            begun = begun or self._begun(make)
+            await self._answered(server, begun, deadline)
+            answers = self.answers_of(begun)
+            if answers is not None:
+                return answers
+            begun = None
+
+    def answers_of(self, begun: Begun) -> list[Any] | None:
+        """What `ask` returns, of calls with their replies; None if a loss was accepted: they are to be made anew.
+
+        Raises:
+            StateLost, StoreUnusable: as for `ask`.
+        """
+        answers = [unpack(reply) if type(reply) is bytes else self._failure(reply) for reply in begun.asked.replies]
+        for answer in answers:
+            if type(answer) is list and answer[0] == b"lost":
+                _, found, accepted = answer
+                if not accepted:
+                    raise self.lost()
+                self.incarnation = found
+                return None
+        return [
+            answer if isinstance(answer, StoreError) else self._said(answer, call.notes_time)
+            for call, answer in zip(begun.calls, answers, strict=True)
+        ]
 
     async def one(self, server: Server, make: Callable[[Caller], Call]) -> Any:
         """The same for one call; its failure is raised."""
@@ -73,14 +107,17 @@ class Scripting:
             raise answer
         return answer
 
-    async def _replies(self, server: Server, calls: Sequence[Call], deadline: float | None) -> list[Any]:
-        replies = await server.ask([call.by_sha for call in calls], deadline)
+    def _begun(self, make: Make) -> Begun:
+        calls = make(self.caller())
+        return Begun(calls, Asked([call.by_sha for call in calls]))
+
+    async def _answered(self, server: Server, begun: Begun, deadline: float | None) -> None:
+        replies = await server.go_on(begun.asked, deadline)
         unknown = [place for place, reply in enumerate(replies) if _is(reply, "NOSCRIPT")]
         if unknown:  # the text itself, not SCRIPT LOAD: between that and the next call it may be flushed again
-            told = await server.ask([calls[place].by_text for place in unknown], deadline)
+            told = await server.ask([begun.calls[place].by_text for place in unknown], deadline)
             for place, reply in zip(unknown, told, strict=True):
                 replies[place] = reply
-        return replies
 
     def _failure(self, reply: Any) -> StoreError:
         if isinstance(reply, StoreError):

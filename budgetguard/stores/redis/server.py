@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from budgetguard.errors import StoreAway, StoreError, StoreUnusable
 from budgetguard.stores.redis.address import Address
-from budgetguard.stores.redis.errors import NO_ANSWER, Remedy, ReplyError, Trouble, WireLost, trouble_of
+from budgetguard.stores.redis.asked import Asked
+from budgetguard.stores.redis.errors import NO_ANSWER, Remedy, Trouble, WireLost, trouble_of
 from budgetguard.stores.redis.greeting import greeted
 from budgetguard.stores.redis.primary import primary_of
+from budgetguard.stores.redis.turn import Turn
 from budgetguard.stores.redis.wire import Command, Wire
 
 SHORTEST_TRY_S = 0.02
@@ -40,10 +41,37 @@ class Server:
         self._timeout_s = timeout_ms / 1000
         self._primary = primary_of(address, slot_key)
         self._allow_eviction = allow_eviction
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._turn = Turn()
         self._wire: Wire | None = None
         self._closed = False
+        self.answers = True
+        """Whether what was asked last has had an end that the server told."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `begin` can do it now: the connection stands and is nobody's."""
+        return not (self._turn.taken or self._closed) and self._wire is not None and self._wire.is_clean
+
+    def begin(self, asked: Asked, deadline: float, ended: Callable[[], None]) -> None:
+        """Try once, without a task: where that is all, one costs more than the rest. Only if `is_ready`.
+
+        `ended` is called once it is known what has become of it. What has no answer then is asked again by `go_on`.
+        """
+        wire, loop = self._wire, asyncio.get_running_loop()
+        if wire is None:
+            raise RuntimeError("it is not ready")
+
+        def heard(replies: list[Any], error: Exception | None) -> None:
+            timer.cancel()
+            asked.trouble = self._trouble(wire, asked, replies, error)
+            self.answers = self.answers or asked.trouble is None
+            self._turn.give()
+            ended()
+
+        wire.begin(asked.commands, heard)
+        self._turn.take_at_once()
+        asked.began_s = loop.time()
+        timer = loop.call_at(_until(asked.began_s, deadline), wire.give_up)
 
     async def ask(self, commands: Sequence[Command], deadline: float | None = None) -> list[Any]:
         """A reply for each command, in order: bytes, int, None, lists of them, or an exception.
@@ -56,46 +84,52 @@ class Server:
             StoreAway: no answer before the deadline; what was asked may have been applied.
             StoreUnusable: nothing was applied, and the server must be mended first.
         """
+        return await self.go_on(Asked(commands), deadline)
+
+    async def go_on(self, asked: Asked, deadline: float | None = None) -> list[Any]:
+        """The same for what was perhaps tried already."""
         loop = asyncio.get_running_loop()
         if deadline is None:
             deadline = loop.time() + self._timeout_s
-        asked = _Asked(commands)
         pauses_s = _pauses_s()
         while asked.open:
-            began = loop.time()
-            trouble = await self._tried(asked, deadline)
+            trouble = asked.trouble or await self._tried(asked, deadline)
+            asked.trouble = None
             if trouble is not None:
                 asked.hear(trouble)
                 pause_s = next(pauses_s)
                 # Where it is known that nothing was applied, a try that is cut short would leave that open.
-                next_s = SHORTEST_TRY_S if trouble.remedy is Remedy.RETRY else 4 * (loop.time() - began)
+                next_s = SHORTEST_TRY_S if trouble.remedy is Remedy.RETRY else 4 * (loop.time() - asked.began_s)
                 if trouble.remedy is Remedy.STOP or loop.time() + pause_s + next_s >= deadline:
+                    self.answers = trouble.remedy is not Remedy.RETRY and not asked.is_ambiguous
                     return asked.given_up(trouble, self._address)
                 await asyncio.sleep(pause_s)
+        self.answers = True
         return asked.replies
 
     async def aclose(self) -> None:
         """Close the connection, after the round trip that is under way. Nothing can be asked any more."""
         self._closed = True
-        async with self._turn:
+        await self._turn.take()
+        try:
             wire, self._wire = self._wire, None
             if wire is not None:
                 await wire.close()
+        finally:
+            self._turn.give()
 
-    async def _tried(self, asked: _Asked, deadline: float) -> Trouble | None:
+    async def _tried(self, asked: Asked, deadline: float) -> Trouble | None:
         """Wait for the turn and try once; what was in the way. A turn is given up between tries, so that who meets
         errors does not hold up the others."""
         loop = asyncio.get_running_loop()
+        asked.began_s = loop.time()
         try:
-            await self._have_turn(deadline)
+            await self._turn.take(deadline)
         except TimeoutError:
             return Trouble("others' commands are waiting for it")
         try:
-            left_s = deadline - loop.time()
-            if left_s <= 0:
-                return Trouble(NO_ANSWER)
-            # Half of the time, so that another try is left if a reply is lost.
-            return await self._try(asked, loop.time() + (left_s / 2 if left_s > 2 * SHORTEST_TRY_S else left_s))
+            now_s = loop.time()
+            return await self._try(asked, _until(now_s, deadline)) if now_s < deadline else Trouble(NO_ANSWER)
         except TimeoutError:
             return Trouble(NO_ANSWER)
         except WireLost as error:
@@ -103,34 +137,29 @@ class Server:
         except Trouble as trouble:
             return trouble
         finally:
-            self._turn.release()
+            self._turn.give()
 
-    async def _have_turn(self, deadline: float) -> None:
-        if not (self._turn.locked() or self._waiting):  # it is had at once, and a timer would cost more than it
-            await self._turn.acquire()
-            return
-        self._waiting += 1
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._turn.acquire()
-        finally:
-            self._waiting -= 1
-
-    async def _try(self, asked: _Asked, until: float) -> Trouble | None:
+    async def _try(self, asked: Asked, until: float) -> Trouble | None:
         wire = self._wire
         if wire is None or not wire.is_clean or self._closed:
             wire = await self._connected(until)
-        replies: list[Any] = []
         timer = asyncio.get_running_loop().call_at(until, wire.give_up)
         try:
-            await wire.round_trip(asked.commands_open(), replies)
+            replies, error = await wire.round_trip(asked.commands_open())
         except BaseException:  # a reply that comes later must not be taken for another command's
-            asked.is_ambiguous = True
             self._drop()
             raise
         finally:
             timer.cancel()
-            refusals = asked.take(replies)
+        return self._trouble(wire, asked, replies, error)
+
+    def _trouble(self, wire: Wire, asked: Asked, replies: list[Any], error: Exception | None) -> Trouble | None:
+        """Keep what was answered; what was in the way of the rest."""
+        refusals = asked.take(replies)
+        if error is not None:  # a reply that comes later must not be taken for another command's
+            asked.is_ambiguous = True
+            self._drop()
+            return Trouble(NO_ANSWER if isinstance(error, TimeoutError) else str(error))
         for refusal in refusals:
             if refusal.is_about_the_place:
                 self._drop()
@@ -158,54 +187,14 @@ class Server:
             self._wire = None
 
 
-class _Asked:
-    """The commands of one `ask`, their answers so far, and whether others may have been applied."""
-
-    def __init__(self, commands: Sequence[Command]) -> None:
-        self.commands = commands
-        self.replies: list[Any] = [None] * len(commands)
-        self.open = list(range(len(commands)))
-        self.is_ambiguous = False
-        self._heard = self._heard_before = ""
-
-    def hear(self, trouble: Trouble) -> None:
-        """Keep what is to be told: the last trouble, and the last that was another."""
-        if str(trouble) != self._heard:
-            self._heard, self._heard_before = str(trouble), self._heard
-
-    def commands_open(self) -> list[Command]:
-        """Those without an answer."""
-        return [self.commands[place] for place in self.open]
-
-    def take(self, replies: Sequence[Any]) -> list[ReplyError]:
-        """Keep the answers among the replies to the open ones, as far as they came; returns the refusals."""
-        unread = self.open[len(replies) :]
-        refusals = []
-        refused = []
-        for place, reply in zip(self.open, replies, strict=False):
-            if isinstance(reply, ReplyError) and reply.remedy is not Remedy.RETURN:
-                refused.append(place)
-                refusals.append(reply)
-            else:
-                self.replies[place] = reply
-        self.open = refused + unread
-        return refusals
-
-    def given_up(self, trouble: Trouble, address: Address) -> list[Any]:
-        """Raise what is to be told of those without an answer; or, if others have one, put it into the list."""
-        said = self._heard + (f" (before that: {self._heard_before})" if self._heard_before else "")
-        error: StoreError = StoreAway(f"the store {address} could not be reached in time: {said}")
-        if trouble.remedy is not Remedy.RETRY and not self.is_ambiguous:
-            error = StoreUnusable(f"the store {address} cannot be used: {said}")
-        if len(self.open) == len(self.commands):
-            raise error from trouble
-        for place in self.open:
-            self.replies[place] = error
-        return self.replies
-
-
 def _pauses_s() -> Iterator[float]:
     longest_s = FIRST_PAUSE_S
     while True:
         yield random.uniform(0.5, 1) * longest_s
         longest_s = min(2 * longest_s, LONGEST_PAUSE_S)
+
+
+def _until(now_s: float, deadline: float) -> float:
+    """When a try ends: after half of the time, so that another try is left if a reply is lost."""
+    left_s = deadline - now_s
+    return now_s + (left_s / 2 if left_s > 2 * SHORTEST_TRY_S else left_s)

@@ -6,14 +6,14 @@ import asyncio
 import secrets
 import weakref
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
-from budgetguard.errors import StoreAway, StoreUnusable
+from budgetguard.errors import StoreUnusable
 from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page
-from budgetguard.stores.batching import Batcher
+from budgetguard.stores.batching import Answers, Batcher, Done
 from budgetguard.stores.queries import Query
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.address import parse_address
@@ -25,20 +25,11 @@ from budgetguard.stores.redis.scripting import Scripting
 from budgetguard.stores.redis.server import Server
 
 
-@dataclass
-class _Here:
-    """What one event loop has: its connection, the operations that wait for it, and whether the last were answered."""
+class _Here(NamedTuple):
+    """What one event loop has: its connection, and the operations that wait for it."""
 
     server: Server
     batcher: Batcher
-    answers: bool = True
-
-
-class _Op(NamedTuple):
-    """An operation, and when it was asked (the loop's time, seconds)."""
-
-    op: Any
-    asked_s: float
 
 
 class RedisStore:
@@ -91,14 +82,14 @@ class RedisStore:
         )
         return int(now_ms)
 
-    async def reserve(self, ops: Sequence[Reserve]) -> list[Verdict]:
-        return await self._ask(ops)
+    def reserve(self, ops: Sequence[Reserve]) -> Awaitable[list[Verdict]]:
+        return self._ask(ops)
 
-    async def settle(self, ops: Sequence[Settle]) -> list[Settlement]:
-        return await self._ask(ops)
+    def settle(self, ops: Sequence[Settle]) -> Awaitable[list[Settlement]]:
+        return self._ask(ops)
 
-    async def release(self, ops: Sequence[Release]) -> list[Settlement]:
-        return await self._ask(ops)
+    def release(self, ops: Sequence[Release]) -> Awaitable[list[Settlement]]:
+        return self._ask(ops)
 
     async def grow(self, ops: Sequence[Grow]) -> list[Verdict]:
         return await self._ask(ops)
@@ -161,7 +152,7 @@ class RedisStore:
             server = Server(
                 self._address, self._timeout_ms, slot_key=self._keys.meta, allow_eviction=self._allow_eviction
             )
-            here = self._loops[loop] = _Here(server, Batcher(self._batch, MOST_OPS * SCRIPTS))
+            here = self._loops[loop] = _Here(server, Batcher(partial(self._begin, server), MOST_OPS * SCRIPTS))
         return here
 
     def _forget_closed_loops(self) -> None:
@@ -177,13 +168,19 @@ class RedisStore:
         return self._here().server
 
     def _ask(self, ops: Sequence[Any]) -> Awaitable[list[Any]]:
-        now_s = asyncio.get_running_loop().time()
-        return self._here().batcher.ask([_Op(op, now_s) for op in ops])
+        return self._here().batcher.ask(ops)
 
-    async def _batch(self, asked: list[_Op]) -> list[Any]:
-        here, server = self._here(), await self._opened()
-        # What has waited for a server that did not answer others has had its time, and is not tried for as long again.
-        since_s = asyncio.get_running_loop().time() if here.answers else asked[-1].asked_s
-        answers = await self._batches.run(server, [op for op, _ in asked], since_s + self._timeout_ms / 1000)
-        here.answers = not all(isinstance(answer, StoreAway) for answer in answers)
-        return answers
+    def _begin(self, server: Server, ops: list[Any], asked_s: float, done: Done) -> None:
+        if self._scripting.incarnation:
+            self._batches.begin(server, ops, self._deadline(server, asked_s), done)
+        else:
+            done(self._open_and_run(server, ops, asked_s))
+
+    async def _open_and_run(self, server: Server, ops: list[Any], asked_s: float) -> Answers:
+        await self.open()
+        return await self._batches.run(server, ops, self._deadline(server, asked_s))
+
+    def _deadline(self, server: Server, asked_s: float) -> float:
+        """What has waited for a server that did not answer others has had its time, and is not tried as long again."""
+        since_s = asyncio.get_running_loop().time() if server.answers else asked_s
+        return since_s + self._timeout_ms / 1000

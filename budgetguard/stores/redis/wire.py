@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from budgetguard.stores.redis.errors import Remedy, ReplyError, Trouble, WireLos
 from budgetguard.stores.redis.tls import tls_context
 
 Command = Sequence[bytes | str | int]
+Ended = Callable[[list[Any], Exception | None], None]
 CLOSE_TIMEOUT_S = 0.5
 _NOT_YET = object()
 
@@ -32,7 +33,7 @@ class Wire(asyncio.Protocol):
         self._reader = Reader(protocolError=WireLost, replyError=ReplyError, notEnoughData=_NOT_YET)
         self._came: list[Any] = []
         self._awaited = 0
-        self._answered: asyncio.Future[Exception | None] | None = None
+        self._ended: Ended | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._why = ""
         self._transport: asyncio.Transport
@@ -71,26 +72,24 @@ class Wire(asyncio.Protocol):
         """Whether it stands, and nothing has come that nobody asked for."""
         return not (self._came or self._reader.has_data() or self._transport.is_closing())
 
-    async def round_trip(self, commands: Sequence[Command], replies: list[Any]) -> None:
-        """Write the commands and append a reply for each: bytes, numbers, None, lists of them, or a `ReplyError`.
+    def begin(self, commands: Sequence[Command], ended: Ended) -> None:
+        """Write the commands. `ended` gets a reply for each: bytes, numbers, None, lists of them, or a `ReplyError`.
 
-        Raises:
-            WireLost: before all replies were read.
-            TimeoutError: so did `give_up`.
+        Or, with those that came, what was in the way of others: `WireLost`; `TimeoutError`, so did `give_up`.
         """
-        if self._transport.is_closing():
-            raise WireLost(self._why)
+        packed = b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
         self._awaited = len(commands)
-        self._answered = self._loop.create_future()
-        self._transport.write(b"".join([pack_command(tuple(command)) for command in commands]))  # type: ignore[arg-type]
-        try:
-            error = await self._answered
-        finally:
-            self._answered = None
-            replies += self._came[: self._awaited]
-            del self._came[: self._awaited]
-        if error is not None:
-            raise error
+        self._ended = ended
+        self._transport.write(packed)
+
+    async def round_trip(self, commands: Sequence[Command]) -> tuple[list[Any], Exception | None]:
+        """The same for whoever waits for it. Cancelled, it leaves replies that must not be taken for others'."""
+        if self._transport.is_closing():
+            return [], WireLost(self._why)
+        # As a result: an exception that is set while the caller is being cancelled would be complained of as lost.
+        heard: asyncio.Future[tuple[list[Any], Exception | None]] = self._loop.create_future()
+        self.begin(commands, lambda *ended: None if heard.done() else heard.set_result(ended))
+        return await heard
 
     def give_up(self) -> None:
         """End the round trip that is under way, if it still is."""
@@ -121,6 +120,7 @@ class Wire(asyncio.Protocol):
         except WireLost as error:
             self._end(WireLost(f"{self.endpoint} does not speak as a Redis: {error}"))
             self.drop()
+            return
         if len(self._came) >= self._awaited:
             self._end(None)
 
@@ -131,6 +131,7 @@ class Wire(asyncio.Protocol):
         self._closed.set_result(None)
 
     def _end(self, error: Exception | None) -> None:
-        # As a result: an exception that is set while the caller is being cancelled would be complained of as lost.
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_result(error)
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            replies, self._came = self._came[: self._awaited], self._came[self._awaited :]
+            ended(replies, error)

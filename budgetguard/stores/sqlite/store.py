@@ -137,7 +137,7 @@ class SQLiteStore:
         loop = asyncio.get_running_loop()
         batcher = self._batchers.get(loop)
         if batcher is None:
-            batcher = self._batchers[loop] = Batcher(self._batch, MOST_OPS)
+            batcher = self._batchers[loop] = Batcher(lambda ops, _, done: done(self._batch(ops)), MOST_OPS)
         return batcher.ask(ops)
 
     async def _batch(self, ops: list[Any]) -> list[Any]:
