@@ -66,7 +66,7 @@ class Engine:
         self._heard_at = self.loop.time()
         self._sweeping: asyncio.Task[bool] | None = None
         self._under_way: dict[str, Op] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._working: asyncio.Task[None] | None = None
         self._ended = False
         self._duties = Duties(shared.notify)
@@ -163,38 +163,45 @@ class Engine:
         self._under_way.clear()
         return [*ops, *self.courier.left_over()]
 
-    def deliver(self, op: Op, accounts: Sequence[str]) -> asyncio.Task[None]:
-        """Deliver what ends a hold on these accounts (identities), in a task of its own.
+    def deliver(self, op: Op, accounts: Sequence[str]) -> asyncio.Future[None]:
+        """Deliver what ends a hold on these accounts (identities), though nobody may wait for it any more.
 
-        Where that ends without an answer, though it be cancelled before it began, the courier takes over.
-        """
+        Where that ends without an answer, the courier takes over."""
         self._under_way[op.id] = op
-        task = self.spawn(self._deliver(op, accounts))
-        task.add_done_callback(lambda _: self._hand_over(op.id))
-        return task
-
-    async def _deliver(self, op: Op, accounts: Sequence[str]) -> None:
         store = self.shared.store
-        answer: Settlement
+        asked = asyncio.ensure_future(store.settle([op]) if isinstance(op, Settle) else store.release([op]))
+        delivered: asyncio.Future[None] = self.loop.create_future()
+        self._tasks.add(asked)
+        asked.add_done_callback(lambda _: self._delivered(op, accounts, asked, delivered))
+        return delivered
+
+    def _delivered(
+        self, op: Op, accounts: Sequence[str], asked: asyncio.Future[list[Settlement]], delivered: asyncio.Future[None]
+    ) -> None:
+        def end(_: object) -> None:
+            if not delivered.done():
+                delivered.set_result(None)
+
+        self._tasks.discard(asked)
         try:
-            if isinstance(op, Settle):
-                (answer,) = await store.settle([op])
-            else:
-                (answer,) = await store.release([op])
+            answer = asked.result()[0]
+            self._under_way.pop(op.id, None)
+            self.report(op, answer)
+            self.line.wake(accounts)
         except StoreError as error:
             self.shared.notify(StoreProblem(type(op).__name__.lower(), str(error)))
-            return
+        except asyncio.CancelledError:  # the loop is ending; whoever waits is told
+            delivered.cancel()
+        except Exception as error:  # noqa: BLE001 - likewise
+            if not delivered.done():
+                delivered.set_exception(error)
         finally:
+            if op.id in self._under_way:  # it has no answer
+                self.courier.post(self._under_way.pop(op.id))
             if self._ended:  # of a hold that outlived its guard: nobody else takes leave
-                await store.leave()
-        self._under_way.pop(op.id, None)
-        self.report(op, answer)
-        self.line.wake(accounts)
-
-    def _hand_over(self, id: str) -> None:
-        op = self._under_way.pop(id, None)
-        if op is not None:
-            self.courier.post(op)
+                self.spawn(self.shared.store.leave()).add_done_callback(end)
+            else:
+                end(None)
 
     def hear(self, now_ms: int) -> None:
         """The store has told its time."""

@@ -273,13 +273,13 @@ class Hold:
         return engine if engine.loop is asyncio.get_running_loop() else engine.here()
 
     async def _end(self, op: Settle | Release, cause: str = NOT_RECORDED) -> None:
-        """Deliver `op` in a task of its own: cancelling the caller does not cancel it, nor does an observer."""
+        """Deliver `op`: neither cancelling the caller nor an observer cancels that."""
         engine = self._engine_here()
         self._closed()
         self._engine = engine
         delivered = engine.deliver(op, self._call.plan.identities)
         self._tell_assumed(op, cause)
-        await asyncio.shield(delivered)
+        await delivered
 
     def _tell_assumed(self, op: Settle | Release, cause: str) -> None:
         if isinstance(op, Settle) and op.status == "assumed":
