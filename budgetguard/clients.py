@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from budgetguard.errors import UnguardedApi
-from budgetguard.exchange import Exchange, Gate
 from budgetguard.labels import check_label
-from budgetguard.wire.apis import FREE, recognise
-from budgetguard.wire.asked import asked
 
 if TYPE_CHECKING:
+    from budgetguard.exchange import Exchange
+    from budgetguard.hold import Hold
+    from budgetguard.policy import Policy
     from budgetguard.sync import SyncGuard
+    from budgetguard.usage import Usage
 
 Client = TypeVar("Client")
+
+
+class Gate(NamedTuple):
+    """What an exchange needs of its guard.
+
+    Args:
+        subject: the labels of a call, merged from everywhere: from its own, and those of its client.
+        admit: reserves for labels of its own, an estimate, labels of its client, and an operation ("" for a new one).
+    """
+
+    policy: Policy
+    shared: object
+    subject: Callable[[Mapping[str, str], Mapping[str, str]], Mapping[str, str]]
+    admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], str], Awaitable[Hold]]
 
 
 class Clients(ABC):
@@ -66,35 +80,12 @@ class Clients(ABC):
         Raises:
             UnguardedApi: its API is not known, and the policy does not let it pass.
         """
-        gate = self._gate()
-        if gate.policy.mode == "off":
-            return None
-        host, path = _parts(url)
-        api = recognise(method, host, path, gate.policy.hosts)
-        if api == FREE or (api is None and gate.policy.guard.on_unknown_api == "pass"):
-            return None
-        if api is None or isinstance(api, str):
-            raise UnguardedApi(_unknown(method, host, path))
-        return Exchange(gate, asked(api, content), url, content, labels)
+        from budgetguard.exchange import exchange_of  # with all that is known of APIs: not for who has no client
+
+        return exchange_of(self._gate(), method, url, content, labels)
 
     def _checked(self, labels: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in labels.items():
             check_label(name, value)
         self._gate().policy.labels.check(labels)
         return dict(labels)
-
-
-def _parts(url: str) -> tuple[str, str]:
-    """The host, with its port, and the path with the query."""
-    rest = url.partition("://")[2]
-    authority, slash, path = rest.partition("/")
-    return authority.rpartition("@")[2], slash + path
-
-
-def _unknown(method: str, host: str, path: str) -> str:
-    where = path.partition("?")[0]
-    return (
-        f"{method} {where} at {host} is no API that budgetguard knows, so nobody could say what it costs. If it speaks "
-        f'one that is known, declare its host:\n[[host]]\nname = "{host}"\nprovider = "..."\napi = "openai"\n'
-        'If it bills nothing, or may go uncounted, set on_unknown_api = "pass" under [guard].'
-    )

@@ -7,40 +7,29 @@ gives every byte of the answer to `feed`, and awaits `end` at its end. `outcome.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from budgetguard.answer import Answer
 from budgetguard.attempts import next_attempt
 from budgetguard.endings import cause_of, rule_of, status_of
-from budgetguard.errors import BudgetExceeded, StoreError
+from budgetguard.errors import BudgetExceeded, StoreError, UnguardedApi
 from budgetguard.estimate import estimate, with_bound
 from budgetguard.hold import Hold
 from budgetguard.parts import Charge, Part
-from budgetguard.policy import Policy
 from budgetguard.reserving import open_holds
 from budgetguard.usage import Usage
-from budgetguard.wire.asked import Asked, telling_usage
+from budgetguard.wire.apis import FREE, recognise
+from budgetguard.wire.asked import Asked, asked, telling_usage
+
+if TYPE_CHECKING:
+    from budgetguard.clients import Gate
 
 STEP_PERCENT = 25
 """A stream that reaches its estimated output takes so much more of it at once,"""
 STEP_LEAST = 256
 """but at least so many tokens."""
 _ADDED_BY_GUARD = ("model", "provider")
-
-
-class Gate(NamedTuple):
-    """What an exchange needs of its guard.
-
-    Args:
-        subject: the labels of a call, merged from everywhere: from its own, and those of its client.
-        admit: reserves for labels of its own, an estimate, labels of its client, and an operation ("" for a new one).
-    """
-
-    policy: Policy
-    shared: object
-    subject: Callable[[Mapping[str, str], Mapping[str, str]], Mapping[str, str]]
-    admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], str], Awaitable[Hold]]
 
 
 class Exchange:
@@ -193,9 +182,38 @@ class Exchange:
             self.content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange | None:
+    """The exchange of one request. Arguments and errors as for `Guard.exchange`."""
+    if gate.policy.mode == "off":
+        return None
+    host, path = _parts(url)
+    api = recognise(method, host, path, gate.policy.hosts)
+    if api == FREE or (api is None and gate.policy.guard.on_unknown_api == "pass"):
+        return None
+    if api is None or isinstance(api, str):
+        raise UnguardedApi(_unknown(method, host, path))
+    return Exchange(gate, asked(api, content), url, content, labels)
+
+
 def _same_caller(held: Mapping[str, str], mine: Mapping[str, str]) -> bool:
     """The same labels; those that the guard adds itself may be missing in the hold's."""
     names = {*held, *mine}.difference(_ADDED_BY_GUARD)
     return all(held.get(name) == mine.get(name) for name in names) and all(
         name not in held or held[name] == mine.get(name) for name in _ADDED_BY_GUARD
+    )
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """The host, with its port, and the path with the query."""
+    rest = url.partition("://")[2]
+    authority, slash, path = rest.partition("/")
+    return authority.rpartition("@")[2], slash + path
+
+
+def _unknown(method: str, host: str, path: str) -> str:
+    where = path.partition("?")[0]
+    return (
+        f"{method} {where} at {host} is no API that budgetguard knows, so nobody could say what it costs. If it speaks "
+        f'one that is known, declare its host:\n[[host]]\nname = "{host}"\nprovider = "..."\napi = "openai"\n'
+        'If it bills nothing, or may go uncounted, set on_unknown_api = "pass" under [guard].'
     )

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from budgetguard.admission import Admission
 from budgetguard.call import Call, new_id
-from budgetguard.clients import Clients
+from budgetguard.clients import Clients, Gate
 from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
 from budgetguard.engine import Resources
 from budgetguard.engines import Engines
 from budgetguard.errors import BudgetExceeded, CallRefused, ConfigError
 from budgetguard.events import Observer, PolicyRejected, Refused
-from budgetguard.exchange import Gate
 from budgetguard.hold import Hold
 from budgetguard.labels import check_label
 from budgetguard.off import OffHold

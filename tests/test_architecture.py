@@ -133,7 +133,7 @@ TABLE = (
     Row("answer", "middle"),
     Row("endings", "middle"),
     Row("attempts", "middle"),
-    Row("exchange", "middle"),
+    Row("exchange", "middle", types=("clients",)),
     Row("clients", "middle", doors={"integrations": ("wrap",), "integrations.httpx": ("clients",)}, types=("sync",)),
     Row("guard", "middle"),
     Row("integrations.refusals", "rim"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from redis_kit import RedisServer
+
+from budgetguard.testing import FakeProvider, ProviderPrice
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -19,18 +22,39 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
-def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+class Done(NamedTuple):
+    returncode: int
+    stderr: str
+
+
+def run(code: str, folder: Path) -> Done:
+    """Run a block; the clients in it meet a provider on this machine."""
+    pytest.importorskip("openai", reason="the openai SDK is not installed")
+    pytest.importorskip("anthropic", reason="the anthropic SDK is not installed")
     for number, text in enumerate(blocks("toml")):
         (folder / ("budgetguard.toml" if number == 0 else f"{number}.toml")).write_text(text, encoding="utf-8")
-    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
-    )
+
+    async def main() -> Done:
+        prices = {name: ProviderPrice(150_000_000, 600_000_000) for name in ("gpt-4o", "gpt-4o-mini")}
+        async with FakeProvider(prices) as provider:
+            environment = {
+                **os.environ, "XDG_STATE_HOME": str(folder / "state"), "OPENAI_BASE_URL": provider.base_url,
+                "OPENAI_API_KEY": "any", "ANTHROPIC_API_KEY": "any",
+            }  # fmt: skip
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", code, cwd=folder, env=environment,
+                stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            async with asyncio.timeout(60):
+                _, stderr = await process.communicate()
+            return Done(process.returncode or 0, stderr.decode())
+
+    return asyncio.run(main())
 
 
-def test_the_first_block_is_six_lines_that_end_in_a_refusal(tmp_path: Path) -> None:
+def test_the_first_block_is_seven_lines_that_end_in_a_refusal(tmp_path: Path) -> None:
     first = blocks("python")[0]
-    assert len(first.strip().splitlines()) == 6
+    assert len(first.strip().splitlines()) == 7
     done = run(first, tmp_path)
     shown = re.search(r"BudgetExceeded: (.*\n  asked .*? \| resets )", blocks("text")[0])
     assert done.returncode == 1
