@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import msgpack
 import pytest
 from fault_kit import (
     BLACK_HOLE,
@@ -20,6 +21,7 @@ from fault_kit import (
     Gate,
     Once,
     Request,
+    answered,
     swapped,
 )  # fmt: skip
 from guard_kit import until
@@ -91,6 +93,38 @@ def test_an_operation_that_meets_a_fault_has_one_effect_and_is_answered(
             assert answer.word == ("replayed" if applied else ANSWERS[verb])
             assert await world.stands() == {TOKENS: AFTER[verb]}
             assert [(row.id, row.status) for row in world.rows()] == ([("a", "settled")] if verb == "settle" else [])
+
+    asyncio.run(main())
+
+
+def test_what_was_perhaps_applied_is_never_called_unusable(world: RedisWorld, proxy: Proxy) -> None:
+    """The first try was made without a task; that its reply was lost is known to those that follow."""
+
+    async def main() -> None:
+        async with world.opened(TIMEOUT_MS) as store:
+            op = op_of("reserve", world.plan("1000 tokens/total"), world.now_ms())
+            lost, meant = Once(LOSE_REPLY, when=says("reserve")), says("reserve")
+            proxy.faults = lambda request: (
+                lost(request) if not lost.hits else answered("-OOM x") if meant(request) else PASS
+            )
+            with pytest.raises(bg.StoreAway, match="raise maxmemory"):
+                await ask_one(store, op)
+            assert lost.hits
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_cannot_be_read_is_told_to_those_whose_it_is(world: RedisWorld, proxy: Proxy) -> None:
+    async def main() -> None:
+        async with world.opened(TIMEOUT_MS) as store:
+            of, now_ms = world.plan("1000 tokens/total"), world.now_ms()
+            for count in 1, 2:
+                ops = [op_of("reserve", of, now_ms, f"{count}-{number}") for number in range(count)]
+                proxy.faults = once = Once(Fault(copies=0, answer=b"$3\r\nabc\r\n"), when=says("reserve"))
+                asked = await asyncio.gather(*(ask_one(store, op) for op in ops), return_exceptions=True)
+                assert once.hits
+                told = [getattr(answer, "word", type(answer)) for answer in asked]
+                assert told == ([msgpack.ExtraData] if count == 1 else ["granted", "granted"])
 
     asyncio.run(main())
 
