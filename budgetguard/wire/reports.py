@@ -5,6 +5,7 @@ A response that states no usage, or one that makes no sense, is unknown: None, n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,6 +20,13 @@ from budgetguard.wire.readers import billed
 from budgetguard.wire.statements import error_of, event_of, statement
 from budgetguard.wire.streamed_text import streamed
 
+_TOKEN_BY_TOKEN = frozenset(["chat", "completions", "messages", "responses"])
+"""Streams of so many small events that most are only read if somebody asks how much text there was."""
+_TELLS = re.compile(rb'"usage"\s*:\s*[^n\s]|error|message_start|\[DONE\]|"finish_reason"\s*:\s*"')
+"""In an event that says more than its text."""
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_MOST_PUT_OFF = 1024 * 1024
+"""Bytes of events that are put off."""
 _MOST_NAME = 200
 """Characters of a model's name; what is longer is none."""
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -67,12 +75,15 @@ class StreamReport:
         """What the stream has said for good: merged or the last, never summed."""
         self.so_far: Reported | None = None
         """What it has said last, final or not: of a stream that is cut, the whole input and a part of the output."""
-        self.streamed_text_bytes = 0
-        """The bytes of all its text: content, arguments of tools, reasoning that is shown."""
         self.error: str | None = None
         """The code or type of the last error inside the stream."""
         self._api = api
         self._density = density_of(api)
+        self._put_off: list[Frame] = []
+        self._put_off_bytes = 0
+        self._envelope_bytes = 0
+        """Of the last event that was read, what is not text: about so much of those put off is none either."""
+        self._text_bytes = 0
         self._pieces = 0
         self._calls = 0
         self._first: Mapping[str, Any] = {}
@@ -81,11 +92,27 @@ class StreamReport:
 
     def feed(self, frame: Frame) -> None:
         """Take note of the next event, whatever its bytes are."""
+        if not self._envelope_bytes or self._api.kind not in _TOKEN_BY_TOKEN or _TELLS.search(frame.data):
+            self._read(frame)
+            return
+        self._put_off.append(frame)
+        self._put_off_bytes += len(frame.data)
+        if self._put_off_bytes > _MOST_PUT_OFF:
+            self._read_put_off()
+
+    def _read_put_off(self) -> None:
+        frames, self._put_off, self._put_off_bytes = self._put_off, [], 0
+        for frame in frames:
+            self._read(frame)
+
+    def _read(self, frame: Frame) -> None:
         event = event_of(self._api.kind, frame)
         self.error = error_of(frame, event) or self.error
         text = streamed(self._api.kind, event)
-        self.streamed_text_bytes += text.size_bytes
-        self._pieces += text.size_bytes > 0
+        if text.size_bytes:
+            self._envelope_bytes = max(1, len(frame.data) - text.size_bytes)
+            self._text_bytes += text.size_bytes
+            self._pieces += 1
         self._calls += text.calls
         said = statement(self._api.kind, event, self._first)
         if event.get("type") == "message_start":
@@ -98,13 +125,26 @@ class StreamReport:
         if self._ended:
             self.reported = self.so_far if self._readable else None
 
+    @property
+    def streamed_text_bytes(self) -> int:
+        """The bytes of all its text: content, arguments of tools, reasoning that is shown."""
+        self._read_put_off()
+        return self._text_bytes
+
     def streamed_tokens(self) -> int:
         """The output streamed so far, in tokens, counted from its text: see `density`. Zero before any."""
         return self._density.of(self.streamed_text_bytes, self._pieces, self._calls)
 
+    def reaches(self, output_tokens: int) -> bool:
+        """Whether so many tokens have been streamed; may be asked at every event, since it seldom has to read one."""
+        frames = len(self._put_off)
+        text_bytes = self._text_bytes + max(0, self._put_off_bytes - frames * self._envelope_bytes)
+        about = self._density.of(2 * text_bytes, self._pieces + frames, self._calls)
+        return about >= output_tokens and self.streamed_tokens() >= output_tokens
+
     def is_usage_chunk(self, frame: Frame) -> bool:
         """Whether this is the extra chunk of chat that `include_usage` adds: usage, and an empty list of choices."""
-        if self._api.kind not in ("chat", "completions") or b'"usage"' not in frame.data:
+        if self._api.kind not in ("chat", "completions") or not _NO_CHOICES.search(frame.data):
             return False
         event = event_of(self._api.kind, frame)
         return event.get("choices") == [] and isinstance(event.get("usage"), dict)
