@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from budgetguard.store import Store
     from budgetguard.sync import SyncGuard
     from budgetguard.usage import Usage
+    from budgetguard.wire.hosts import Host
 
 
 class Guard(Clients):
@@ -48,6 +49,7 @@ class Guard(Clients):
         timezone: of calendar periods.
         labels: which labels calls must, may and by default do carry.
         settings: leases and what happens at their end.
+        hosts: whose API is not known by itself.
         observers: are told of every event, after the log.
         outcome_of: what an error says of a call that left its block without `record`.
 
@@ -67,10 +69,11 @@ class Guard(Clients):
         timezone: str = "UTC",
         labels: LabelRules | None = None,
         settings: GuardSettings | None = None,
+        hosts: Sequence[Host] = (),
         observers: Sequence[Observer] = (),
         outcome_of: Callable[[BaseException], Outcome] = outcome_of,
     ) -> None:
-        source = policy_from(limits, budgets, prices, store, mode, timezone, labels, settings)
+        source = policy_from(limits, budgets, prices, store, mode, timezone, labels, settings, hosts)
         self._wire(source, store, observers, outcome_of)
 
     @classmethod

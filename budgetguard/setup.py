@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from budgetguard.policy_file import PolicyFile
     from budgetguard.store import Store
+    from budgetguard.wire.hosts import Host
 
 CONFIG_VARIABLE = "BUDGETGUARD_CONFIG"
 STORE_VARIABLE = "BUDGETGUARD_STORE"
@@ -96,6 +97,7 @@ def policy_from(
     timezone: str,
     labels: LabelRules | None,
     settings: GuardSettings | None,
+    hosts: Sequence[Host],
 ) -> PolicySource:
     """The policy of a `Guard`'s arguments; the environment fills in what they leave out.
 
@@ -104,7 +106,7 @@ def policy_from(
     """
     if not limits and not budgets:
         if os.environ.get(CONFIG_VARIABLE):
-            own_words = {"prices": prices, "mode": mode, "labels": labels, "settings": settings}
+            own_words = {"prices": prices, "mode": mode, "labels": labels, "settings": settings, "hosts": hosts}
             unheard = [name for name, given in own_words.items() if given]
             if unheard:
                 raise ConfigError("Guard()", [f"{n}: the file that {CONFIG_VARIABLE} names says it" for n in unheard])
@@ -122,6 +124,7 @@ def policy_from(
             guard=settings,
             store=_store_settings(store),
             prices=PriceTable(prices),
+            hosts=hosts,
         )
     )
 
