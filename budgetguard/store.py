@@ -97,13 +97,13 @@ class Store(Protocol):
     def release(self, ops: Sequence[Release]) -> Awaitable[list[Settlement]]:
         """Return each hold."""
 
-    async def grow(self, ops: Sequence[Grow]) -> list[Verdict]:
+    def grow(self, ops: Sequence[Grow]) -> Awaitable[list[Verdict]]:
         """Enlarge each hold, or leave it as it stands."""
 
-    async def extend(self, ops: Sequence[Extend]) -> list[Verdict]:
+    def extend(self, ops: Sequence[Extend]) -> Awaitable[list[Verdict]]:
         """Move the end of each lease."""
 
-    async def expire(self, ops: Sequence[Expire]) -> list[Settlement]:
+    def expire(self, ops: Sequence[Expire]) -> Awaitable[list[Settlement]]:
         """Resolve each reservation whose lease has passed."""
 
     async def due(self, most: int) -> list[str]:

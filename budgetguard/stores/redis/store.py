@@ -91,14 +91,14 @@ class RedisStore:
     def release(self, ops: Sequence[Release]) -> Awaitable[list[Settlement]]:
         return self._ask(ops)
 
-    async def grow(self, ops: Sequence[Grow]) -> list[Verdict]:
-        return await self._ask(ops)
+    def grow(self, ops: Sequence[Grow]) -> Awaitable[list[Verdict]]:
+        return self._ask(ops)
 
-    async def extend(self, ops: Sequence[Extend]) -> list[Verdict]:
-        return await self._ask(ops)
+    def extend(self, ops: Sequence[Extend]) -> Awaitable[list[Verdict]]:
+        return self._ask(ops)
 
-    async def expire(self, ops: Sequence[Expire]) -> list[Settlement]:
-        return await self._ask(ops)
+    def expire(self, ops: Sequence[Expire]) -> Awaitable[list[Settlement]]:
+        return self._ask(ops)
 
     async def announce(self, levels: Sequence[tuple[Account, int]]) -> list[bool]:
         return await self._ask([Announce(level) for level in levels])
