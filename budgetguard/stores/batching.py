@@ -87,6 +87,7 @@ class Batcher:
             self._next()
 
     def _ended(self, awaited: asyncio.Future[Answers]) -> None:
+        self._awaited = None  # its context is that of whoever asked first
         error = asyncio.CancelledError() if awaited.cancelled() else awaited.exception()
         if error is None:
             self._answer(awaited.result())
