@@ -142,6 +142,7 @@ TABLE = (
     Row("integrations.openai", "rim"),
     Row("integrations.anthropic", "rim"),
     Row("integrations", "rim"),
+    Row("testing.provider", "rim", owns=("anyio",)),
     Row("testing.*", "rim"),
     Row("testing", "rim"),
     Row("simulation.*", "rim"),

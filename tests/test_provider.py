@@ -28,6 +28,7 @@ from budgetguard.testing import (
 PRICES = {"mini": ProviderPrice(150_000_000, 600_000_000), "free": ProviderPrice(0, 0)}
 MESSAGES: list[Any] = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Say hello, please."}]
 INPUT_TOKENS = 3 + 5  # 9 and 18 bytes, a quarter of each, rounded up
+CHAT = "/v1/chat/completions"
 
 
 @contextlib.asynccontextmanager
@@ -58,7 +59,7 @@ def test_an_answer_is_billed_exactly_as_its_usage_says() -> None:
             assert response.choices[0].finish_reason == "length"
             assert response._request_id == "r-1"
             cost_nanousd = INPUT_TOKENS * 150 + 7 * 600
-            assert provider.bill == [BilledCall(response.id, "mini", INPUT_TOKENS, 7, cost_nanousd, "r-1")]
+            assert provider.bill == [BilledCall(response.id, "mini", INPUT_TOKENS, 7, cost_nanousd, "r-1", path=CHAT)]
 
     asyncio.run(scenario())
 

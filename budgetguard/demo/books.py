@@ -58,7 +58,7 @@ def read_books(ledger: Path, namespace: str, bill: Sequence[BilledCall], status:
     company = {row.unit: row.spent for row in status if row.budget == "company"}
     return Books(
         by_agent,
-        Totals(sum(c.input_tokens + c.output_tokens for c in bill), sum(c.cost_nanousd for c in bill)),
+        Totals(sum(c.input_tokens + c.output_tokens for c in bill), sum(c.cost_nanousd or 0 for c in bill)),
         Totals(sum(r.input_tokens + r.output_tokens for r in by_agent), sum(r.cost_nanousd for r in by_agent)),
         Totals(company["tokens"], company["usd"]),
         len(bill),

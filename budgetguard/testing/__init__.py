@@ -6,13 +6,23 @@ from budgetguard.testing.bill import BilledCall, ProviderPrice, read_bill
 from budgetguard.testing.chat import count_input_tokens, count_tokens
 from budgetguard.testing.clock import ManualClock
 from budgetguard.testing.provider import FakeProvider
+from budgetguard.testing.recorded import Recorded, exchange_reply, recorded_exchange
+from budgetguard.testing.reply import NO_ANSWER, Reply, aws_event, json_line, sse_event
 
 __all__ = [
+    "NO_ANSWER",
     "BilledCall",
     "FakeProvider",
     "ManualClock",
     "ProviderPrice",
+    "Recorded",
+    "Reply",
+    "aws_event",
     "count_input_tokens",
     "count_tokens",
+    "exchange_reply",
+    "json_line",
     "read_bill",
+    "recorded_exchange",
+    "sse_event",
 ]

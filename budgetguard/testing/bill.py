@@ -27,14 +27,23 @@ class ProviderPrice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BilledCall:
-    """One line of the bill. `request_id` is what the client sent as `x-request-id`, None where it sent nothing."""
+    """One line of the bill; tokens as `bg.Usage` counts them.
+
+    `cost_nanousd` is what the answer states, else by the provider's prices, else None. `request_id` is what the client
+    sent as `x-request-id`, None where it sent nothing; `path` is what it asked for.
+    """
 
     id: str
     model: str
     input_tokens: int
     output_tokens: int
-    cost_nanousd: int
+    cost_nanousd: int | None
     request_id: str | None
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    path: str = ""
 
 
 class Bill:

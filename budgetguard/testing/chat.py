@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from budgetguard.testing.http import HttpFault, HttpRequest
+from budgetguard.testing.reply import Reply, sse_event
+from budgetguard.usage import Usage
 
 BYTES_PER_TOKEN = 4
 SHORTEST_ANSWER_TOKENS = 16
@@ -46,6 +48,18 @@ class Answer(NamedTuple):
     def tokens(self) -> int:
         """The generated tokens of all choices."""
         return self.choices * self.choice_tokens
+
+    def reply(self, call_id: str, cut_after: int | None = None) -> Reply:
+        """The answer as it is sent and billed; a stream may be cut after so many of its tokens, and bills no more."""
+        if not self.stream:
+            billed = Usage(self.input_tokens, self.tokens)
+            whole = Reply.json(self.body(call_id), billed=billed, model=self.model, id=call_id)
+            return whole if cut_after is None else whole.cut_after(cut_after)
+        sent = self.tokens if cut_after is None else min(cut_after, self.tokens)
+        events = [sse_event(chunk) for chunk in (*self.chunks(call_id), *self.last_chunks(call_id))]
+        billed = Usage(self.input_tokens, sent)
+        stream = Reply.stream([*events, sse_event("[DONE]")], billed=billed, model=self.model, id=call_id)
+        return stream if cut_after is None else stream.cut_after(sent)
 
     def usage(self) -> dict[str, int]:
         """The usage record, as a response carries it."""
@@ -114,6 +128,12 @@ def answer_request(request: HttpRequest, models: Collection[str], seed: int) -> 
         stream=body.get("stream") is True,
         include_usage=isinstance(stream_options, dict) and stream_options.get("include_usage") is True,
     )
+
+
+def list_models(models: Iterable[str]) -> dict[str, Any]:
+    """The answer to `GET /v1/models`."""
+    data = [{"id": model, "object": "model", "created": CREATED_S, "owned_by": "budgetguard"} for model in models]
+    return {"object": "list", "data": data}
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

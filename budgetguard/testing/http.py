@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_OF_THE_CONNECTION = frozenset(["content-length", "transfer-encoding", "connection"])
 
 
 class HttpRequest(NamedTuple):
-    """One request; the names of `headers` are lower case, `path` has no query."""
+    """One request; the names of `headers` are lower case, `path` is decoded and has no query, `target` is as sent."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    target: str
 
 
 class HttpFault(Exception):
@@ -34,6 +36,12 @@ class HttpFault(Exception):
         self.status = status
         self.message = message
         self.code = code
+
+
+def parts_of(target: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """The decoded path and the query of what a request line or a recording names."""
+    path, _, query = target.partition("?")
+    return unquote(path), frozenset(parse_qsl(query, keep_blank_values=True))
 
 
 async def read_request(reader: asyncio.StreamReader) -> HttpRequest | None:
@@ -62,52 +70,17 @@ async def read_request(reader: asyncio.StreamReader) -> HttpRequest | None:
     if not length.isdecimal():
         raise HttpFault(400, "content-length is not a number")
     body = await reader.readexactly(int(length))
-    return HttpRequest(parts[0], parts[1].partition("?")[0], headers, body)
+    return HttpRequest(parts[0], parts_of(parts[1])[0], headers, body, parts[1])
 
 
-async def send_json(writer: asyncio.StreamWriter, status: int, payload: Any, headers: Mapping[str, str]) -> None:
-    """Answer with a JSON body.
-
-    Raises:
-        ConnectionError: the client went away.
-    """
-    body = json.dumps(payload).encode()
-    writer.write(_head(status, {"content-type": "application/json", "content-length": str(len(body)), **headers}))
-    writer.write(body)
-    await writer.drain()
-
-
-async def start_events(writer: asyncio.StreamWriter, headers: Mapping[str, str]) -> None:
-    """Begin an answer of server-sent events.
-
-    Raises:
-        ConnectionError: the client went away.
-    """
-    writer.write(_head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked", **headers}))
-    await writer.drain()
-
-
-async def send_event(writer: asyncio.StreamWriter, data: str) -> None:
-    """Send one server-sent event, as one chunk.
-
-    Raises:
-        ConnectionError: the client went away.
-    """
-    event = f"data: {data}\n\n".encode()
-    writer.write(b"%x\r\n%b\r\n" % (len(event), event))
-    await writer.drain()
-
-
-async def end_events(writer: asyncio.StreamWriter) -> None:
-    """End an answer of server-sent events; the connection can carry another request.
-
-    Raises:
-        ConnectionError: the client went away.
-    """
-    writer.write(b"0\r\n\r\n")
-    await writer.drain()
-
-
-def _head(status: int, headers: Mapping[str, str]) -> bytes:
-    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+def head_of(status: int, headers: Mapping[str, str], length: int | None) -> bytes:
+    """The head of an answer; None as `length`: its body comes in chunks."""
+    own = {name: value for name, value in headers.items() if name not in _OF_THE_CONNECTION}
+    own |= {"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)}
+    fields = "".join(f"{name}: {value}\r\n" for name, value in own.items())
     return f"HTTP/1.1 {status} {PHRASES.get(status, 'Status')}\r\n{fields}\r\n".encode("latin-1")
+
+
+def chunk_of(data: bytes) -> bytes:
+    """A chunk of a body; an empty one ends it."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
