@@ -19,7 +19,7 @@ from store_kit import NOON_MS, dump, ledger, rows
 import budgetguard as bg
 from budgetguard.errors import StoreAway
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing import ManualClock
+from budgetguard.testing import FakeClock
 
 Kind = TypeVar("Kind", bound=bg.Event)
 
@@ -53,7 +53,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "budgets.db"
-        self.clock = ManualClock(NOON_MS)
+        self.clock = FakeClock(NOON_MS)
         self.heard = Heard()
 
     def store(self, timeout_ms: int = 2_000) -> SQLiteStore:

@@ -14,7 +14,7 @@ from store_kit import DAY_MS, LEASE_MS, MINUTE_MS, NOON_MS, amounts, ask_one, ex
 
 from budgetguard.core.model import Plan
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 LEVELS = (50, 80, 100)
 
@@ -22,7 +22,7 @@ LEVELS = (50, 80, 100)
 class Worker:
     """One worker of the fleet, with a store of its own on the file that all share."""
 
-    def __init__(self, path: Path, clock: ManualClock) -> None:
+    def __init__(self, path: Path, clock: FakeClock) -> None:
         self.clock = clock
         self.store = SQLiteStore(str(path), clock=clock)
 
@@ -37,12 +37,12 @@ class Worker:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(NOON_MS)
+def clock() -> FakeClock:
+    return FakeClock(NOON_MS)
 
 
 @pytest.fixture
-def workers(tmp_path: Path, clock: ManualClock) -> list[Worker]:
+def workers(tmp_path: Path, clock: FakeClock) -> list[Worker]:
     return [Worker(tmp_path / "store.db", clock) for _ in range(2)]
 
 
@@ -77,7 +77,7 @@ def test_what_is_only_reserved_alerts_nobody(workers: list[Worker]) -> None:
     asyncio.run(scenario())
 
 
-def test_an_expiry_that_charges_and_a_late_settle_alert(workers: list[Worker], clock: ManualClock) -> None:
+def test_an_expiry_that_charges_and_a_late_settle_alert(workers: list[Worker], clock: FakeClock) -> None:
     async def scenario() -> None:
         known = plan("1000 tokens/day", alert_levels=LEVELS)
         worker, other = workers
@@ -110,7 +110,7 @@ def test_concurrent_alerts_on_what_is_reserved_at_the_reserve(workers: list[Work
     [("100 tokens/minute", MINUTE_MS), ("100 tokens/rolling 1 minute", 2 * MINUTE_MS), ("100 tokens/total", None)],
 )
 def test_a_new_window_alerts_anew_and_a_total_never(
-    workers: list[Worker], clock: ManualClock, limit: str, again_after_ms: int | None
+    workers: list[Worker], clock: FakeClock, limit: str, again_after_ms: int | None
 ) -> None:
     async def scenario() -> None:
         worker, other = workers

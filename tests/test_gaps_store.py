@@ -39,16 +39,16 @@ from store_kit import (
 from budgetguard.core.model import Account, Claim, Plan
 from budgetguard.errors import StoreUnusable
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 EVERY_PERIOD = ("hour", "day", "week", "month", "total", "rolling 10 minutes")
 
 
-def in_memory(scenario: Callable[[SQLiteStore, ManualClock], Awaitable[None]]) -> None:
+def in_memory(scenario: Callable[[SQLiteStore, FakeClock], Awaitable[None]]) -> None:
     """Run a scenario on an empty store at noon."""
 
     async def run() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(":memory:", clock=clock)
         await scenario(store, clock)
         await store.aclose()
@@ -60,7 +60,7 @@ def in_memory(scenario: Callable[[SQLiteStore, ManualClock], Awaitable[None]]) -
 def test_a_limit_grants_its_last_token_and_not_one_more(period: str) -> None:
     """What is spent, what is reserved and what is asked count together."""
 
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         known = plan(f"100 tokens/{period}")
         await ask_one(store, reserve("a", known, amounts(30)))
         await ask_one(store, settle("a", known, amounts(40), amounts(30)))
@@ -80,7 +80,7 @@ def test_a_limit_grants_its_last_token_and_not_one_more(period: str) -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
 def test_every_limit_judges_wherever_it_stands_and_every_one_that_refuses_is_named(place: int) -> None:
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         limits = ["1000 tokens/hour", "$1/day", "1000 input_tokens/total", "10 requests/rolling 1 hour"]
         tight = ["99 tokens/hour", "$0.000004/day", "79 input_tokens/total", "0 requests/rolling 1 hour"]
         one = plan(*limits[:place], tight[place], *limits[place + 1 :])
@@ -97,7 +97,7 @@ def test_every_limit_judges_wherever_it_stands_and_every_one_that_refuses_is_nam
 def test_a_unit_of_which_a_call_asks_nothing_is_not_checked() -> None:
     """A free model passes a dollar budget that is spent, even overdrawn."""
 
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         known = plan("$0.000005/day", "1000 tokens/day")
         await ask_one(store, reserve("a", known, amounts(10, 0, 5_000)))
         await ask_one(store, settle("a", known, amounts(10, 0, 9_000)))
@@ -108,7 +108,7 @@ def test_a_unit_of_which_a_call_asks_nothing_is_not_checked() -> None:
 
 
 def test_a_shadow_budget_counts_and_does_not_refuse() -> None:
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         shadow = claims("watched", ["10 tokens/day"], NOON_MS, enforced=False)
         both = Plan(claims("all", ["1000 tokens/day"], NOON_MS) + shadow)
         verdict = await ask_one(store, reserve("a", both, amounts(50)))
@@ -122,7 +122,7 @@ def test_a_shadow_budget_counts_and_does_not_refuse() -> None:
 def test_a_reserve_that_comes_after_its_release_never_holds_however_late_it_is(after_ms: int) -> None:
     """As long as a reserve is not too old, the tombstone is there; sweeps do not take it away before."""
 
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         known = plan("1000 tokens/total")
         delayed = reserve("r", known, amounts(100), tried_since_ms=NOON_MS)
         assert (await ask_one(store, release("r"))).word == "tombstone"
@@ -135,7 +135,7 @@ def test_a_reserve_that_comes_after_its_release_never_holds_however_late_it_is(a
 
 
 def test_grow_takes_what_is_left_and_not_one_token_more() -> None:
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         known = plan("100 tokens/hour", "100 tokens/rolling 10 minutes")
         await ask(store, reserve("a", known, amounts(60)), reserve("b", known, amounts(20)))
         assert (await ask_one(store, grow("a", known, amounts(81)))).word == "refused"
@@ -149,7 +149,7 @@ def test_grow_takes_what_is_left_and_not_one_token_more() -> None:
 def test_a_growth_moves_the_whole_hold_to_the_slot_of_now() -> None:
     """Slots of ten seconds: the hold counts a period from its growth, and its settle sits there too."""
 
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         known = plan("1000 tokens/rolling 10 minutes")
         await ask_one(store, reserve("a", known, amounts(50), lease_ms=HOUR_MS))
         clock.advance(5 * MINUTE_MS)
@@ -167,7 +167,7 @@ def test_a_growth_moves_the_whole_hold_to_the_slot_of_now() -> None:
 
 
 def test_a_rolling_charge_sits_in_the_slot_of_the_admission() -> None:
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         known = plan("1000 tokens/rolling 10 minutes")
         await ask_one(store, reserve("a", known, amounts(50), lease_ms=HOUR_MS))
         clock.advance(9 * MINUTE_MS)
@@ -180,7 +180,7 @@ def test_a_rolling_charge_sits_in_the_slot_of_the_admission() -> None:
 
 
 def test_an_extended_lease_is_not_due_before_its_new_end() -> None:
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         await ask_one(store, reserve("a", plan("1000 tokens/total"), amounts(50)))
         clock.advance(LEASE_MS - 1)
         await ask_one(store, extend("a", LEASE_MS))
@@ -195,7 +195,7 @@ def test_an_extended_lease_is_not_due_before_its_new_end() -> None:
 def test_workers_with_other_time_zone_data_share_the_account_of_a_label() -> None:
     """One day by its label, though one worker believes that it began an hour later: the account is the same."""
 
-    async def scenario(store: SQLiteStore, clock: ManualClock) -> None:
+    async def scenario(store: SQLiteStore, clock: FakeClock) -> None:
         (claim,) = claims("all", ["100 tokens/day"], NOON_MS, zone="Africa/Cairo")
         account = claim.account
         assert account.window_start_ms is not None
@@ -211,7 +211,7 @@ def test_an_account_stands_as_long_as_a_hold_is_open_on_it_however_often_it_is_s
     """A month after the lease: the hold still counts, and its resolution finds the account."""
 
     async def run() -> None:
-        path, clock = tmp_path / "store.db", ManualClock(NOON_MS)
+        path, clock = tmp_path / "store.db", FakeClock(NOON_MS)
         store = SQLiteStore(str(path), clock=clock)
         known = plan("2 concurrent", "1000 tokens/rolling 1 hour", "1000 tokens/hour")
         await ask_one(store, reserve("a", known, amounts(50)))
@@ -243,7 +243,7 @@ def test_a_settle_is_recorded_whole_or_not_at_all(tmp_path: Path, table: str) ->
 
     async def run() -> None:
         path = tmp_path / "store.db"
-        store = SQLiteStore(str(path), clock=ManualClock(NOON_MS))
+        store = SQLiteStore(str(path), clock=FakeClock(NOON_MS))
         known = plan("1000 tokens/hour")
         await ask_one(store, reserve("r", known, amounts(50)))
         before = dump(path)

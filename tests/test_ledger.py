@@ -31,7 +31,7 @@ from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Row
 from budgetguard.ledger import table
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 # As it stands in the issue, to the letter.
 FIRST_QUERY = (
@@ -54,7 +54,7 @@ ROWS, TASKS = 200_000, ("summarise", "plan", "crawl", None)
 def test_the_ledger_has_the_columns_that_were_promised(tmp_path: Path) -> None:
     async def scenario() -> None:
         path = tmp_path / "store.db"
-        store = SQLiteStore(str(path), clock=ManualClock(NOON_MS + 7))
+        store = SQLiteStore(str(path), clock=FakeClock(NOON_MS + 7))
         of = Plan(plan("9999 tokens/day", "$1/total").claims + claims("w", ("1 tokens/hour",), NOON_MS, enforced=False))
         estimate, actual = amounts(1_000, 500, 1_234_567_891), amounts(900, 700, 1_234_567_890)
         of = Plan(of.claims[:1] + of.claims[2:])
@@ -82,7 +82,7 @@ def test_the_ledger_has_the_columns_that_were_promised(tmp_path: Path) -> None:
 def test_a_call_whose_cost_nobody_knows_has_none(tmp_path: Path) -> None:
     async def scenario() -> None:
         path, of = tmp_path / "store.db", plan("9999 tokens/day")
-        store = SQLiteStore(str(path), clock=ManualClock(NOON_MS))
+        store = SQLiteStore(str(path), clock=FakeClock(NOON_MS))
         op = settle("r", of, amounts(5))
         await ask_one(store, op._replace(usage=op.usage._replace(cost_nanousd=None)))
         row = ledger(path, "r")
@@ -176,7 +176,7 @@ def test_sums_of_cost_rounded_to_nine_places_are_exact_over_two_hundred_thousand
 
 def test_an_expired_row_counts_in_the_sums_until_the_truth_replaces_it(tmp_path: Path) -> None:
     async def scenario() -> None:
-        path, clock = tmp_path / "store.db", ManualClock(NOON_MS)
+        path, clock = tmp_path / "store.db", FakeClock(NOON_MS)
         store = SQLiteStore(str(path), clock=clock)
         of = plan("$1/total")
         total = "SELECT SUM(cost_nanousd), COUNT(*), MAX(status) FROM token_usage"

@@ -21,7 +21,7 @@ from budgetguard.errors import ConfigError, StoreAway, StoreUnusable
 from budgetguard.ledger import open_ledger
 from budgetguard.ledger.sqlite import SQLiteLedger
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 HERE = Path(__file__).resolve().parent
 ROWS = [(NAMESPACE, row("a")), (NAMESPACE, row("b"))]
@@ -51,7 +51,7 @@ def test_a_ledger_says_of_a_call_what_a_store_says_of_it(tmp_path: Path) -> None
     """The same columns in the same order, and the same values for the same row."""
 
     async def scenario() -> None:
-        store = SQLiteStore(str(tmp_path / "store.db"), NAMESPACE, clock=ManualClock(NOON_MS + 1))
+        store = SQLiteStore(str(tmp_path / "store.db"), NAMESPACE, clock=FakeClock(NOON_MS + 1))
         one = row("a")
         actual = amounts(10, 1, 77)
         op = settle("a", one.plan, actual, actual, session="a", team="search", agent="crawler", model="gpt-4o-mini")
@@ -88,7 +88,7 @@ def test_a_store_may_be_the_ledger_of_others_too(tmp_path: Path) -> None:
     """It goes on meanwhile; its accounts are untouched, and one id in two namespaces is two calls."""
 
     async def scenario() -> None:
-        path, clock = tmp_path / "store.db", ManualClock(NOON_MS)
+        path, clock = tmp_path / "store.db", FakeClock(NOON_MS)
         of = plan("1000 tokens/total")
         store = SQLiteStore(str(path), clock=clock)
         await ask_one(store, reserve("a", of, amounts(5)))
@@ -112,7 +112,7 @@ def test_a_store_may_be_the_ledger_of_others_too(tmp_path: Path) -> None:
 
 def test_a_store_does_not_take_a_ledger_for_its_own(tmp_path: Path) -> None:
     async def scenario() -> None:
-        store = SQLiteStore(str(tmp_path / "ledger.db"), clock=ManualClock(NOON_MS))
+        store = SQLiteStore(str(tmp_path / "ledger.db"), clock=FakeClock(NOON_MS))
         with pytest.raises(StoreUnusable, match=r"schema 1001.*another file"):
             await store.open()
         await store.aclose()

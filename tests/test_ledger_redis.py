@@ -25,7 +25,7 @@ from store_kit import LEASE_MS, NOON_MS, Plan, amounts, ask, claims, expire, pla
 import budgetguard as bg
 from budgetguard.core.machine import FORGOTTEN_REVISIONS
 from budgetguard.stores import open_store
-from budgetguard.testing import FakeProvider, ManualClock, ProviderPrice
+from budgetguard.testing import FakeClock, FakeProvider, ProviderPrice
 
 MODEL = "acme-1"
 PRICE = bg.Price(MODEL, {"input": "0.15", "output": "0.6"})
@@ -110,7 +110,7 @@ def test_what_is_drained_from_redis_is_what_sqlite_writes_for_the_same_calls(
 
     async def scenario() -> None:
         for url in (f"sqlite:///{tmp_path / 'store.db'}", redis_url):
-            clock = ManualClock(NOON_MS)
+            clock = FakeClock(NOON_MS)
             store: Any = open_store(url, namespace, 5_000, clock)
             await store.open()
             for part in history(clock):
@@ -135,7 +135,7 @@ def test_what_is_drained_from_redis_is_what_sqlite_writes_for_the_same_calls(
     ]  # fmt: skip
 
 
-def history(clock: ManualClock) -> Iterator[list[list[Any]]]:
+def history(clock: FakeClock) -> Iterator[list[list[Any]]]:
     """Operations in two parts; `clock` is moved meanwhile."""
     shadow = claims("shadow", ("1 tokens/hour",), NOON_MS, enforced=False)
     of = Plan(plan("99999 tokens/hour", "$5/rolling 10 minutes", "50 concurrent").claims + shadow)

@@ -12,7 +12,7 @@ from budgetguard.events import Refused, StoreProblem
 from budgetguard.logs import LogObserver
 from budgetguard.repeats import MOST_REMEMBERED, Repeats
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing import ManualClock
+from budgetguard.testing import FakeClock
 
 
 async def refused(guard: bg.Guard, times: int, **labels: str) -> None:
@@ -23,7 +23,7 @@ async def refused(guard: bg.Guard, times: int, **labels: str) -> None:
 
 def test_a_storm_of_refusals_is_one_warning_and_a_sum_after_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     async def play(loop: SkippingLoop) -> None:
-        store = SQLiteStore(":memory:", clock=ManualClock(NOON_MS))
+        store = SQLiteStore(":memory:", clock=FakeClock(NOON_MS))
         budget = bg.Budget("each-agent", ["10 requests/day"], per=["agent"], block=True, alert_at=[])
         async with bg.Guard(budgets=[budget], store=store) as guard:
             for agent in ("a", "b"):
@@ -51,7 +51,7 @@ def test_a_storm_of_refusals_is_one_warning_and_a_sum_after_a_minute(caplog: pyt
 
 
 def test_a_new_window_is_told_anew(caplog: pytest.LogCaptureFixture) -> None:
-    clock = ManualClock(NOON_MS)
+    clock = FakeClock(NOON_MS)
 
     async def play(_: SkippingLoop) -> None:
         budget = bg.Budget("none", ["0 requests/minute"], block=True, alert_at=[])

@@ -29,7 +29,7 @@ from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.outbox import row_from
 from budgetguard.stores.redis.plans import unpack_all
 from budgetguard.stores.redis.reading import balance_from
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 EDGES = (0, 1, 2**31, 2**32, 10**15, 10**15 + 1, MAX_AMOUNT // 2, MAX_AMOUNT - 1, MAX_AMOUNT)
 RARE = {"reserve no_memory", "reserve outbox_full", "grow no_memory", "grow clock"}
@@ -57,7 +57,7 @@ def test_each_lua_decides_as_the_oracle_does(request: pytest.FixtureRequest) -> 
     assert set(words) <= told
 
 
-def contender(lua: LuaServer, folder: Path, clock: ManualClock, _: Any) -> RedisContender:
+def contender(lua: LuaServer, folder: Path, clock: FakeClock, _: Any) -> RedisContender:
     """One of the stores of a history."""
     return RedisContender(folder, clock, lua)  # type: ignore[arg-type]
 
@@ -80,7 +80,7 @@ def test_the_time_is_the_servers_in_whole_milliseconds(lua_server: LuaServer) ->
 
 def test_a_clock_of_the_callers_is_refused_where_the_servers_was_in_use(lua_server: LuaServer) -> None:
     async def run() -> None:
-        for clock in (None, ManualClock(NOON_MS)):
+        for clock in (None, FakeClock(NOON_MS)):
             store = RedisStore(lua_server.url, "n", clock=clock)
             try:
                 await store.open()
@@ -106,7 +106,7 @@ def test_the_largest_numbers_come_out_alike_from_redis_and_from_each_lua(
 
 def told_by(server: RedisServer | LuaServer, namespace: str, dice: random.Random) -> tuple[list[Any], Any, list[Any]]:
     """What a store there answers to operations on large amounts, what then stands under its keys, and the rows."""
-    clock = ManualClock(NOON_MS)
+    clock = FakeClock(NOON_MS)
     limits = [f"{MAX_AMOUNT} tokens/hour", "$9007199.254740991/total", f"{MAX_AMOUNT - 1} input_tokens/rolling 1 hour"]
     of = plan(*limits, alert_levels=(1, MAX_AMOUNT))
 

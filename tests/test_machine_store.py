@@ -24,7 +24,7 @@ from redis_kit import RedisServer
 from store_kit import DAY_MS, HOUR_MS, MINUTE_MS, instant_ms
 
 from budgetguard.core.verbs import Expire, Settle, Verdict
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 STARTS = tuple(
     instant_ms(text)
@@ -86,7 +86,7 @@ class Histories(RuleBasedStateMachine):
         done["histories"] += 1
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
-        self.clock = ManualClock(start)
+        self.clock = FakeClock(start)
         self.start_ms = start
         self.worlds = {asks_ledger: World(asks_ledger=asks_ledger) for asks_ledger in (True, False)}
         self.world, self.shadow, self.clients = self.worlds[True], Shadow(), Clients(start)

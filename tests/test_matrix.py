@@ -32,7 +32,7 @@ from store_kit import (
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import Plan
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 ESTIMATE, ACTUAL = amounts(100, 50, 7_000), amounts(90, 70, 5_000)
 GUESS, MORE = amounts(95, 45, 6_500), amounts(200, 50)
@@ -135,7 +135,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return ":memory:" if request.param == "memory" else str(tmp_path / "store.db")
 
 
-async def bring(store: SQLiteStore, clock: ManualClock, state: str) -> None:
+async def bring(store: SQLiteStore, clock: FakeClock, state: str) -> None:
     """Bring the reservation "r" into a state."""
     for verb in STATES[state]:
         if verb == "expire":
@@ -154,7 +154,7 @@ def row_seen(path: str) -> tuple[str, Amounts, int] | None:
 @pytest.mark.parametrize(("verb", "state", "word"), cells())
 def test_every_cell_answers_and_changes_what_the_matrix_says(path: str, verb: str, state: str, word: str) -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(path, clock=clock)
         await bring(store, clock, state)
         if verb == "expire":
@@ -191,7 +191,7 @@ def test_an_expiry_that_releases_returns_the_hold(path: str, released_too: bool)
     """`on_expiry = "release"`: nothing is spent; the row says that the call was abandoned. A late settle counts."""
 
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(path, clock=clock)
         lenient = plan(*LIMITS, on_expiry="release")
         await ask_one(store, reserve("r", lenient, ESTIMATE))
@@ -213,7 +213,7 @@ def test_reasons_to_say_no_are_looked_for_in_the_documented_order() -> None:
     """The id; too_old; clock; stale_window; the limits. Each case has every fault but those before it."""
 
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(":memory:", clock=clock)
         await ask_one(store, reserve("known", ALL, ESTIMATE))
         yesterday = plan("1 tokens/hour", now_ms=NOON_MS - 86_400_000)
@@ -242,7 +242,7 @@ def test_a_window_that_has_not_begun_or_has_ended_is_stale_at_its_edges() -> Non
             (NOON_MS + 3_599_999, "granted"),
             (NOON_MS + 3_600_000, "stale_window"),
         ]:
-            store = SQLiteStore(":memory:", clock=ManualClock(at_ms))
+            store = SQLiteStore(":memory:", clock=FakeClock(at_ms))
             assert (await ask_one(store, reserve("r", hour, ESTIMATE, at_ms))).word == word
             assert await stands(store) == ({} if word == "stale_window" else standing(NOTHING, ESTIMATE, hour))
             await store.aclose()
@@ -252,7 +252,7 @@ def test_a_window_that_has_not_begun_or_has_ended_is_stale_at_its_edges() -> Non
 
 def test_a_clock_that_is_behind_admits_no_growth_either_and_lets_everything_else_pass() -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(":memory:", clock=clock)
         for id in ("a", "b", "c"):
             await ask_one(store, reserve(id, ALL, ESTIMATE))
@@ -271,7 +271,7 @@ def test_a_clock_that_is_behind_admits_no_growth_either_and_lets_everything_else
 
 def test_the_same_content_is_budgets_per_values_units_and_amounts_never_windows_limits_or_lease() -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(":memory:", clock=clock)
         mine = Plan(claims("each", ("1000 tokens/hour", "$1/day"), NOON_MS, (("agent", "a"),)))
         await ask_one(store, reserve("r", mine, ESTIMATE))

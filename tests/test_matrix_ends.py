@@ -33,7 +33,7 @@ from store_kit import (
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import OnExpiry
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 ESTIMATE, ACTUAL, GUESS = amounts(100, 50, 7_000), amounts(90, 70, 5_000), amounts(95, 45, 6_500)
 LIMITS = ("1000 tokens/hour", "$1/total", "10 requests/day", "5 concurrent", "1000 tokens/rolling 10 minutes")
@@ -61,7 +61,7 @@ def test_every_order_of_delivery_ends_in_the_same_accounts_and_row(tmp_path: Pat
     """The end is that of the highest rank delivered: expired < released < assumed < settled."""
 
     async def scenario() -> int:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         path = tmp_path / "store.db"
         known = plan(*LIMITS, on_expiry=on_expiry)
         of_expiry = ESTIMATE if on_expiry == "charge" else NOTHING
@@ -101,7 +101,7 @@ RANKED = {"settle": "settled", "assume": "assumed", "release": "released", "expi
 @pytest.mark.parametrize("order", list(permutations(["settle", "assume", "release"])))
 def test_an_id_that_was_never_reserved_ends_the_same_in_every_order(order: tuple[str, ...]) -> None:
     async def scenario() -> None:
-        store = SQLiteStore(":memory:", clock=ManualClock(NOON_MS))
+        store = SQLiteStore(":memory:", clock=FakeClock(NOON_MS))
         known = plan("1000 tokens/hour")
         for verb in order:
             await ask_one(store, operation(verb, known))
@@ -117,7 +117,7 @@ class Bench:
 
     def __init__(self, path: Path, *limits: str) -> None:
         self.path = path
-        self.clock = ManualClock(NOON_MS)
+        self.clock = FakeClock(NOON_MS)
         self.store = SQLiteStore(str(path), clock=self.clock)
         self.plan = plan(*limits)
 

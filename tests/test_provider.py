@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from budgetguard.errors import InvalidAmount
 from budgetguard.testing import (
     BilledCall,
+    FakeClock,
     FakeProvider,
-    ManualClock,
     ProviderPrice,
     count_input_tokens,
     count_tokens,
@@ -279,8 +279,8 @@ def test_a_price_that_is_no_whole_number_is_refused_by_name() -> None:
         FakeProvider({"m": ProviderPrice(1, 0.6)})  # type: ignore[arg-type]
 
 
-def test_a_manual_clock_moves_only_when_told() -> None:
-    clock = ManualClock(1_000)
+def test_a_fake_clock_moves_only_when_told() -> None:
+    clock = FakeClock(1_000)
     assert (clock.now_ms(), clock.now_ms()) == (1_000, 1_000)
     assert (clock.advance(5), clock.now_ms()) == (1_005, 1_005)
     assert (clock.set(7), clock.now_ms()) == (7, 7)

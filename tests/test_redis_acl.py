@@ -26,7 +26,7 @@ from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.namespaces import let_lapse
 from budgetguard.stores.redis.outbox import RedisOutbox
 from budgetguard.stores.scripts import commands
-from budgetguard.testing import ManualClock
+from budgetguard.testing import FakeClock
 
 pytestmark = pytest.mark.skipif(not has_redis(), reason=MISSING)
 README = Path(__file__).parents[1] / "README.md"
@@ -79,7 +79,7 @@ async def every_look(url: str, namespace: str, store: RedisStore) -> None:
 
 async def everything(url: str, namespace: str, timeout_ms: int = TIMEOUT_MS) -> None:
     """Whatever budgetguard asks of a Redis at a fixed place."""
-    clock = ManualClock(NOON_MS)
+    clock = FakeClock(NOON_MS)
     for name, store in (
         (namespace, RedisStore(url, namespace, timeout_ms)),
         (f"{namespace}-then", RedisStore(url, f"{namespace}-then", timeout_ms, clock)),

@@ -16,7 +16,7 @@ from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.batches import PLAN as PLAN_AT
 from budgetguard.stores.redis.keys import Keys, digest_of
 from budgetguard.stores.redis.plans import pack, unpack, unpack_all
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 ESTIMATE = amounts(10, 5, 100)
 LIMITS = ("9000 tokens/hour", "$9/rolling 1 hour", "500 requests/total", "50 concurrent")
@@ -48,7 +48,7 @@ class Bench:
     def __init__(self, server: RedisServer, namespace: str) -> None:
         self.server = server
         self.keys = Keys(namespace)
-        self.clock = ManualClock(NOON_MS)
+        self.clock = FakeClock(NOON_MS)
         self.stores = [RedisStore(server.url, namespace, clock=self.clock) for _ in range(2)]
 
     async def begin(self) -> None:

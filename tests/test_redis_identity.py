@@ -15,7 +15,7 @@ from test_refusal_identity import NOW_MS, REFUSED, SMALL, filled, unanswered
 import budgetguard as bg
 from budgetguard.events import Exhausted
 from budgetguard.stores.redis import RedisStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 
 def dumps(server: RedisServer, namespace: str) -> dict[str, tuple[bytes, int]]:
@@ -29,7 +29,7 @@ def test_a_refused_reserve_leaves_every_key_identical(redis_server: RedisServer,
     of, asked, reasons = REFUSED[why]
 
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = RedisStore(redis_server.url, namespace, clock=clock)
         await filled(store, clock)
         before = dumps(redis_server, namespace)
@@ -49,7 +49,7 @@ def test_an_operation_that_changes_nothing_leaves_every_key_identical(
     redis_server: RedisServer, namespace: str, word: str
 ) -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = RedisStore(redis_server.url, namespace, clock=clock)
         await filled(store, clock)
         before = dumps(redis_server, namespace)
@@ -63,7 +63,7 @@ def test_an_operation_that_changes_nothing_leaves_every_key_identical(
 
 def test_a_clock_that_is_behind_changes_nothing(redis_server: RedisServer, namespace: str) -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = RedisStore(redis_server.url, namespace, clock=clock)
         await filled(store, clock)
         before = dumps(redis_server, namespace)

@@ -18,7 +18,7 @@ from budgetguard.core.model import Account, Claim, Plan
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.plans import SentPlan
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 TEXTS = (
     "a", "A", "b", "a:b", "b:c", "c", ":", "::", " ", "  ", "a ", "{", "}", "{}", "}{", "{a}", "a}b{c",
@@ -115,7 +115,7 @@ def test_every_namespace_has_its_own_state(redis_server: RedisServer, namespace:
 @contextlib.asynccontextmanager
 async def opened(server: RedisServer, namespace: str) -> Any:
     """A store whose clock stands still."""
-    store = RedisStore(server.url, namespace, clock=ManualClock(NOON_MS))
+    store = RedisStore(server.url, namespace, clock=FakeClock(NOON_MS))
     try:
         yield store
     finally:

@@ -34,13 +34,13 @@ import budgetguard as bg
 from budgetguard.store import LostWrites
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.outbox import RedisOutbox
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 ESTIMATE = amounts(100)
 
 
 @asynccontextmanager
-async def on_clock(server: RedisServer, namespace: str, clock: ManualClock) -> AsyncIterator[RedisStore]:
+async def on_clock(server: RedisServer, namespace: str, clock: FakeClock) -> AsyncIterator[RedisStore]:
     """A store whose time is this clock's."""
     store = RedisStore(server.unix_url, namespace, clock=clock)
     try:
@@ -54,7 +54,7 @@ def drain(server: RedisServer, namespace: str) -> None:
     server.ask("XTRIM", f"{key_prefix(namespace)}outbox", "MAXLEN", 0)
 
 
-async def sweep(store: RedisStore, clock: ManualClock, times: int = 3) -> None:
+async def sweep(store: RedisStore, clock: FakeClock, times: int = 3) -> None:
     """Sweeps, a second after each other: what is dead is forgotten when it is found so again."""
     for _ in range(times):
         clock.set(clock.now_ms() + 1000)
@@ -66,7 +66,7 @@ def test_a_sweep_forgets_no_account_that_counts_or_holds(
     redis_server: RedisServer, namespace: str, tokens: int
 ) -> None:
     async def main() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         of = plan("9M tokens/total", "9M output_tokens/rolling 1 day", "9 concurrent", "9k requests/day")
         async with on_clock(redis_server, namespace, clock) as store:
             await ask_one(store, reserve("settled", of, amounts(tokens, tokens)))
@@ -195,7 +195,7 @@ def test_pages_of_an_outbox_follow_each_other(redis_world: RedisWorld) -> None:
 
 def test_a_lease_stands_until_its_last_millisecond(redis_server: RedisServer, namespace: str) -> None:
     async def main() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         async with on_clock(redis_server, namespace, clock) as store:
             await ask_one(store, reserve("a", plan("9M tokens/total"), ESTIMATE))
             clock.set(NOON_MS + LEASE_MS - 1)
@@ -210,7 +210,7 @@ def test_a_lease_stands_until_its_last_millisecond(redis_server: RedisServer, na
 
 def test_a_window_admits_from_its_first_to_its_last_millisecond(redis_server: RedisServer, namespace: str) -> None:
     async def main() -> None:
-        clock, of = ManualClock(NOON_MS - 1), plan("9M tokens/hour")
+        clock, of = FakeClock(NOON_MS - 1), plan("9M tokens/hour")
         async with on_clock(redis_server, namespace, clock) as store:
             for at_ms, word in (
                 (NOON_MS - 1, "stale_window"), (NOON_MS, "granted"), (NOON_MS + HOUR_MS - 1, "granted"),
@@ -225,7 +225,7 @@ def test_a_window_admits_from_its_first_to_its_last_millisecond(redis_server: Re
 def test_a_growth_makes_no_unit_smaller(redis_server: RedisServer, namespace: str) -> None:
     async def main() -> None:
         of = plan("9M input_tokens/total", "9M output_tokens/total")
-        async with on_clock(redis_server, namespace, ManualClock(NOON_MS)) as store:
+        async with on_clock(redis_server, namespace, FakeClock(NOON_MS)) as store:
             await ask_one(store, reserve("a", of, amounts(100, 100)))
             for to, word, held in (
                 (amounts(50, 50), "replayed", (100, 100)),

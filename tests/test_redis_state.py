@@ -14,7 +14,7 @@ import budgetguard as bg
 from budgetguard.core.verbs import Expire, Release
 from budgetguard.store import Backlog, LostWrites
 from budgetguard.stores import open_outbox
-from budgetguard.testing import ManualClock
+from budgetguard.testing import FakeClock
 
 ASKED = amounts(100, 50)
 
@@ -40,7 +40,7 @@ def test_a_namespace_with_a_manual_clock_and_one_with_the_servers_are_not_taken_
     redis_world: RedisWorld,
 ) -> None:
     async def main() -> None:
-        async with redis_world.opened(clock=ManualClock(NOON_MS)):
+        async with redis_world.opened(clock=FakeClock(NOON_MS)):
             with pytest.raises(bg.StoreUnusable, match="has a manual clock, and was opened with the server's"):
                 async with redis_world.opened():
                     pass
@@ -120,7 +120,7 @@ def test_the_index_forgets_an_account_once_it_is_gone_and_the_rows_that_name_it_
     index = key_prefix(redis_world.namespace) + "index"
 
     async def main() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         async with redis_world.opened(clock=clock) as store:
             of, lasting = plan("9 requests/hour"), plan("9 requests/total", name="lasting")
             for id, each in (("r", of), ("s", lasting)):
@@ -145,7 +145,7 @@ def test_the_index_forgets_an_account_once_it_is_gone_and_the_rows_that_name_it_
 
 def test_an_expired_id_that_is_unknown_leaves_the_sweeps_list(redis_world: RedisWorld) -> None:
     async def main() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         async with redis_world.opened(clock=clock) as store:
             await ask_one(store, reserve("r", plan("9 requests/total"), ASKED))
             redis_world.server.ask("DEL", key_prefix(redis_world.namespace) + "h:r")

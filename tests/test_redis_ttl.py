@@ -14,10 +14,10 @@ from store_kit import NOON_MS, ask_one
 from test_machine_store import STEPS_MS
 
 from budgetguard.stores.redis import RedisStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 
-async def history(store: RedisStore, clock: ManualClock, dice: random.Random, operations: int) -> set[str]:
+async def history(store: RedisStore, clock: FakeClock, dice: random.Random, operations: int) -> set[str]:
     """Ask whatever clients ask, while time passes; the answers."""
     clients, heard = Clients(clock.now_ms()), set()
     for number in range(operations):
@@ -40,7 +40,7 @@ def test_after_a_long_history_only_three_keys_last_and_any_other_would_be_notice
     dice = random.Random(seed_of(request))
 
     async def run() -> set[str]:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = RedisStore(redis_server.unix_url, namespace, clock=clock)
         heard = await history(store, clock, dice, 2_000)
         await store.aclose()

@@ -32,7 +32,7 @@ from store_kit import (
 
 from budgetguard.core.model import Plan
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 NOW_MS = NOON_MS + LEASE_MS
 SMALL, LARGE = amounts(60, 20, 40_000_000), amounts(5_000, 0, 2_000_000_000)
@@ -60,7 +60,7 @@ REFUSED: dict[str, tuple[Plan, Any, set[str]]] = {
 }
 
 
-async def filled(store: Any, clock: ManualClock) -> None:
+async def filled(store: Any, clock: FakeClock) -> None:
     """Fill a store with something of everything: each state, both kinds of expiry, shadow, alerts, a slot or two."""
     lenient = Plan(FULL.claims, "release")
     for id in ("settled", "assumed", "released", "expired"):
@@ -77,7 +77,7 @@ async def filled(store: Any, clock: ManualClock) -> None:
 @asynccontextmanager
 async def busy(path: Path) -> AsyncIterator[SQLiteStore]:
     """A file that is `filled`."""
-    clock = ManualClock(NOON_MS)
+    clock = FakeClock(NOON_MS)
     store = SQLiteStore(str(path), clock=clock)
     await filled(store, clock)
     try:
@@ -158,7 +158,7 @@ def test_a_clock_that_is_behind_changes_nothing(tmp_path: Path) -> None:
         async with busy(path) as store:
             await store.aclose()
             before = dump(path, clocks=True)
-            late = SQLiteStore(str(path), clock=ManualClock(NOW_MS - 60_001))
+            late = SQLiteStore(str(path), clock=FakeClock(NOW_MS - 60_001))
             assert (await ask_one(late, reserve("new", FULL, amounts(1), NOW_MS))).word == "clock"
             assert (await ask_one(late, grow("held", FULL, amounts(31)))).word == "clock"
             await late.aclose()
@@ -173,7 +173,7 @@ def test_only_the_clock_moves_when_time_has_passed(tmp_path: Path) -> None:
         async with busy(path) as store:
             await store.aclose()
             before = dump(path)
-            later = SQLiteStore(str(path), clock=ManualClock(NOW_MS + 5))
+            later = SQLiteStore(str(path), clock=FakeClock(NOW_MS + 5))
             assert (await ask_one(later, reserve("new", FULL, LARGE, NOW_MS))).word == "refused"
             await later.aclose()
             assert dump(path) == before

@@ -15,11 +15,11 @@ from store_kit import NOON_MS, amounts, ask_one, plan, reserve
 import budgetguard as bg
 from budgetguard.stores import open_spool
 from budgetguard.stores.sqlite import SQLiteStore, reading
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 
 async def filled(path: str, sessions: int) -> SQLiteStore:
-    store = SQLiteStore(path, clock=ManualClock(NOON_MS))
+    store = SQLiteStore(path, clock=FakeClock(NOON_MS))
     per = [plan("5 requests/day", name="odd [*] name", per=(("session", f"s{n:05}"),)) for n in range(sessions)]
     await store.reserve([reserve(f"r{n:05}", each, amounts(1)) for n, each in enumerate(per)])
     return store
@@ -44,7 +44,7 @@ def test_a_glob_that_matches_little_answers_in_pages_that_end(monkeypatch: pytes
 @pytest.mark.parametrize("name", ["odd [[][*][]] name", "odd [[]*] name", "*"])
 def test_a_budget_is_found_by_its_escaped_name_and_by_globs(name: str) -> None:
     async def scenario() -> None:
-        store = SQLiteStore(":memory:", clock=ManualClock(NOON_MS))
+        store = SQLiteStore(":memory:", clock=FakeClock(NOON_MS))
         for budget in ("odd [*] name", "odd [*] nam", "odd [*] name-", "z"):
             await ask_one(store, reserve(budget, plan("5 requests/day", name=budget), amounts(1)))
         page = await store.read_accounts(name)

@@ -20,7 +20,7 @@ from store_kit import NOON_MS, amounts, ask_one, dump, plan, release, reserve, r
 
 from budgetguard.errors import StateLost, StoreUnusable
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 HERE = Path(__file__).resolve().parent
 TOTAL = plan("1000000 tokens/total")
@@ -97,7 +97,7 @@ def test_stores_that_make_the_file_together_meet_in_one_store(tmp_path: Path) ->
     async def scenario() -> None:
         for attempt in range(5):
             path = tmp_path / f"{attempt}.db"
-            stores = [SQLiteStore(str(path), timeout_ms=30_000, clock=ManualClock(NOON_MS)) for _ in range(8)]
+            stores = [SQLiteStore(str(path), timeout_ms=30_000, clock=FakeClock(NOON_MS)) for _ in range(8)]
             await asyncio.gather(*(store.open() for store in stores))
             await asyncio.gather(*(ask_one(s, reserve(f"r{n}", TOTAL, amounts(1))) for n, s in enumerate(stores)))
             assert await stands(stores[0]) == {"all tokens/total": (0, 8)}
@@ -115,7 +115,7 @@ def test_opening_waits_for_whoever_writes_a_file_that_is_not_in_wal_mode_yet(tmp
         other = apsw.Connection(str(path))
         other.execute("CREATE TABLE other (a)")
         other.execute("BEGIN IMMEDIATE")
-        store = SQLiteStore(str(path), timeout_ms=60_000, clock=ManualClock(NOON_MS))
+        store = SQLiteStore(str(path), timeout_ms=60_000, clock=FakeClock(NOON_MS))
         leaving = threading.Timer(0.05, other.execute, ("COMMIT",))
         leaving.start()
         assert await store.open() == NOON_MS
@@ -174,7 +174,7 @@ def test_what_is_no_store_of_this_version_is_refused_and_stays(tmp_path: Path, w
     before = path.read_bytes() if path.is_file() else None
 
     async def scenario() -> None:
-        store = SQLiteStore(str(path), clock=ManualClock(NOON_MS))
+        store = SQLiteStore(str(path), clock=FakeClock(NOON_MS))
         for _ in range(2):
             with pytest.raises(StoreUnusable, match="schema 2" if what == "schema" else "store"):
                 await store.open()
@@ -189,7 +189,7 @@ def test_what_is_no_store_of_this_version_is_refused_and_stays(tmp_path: Path, w
         assert tables == ([] if what == "schema" else [("meta",)])
 
 
-async def lose(path: Path, how: str, clock: ManualClock) -> None:
+async def lose(path: Path, how: str, clock: FakeClock) -> None:
     """Take the state away from under a store."""
     if how == "emptied":
         rows(path, "DELETE FROM meta")
@@ -211,7 +211,7 @@ def test_a_state_that_was_lost_admits_nothing_until_somebody_accepts_that(
     tmp_path: Path, how: str, while_open: bool
 ) -> None:
     async def scenario() -> None:
-        path, clock = tmp_path / "store.db", ManualClock(NOON_MS)
+        path, clock = tmp_path / "store.db", FakeClock(NOON_MS)
         store = SQLiteStore(str(path), clock=clock)
         await ask_one(store, reserve("r", TOTAL, amounts(5)))
         if not while_open:
@@ -240,7 +240,7 @@ def test_a_state_that_was_lost_admits_nothing_until_somebody_accepts_that(
 def test_accepting_a_loss_where_nothing_was_lost_loses_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         for path in (":memory:", str(tmp_path / "store.db")):
-            store = SQLiteStore(path, clock=ManualClock(NOON_MS))
+            store = SQLiteStore(path, clock=FakeClock(NOON_MS))
             await ask_one(store, reserve("r", TOTAL, amounts(5)))
             await store.open(accept_loss=True)
             assert await stands(store) == {"all tokens/total": (0, 5)}
@@ -251,7 +251,7 @@ def test_accepting_a_loss_where_nothing_was_lost_loses_nothing(tmp_path: Path) -
 
 def test_a_store_in_memory_that_was_closed_is_lost() -> None:
     async def scenario() -> None:
-        store = SQLiteStore(":memory:", clock=ManualClock(NOON_MS))
+        store = SQLiteStore(":memory:", clock=FakeClock(NOON_MS))
         await ask_one(store, reserve("r", TOTAL, amounts(5)))
         await store.aclose()
         with pytest.raises(StateLost):
@@ -265,7 +265,7 @@ def test_a_store_in_memory_that_was_closed_is_lost() -> None:
 
 def test_what_was_done_before_the_close_is_there_after_the_opening(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(str(tmp_path / "a" / "b" / "store.db"), clock=clock)
         await ask_one(store, reserve("r", TOTAL, amounts(5)))
         await store.aclose()

@@ -9,7 +9,7 @@ import pytest
 from store_kit import NOON_MS, amounts, ask_one, grow, plan, release, reserve, settle, stands
 
 from budgetguard.stores.sqlite import SQLiteStore, schema
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 IDS = '["a", "b"]'
 NARROW = ("key=?", "id=?", "digest=?", "keep_until_ms<?", "lease_end_ms<?")
@@ -40,7 +40,7 @@ def test_a_batch_and_a_sweep_read_only_the_rows_that_they_ask_for(statement: str
 @pytest.mark.parametrize("between", ["grow", "release"])
 def test_a_hold_that_another_process_has_changed_is_read_anew(tmp_path: Path, between: str) -> None:
     async def story() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         ours, theirs = (SQLiteStore(str(tmp_path / "budgets.db"), clock=clock) for _ in range(2))
         whole, small, large = plan("1000 tokens/hour"), amounts(100, 50), amounts(300, 50)
         assert (await ask_one(ours, reserve("a", whole, small))).word == "granted"

@@ -31,7 +31,7 @@ from store_kit import (
 from budgetguard.core.model import Plan
 from budgetguard.store import Page
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 AGENTS = [f"crawler-{n:02}" for n in range(12)] + ["planner", "[x]", "Crawler-1", None]
 
@@ -44,7 +44,7 @@ def of(agent: str | None) -> Plan:
 
 async def filled(path: str = ":memory:") -> SQLiteStore:
     """A store in which every agent has one open call of as many tokens as its place in the list, from one."""
-    store = SQLiteStore(path, clock=ManualClock(NOON_MS))
+    store = SQLiteStore(path, clock=FakeClock(NOON_MS))
     for number, agent in enumerate(AGENTS, 1):
         labels = {"team": "search"} if agent is None else {"team": "search", "agent": agent}
         await ask_one(store, reserve(f"r{number:02}", of(agent), amounts(number), **labels))
@@ -123,7 +123,7 @@ def test_globs_choose_as_fnmatchcase_does(globs: dict[str, Any], accounts: int, 
 
 def test_a_row_says_who_holds_what_since_when() -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(":memory:", clock=clock)
         await ask_one(store, reserve("r", of("a"), amounts(5, 2), team="search", agent="a"))
         clock.advance(10_000)
@@ -148,7 +148,7 @@ def test_a_row_says_who_holds_what_since_when() -> None:
 
 def test_accounts_of_windows_that_are_over_are_not_shown() -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(":memory:", clock=clock)
         known = plan("9 tokens/hour", "9 tokens/day", "9 tokens/rolling 10 minutes", "9 tokens/total", "3 concurrent")
         await ask(store, reserve("r", known, amounts(5)), reserve("s", known, amounts(1)))
@@ -180,7 +180,7 @@ STANDS_MS = {
 @pytest.mark.parametrize("limit", STANDS_MS)
 def test_the_sweep_forgets_an_account_when_its_time_is_over_and_not_before(tmp_path: Path, limit: str) -> None:
     async def scenario() -> None:
-        path, clock = tmp_path / "store.db", ManualClock(NOON_MS)
+        path, clock = tmp_path / "store.db", FakeClock(NOON_MS)
         store = SQLiteStore(str(path), clock=clock)
         known = plan(limit)
         await ask_one(store, reserve("r", known, amounts(5)))
@@ -200,7 +200,7 @@ def test_the_sweep_forgets_an_account_when_its_time_is_over_and_not_before(tmp_p
 
 def test_the_sweep_forgets_reservations_by_their_state_and_plans_that_nobody_needs(tmp_path: Path) -> None:
     async def scenario() -> None:
-        path, clock = tmp_path / "store.db", ManualClock(NOON_MS)
+        path, clock = tmp_path / "store.db", FakeClock(NOON_MS)
         store = SQLiteStore(str(path), clock=clock)
         one, other = plan("99 tokens/total", name="one"), plan("99 tokens/total", name="other")
         ids = ("settled", "assumed", "released", "expired", "held")
@@ -232,7 +232,7 @@ def test_the_sweep_forgets_reservations_by_their_state_and_plans_that_nobody_nee
 
 def test_what_is_due_comes_oldest_first_and_no_more_than_asked(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         store = SQLiteStore(str(tmp_path / "store.db"), clock=clock)
         known = plan("99 tokens/total")
         for id, lease_ms in {"c": 3_000, "a": 2_000, "b": 1_000, "d": 4_000}.items():

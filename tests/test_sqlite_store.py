@@ -32,7 +32,7 @@ from store_kit import (
 from budgetguard.core.model import Plan
 from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 TOTAL = plan("1000000 tokens/total")
 
@@ -106,7 +106,7 @@ def test_a_thousand_callers_need_few_transactions_and_each_gets_its_own_answer(t
 def test_a_file_that_another_process_holds_is_away_and_nothing_is_applied(tmp_path: Path) -> None:
     async def scenario() -> None:
         path = tmp_path / "store.db"
-        store = SQLiteStore(str(path), timeout_ms=30, clock=ManualClock(NOON_MS))
+        store = SQLiteStore(str(path), timeout_ms=30, clock=FakeClock(NOON_MS))
         await ask_one(store, reserve("a", TOTAL, amounts(5)))
         before = dump(path, clocks=True)
         other = apsw.Connection(str(path))
@@ -146,7 +146,7 @@ def test_a_row_that_somebody_spoiled_spoils_only_the_operations_that_need_it(tmp
 
     async def scenario() -> None:
         path = tmp_path / "store.db"
-        clock = ManualClock(NOON_MS)
+        clock = FakeClock(NOON_MS)
         first = SQLiteStore(str(path), clock=clock)
         bad, good = plan("100 tokens/total", "9 requests/day", name="spoiled"), plan("100 tokens/total", name="good")
         await ask(first, reserve("spoiled", bad, amounts(7)), reserve("good", good, amounts(7)))
@@ -179,7 +179,7 @@ def test_a_row_that_somebody_spoiled_spoils_only_the_operations_that_need_it(tmp
 @pytest.mark.parametrize("id", ["\ud800", "a\udfff", b"r", ("a",)])
 def test_an_operation_that_no_row_can_hold_fails_alone(tmp_path: Path, id: Any) -> None:
     async def scenario() -> None:
-        store = SQLiteStore(str(tmp_path / "store.db"), clock=ManualClock(NOON_MS))
+        store = SQLiteStore(str(tmp_path / "store.db"), clock=FakeClock(NOON_MS))
         ops = [reserve("a", TOTAL, amounts(1)), reserve(id, TOTAL, amounts(1)), reserve("b", TOTAL, amounts(1))]
         answers = await asyncio.gather(*(ask_one(store, op) for op in ops), return_exceptions=True)
         assert [getattr(answer, "word", "no") for answer in answers] == ["granted", "no", "granted"]
@@ -194,7 +194,7 @@ def test_ids_and_labels_are_kept_apart_however_they_look(tmp_path: Path) -> None
     async def scenario() -> None:
         names = ["a", "A", "a ", "a\x00", "a\x00b", "a\n", "\u00e9", "e\u0301", "\u0430", "%", "{}", "'", "\U0001f986"]
         names += ['"', '\\"', "]", '["a",[]', "a" * 512]
-        store = SQLiteStore(str(tmp_path / "store.db"), clock=ManualClock(NOON_MS))
+        store = SQLiteStore(str(tmp_path / "store.db"), clock=FakeClock(NOON_MS))
         for number, name in enumerate(names):
             of = Plan(claims(name, ("9999 tokens/total",), NOON_MS, ((name, name),)))
             answer = await ask_one(store, reserve(name, of, amounts(number + 1), **{name: name}))
@@ -219,12 +219,12 @@ def test_namespaces_share_a_file_and_nothing_else(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         path = tmp_path / "store.db"
-        theirs = SQLiteStore(str(path), "theirs", clock=ManualClock(NOON_MS))
+        theirs = SQLiteStore(str(path), "theirs", clock=FakeClock(NOON_MS))
         await ask(theirs, reserve("r", TOTAL, amounts(5)), reserve("s", TOTAL, amounts(5)))
         await ask_one(theirs, settle("s", TOTAL, amounts(4), amounts(5)))
         before = {name: [row for row in found if "theirs" in row] for name, found in dump(path, clocks=True).items()}
         later_ms = NOON_MS + 10**12
-        mine = SQLiteStore(str(path), "mine", clock=ManualClock(later_ms))
+        mine = SQLiteStore(str(path), "mine", clock=FakeClock(later_ms))
         assert (await ask_one(mine, settle("s", TOTAL, amounts(9), tried_since_ms=later_ms))).word == "late"
         assert (await ask_one(mine, reserve("r", TOTAL, amounts(8), later_ms))).word == "granted"
         assert await mine.due(10) == []
@@ -241,7 +241,7 @@ def test_namespaces_share_a_file_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_one_store_serves_event_loops_one_after_the_other_and_at_once(tmp_path: Path) -> None:
-    store = SQLiteStore(str(tmp_path / "store.db"), clock=ManualClock(NOON_MS))
+    store = SQLiteStore(str(tmp_path / "store.db"), clock=FakeClock(NOON_MS))
     assert asyncio.run(ask_one(store, reserve("first", TOTAL, amounts(1)))).word == "granted"
     told: list[str] = []
 

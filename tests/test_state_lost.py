@@ -10,7 +10,7 @@ from store_kit import NOON_MS, amounts, ask_one, plan, reserve, stands
 
 from budgetguard.errors import StateLost
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 TOTAL = plan("1M tokens/total")
 
@@ -22,7 +22,7 @@ def remove(path: Path) -> None:
 
 def test_a_loss_that_another_process_accepts_is_accepted_by_all_but_the_next_one_is_not(tmp_path: Path) -> None:
     async def scenario() -> None:
-        path, clock = tmp_path / "store.db", ManualClock(NOON_MS)
+        path, clock = tmp_path / "store.db", FakeClock(NOON_MS)
         running = SQLiteStore(str(path), clock=clock)
         await ask_one(running, reserve("r", TOTAL, amounts(5)))
         remove(path)

@@ -10,10 +10,10 @@ from store_kit import NOON_MS, amounts, ask_one, plan, reserve, stands
 
 from budgetguard.errors import StoreAway
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 
-class HangingClock(ManualClock):
+class HangingClock(FakeClock):
     """Hangs the store's thread, as a disk that does not answer would."""
 
     def __init__(self, start_ms: int) -> None:

@@ -20,7 +20,7 @@ from budgetguard.core.periods import Period, window_at
 from budgetguard.core.verbs import Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import StoreUnusable
 from budgetguard.store import Store
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 
 Op = Reserve | Settle
 Answer = Verdict | Settlement
@@ -80,7 +80,7 @@ class Bulk:
     """
 
     def __init__(
-        self, clock: ManualClock, boundaries: Boundaries, span_ms: int, told: Callable[[Op, Answer], None]
+        self, clock: FakeClock, boundaries: Boundaries, span_ms: int, told: Callable[[Op, Answer], None]
     ) -> None:
         self._clock = clock
         self._boundaries = boundaries

@@ -18,7 +18,7 @@ from budgetguard.simulation.report import Report, Tally
 from budgetguard.simulation.trace import TracedCall
 from budgetguard.store import Store
 from budgetguard.stores import let_lapse, open_store
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 from budgetguard.usage import Usage
 
 IN_MEMORY = "sqlite:///:memory:"
@@ -97,7 +97,7 @@ class Replay:
         largest = max((call.completion_tokens for call in calls), default=0)
         self._hold_output = largest if hold_output is None else hold_output
         self._lease_ms = max((call.takes_ms for call in calls), default=0) + SPAN_MS
-        self.clock = ManualClock(self._start_ms)
+        self.clock = FakeClock(self._start_ms)
         self.tally = Tally(policy)
         periods = {limit.period for budget in policy.budgets for limit in budget.parsed_limits(policy.timezone)}
         boundaries = Boundaries(periods)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from budgetguard.testing.bill import BilledCall, ProviderPrice, read_bill
 from budgetguard.testing.chat import count_input_tokens, count_tokens
-from budgetguard.testing.clock import ManualClock
+from budgetguard.testing.clock import FakeClock
 from budgetguard.testing.provider import FakeProvider
 from budgetguard.testing.recorded import Recorded, exchange_reply, recorded_exchange
 from budgetguard.testing.reply import NO_ANSWER, Reply, aws_event, json_line, sse_event
@@ -12,8 +12,8 @@ from budgetguard.testing.reply import NO_ANSWER, Reply, aws_event, json_line, ss
 __all__ = [
     "NO_ANSWER",
     "BilledCall",
+    "FakeClock",
     "FakeProvider",
-    "ManualClock",
     "ProviderPrice",
     "Recorded",
     "Reply",

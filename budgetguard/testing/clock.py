@@ -5,7 +5,7 @@ from __future__ import annotations
 from budgetguard.core.amounts import check_amount
 
 
-class ManualClock:
+class FakeClock:
     """Tells the store the time that a test or a simulation sets: milliseconds since 1970-01-01 UTC.
 
     It may be set back, as a real clock may be; what a store makes of that is the store's business.
@@ -31,4 +31,4 @@ class ManualClock:
         return self._now_ms
 
     def __repr__(self) -> str:
-        return f"ManualClock({self._now_ms})"
+        return f"FakeClock({self._now_ms})"
