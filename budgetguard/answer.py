@@ -6,22 +6,23 @@ import contextlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from budgetguard.core.amounts import MAX_AMOUNT
+from budgetguard.encodings import Inflater, decoder_of
 from budgetguard.parts import Charge
 from budgetguard.usage import Usage
 from budgetguard.wire.asked import Asked
 from budgetguard.wire.frames import Frame, frames_for
 from budgetguard.wire.reports import Reported, StreamReport, reported
+from budgetguard.wire.statements import error_of
 
 MOST_BODY = 8 * 1024 * 1024
 """The longest body that is kept whole to be read, in bytes. Of a longer one (embeddings) only the end is looked at."""
 _KEPT_END = 64 * 1024
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
-_INFLATED_AT_ONCE = 1024 * 1024
-READABLE = "gzip, deflate"
-"""The content encodings that can be read here."""
+_REDIRECTED = 300
 
 
 class Answer:
@@ -38,16 +39,21 @@ class Answer:
         self, request: Asked, estimate: Usage, status: int, headers: Mapping[str, str], hides_usage: bool = False
     ) -> None:
         self.status = status
+        self.is_success = status < _REDIRECTED
+        """The request was carried out: neither turned away nor sent elsewhere."""
         self._request, self._estimate, self._headers = request, estimate, headers
-        self._inflater = _inflater(headers.get("content-encoding", ""))
-        self._frames = frames_for(headers.get("content-type", ""), request.api.kind, streams=request.streams)
+        self._decoder = decoder_of(headers.get("content-encoding", "")) if self.is_success else None
+        media = headers.get("content-type", "")
+        self._frames = frames_for(media, request.api.kind, streams=request.streams) if self._decoder else None
         self._report = StreamReport(request.api)
         self.cuts = hides_usage and self._frames is not None
         """What is passed on lacks a part of what came."""
-        self.unpacks = self.cuts and self._inflater is not None
+        self.unpacks = self.cuts and isinstance(self._decoder, Inflater)
         """What is passed on is no longer compressed, as it came."""
         self._body = bytearray()
         self._skipped = False
+        self._parsed_at = -1
+        self._parsed: Mapping[str, Any] = {}
 
     @property
     def is_stream(self) -> bool:
@@ -55,15 +61,20 @@ class Answer:
         return self._frames is not None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take note of the next bytes; what of them, and of those held back before, is to be passed on now."""
-        if self.status >= 400:
+        """Take note of the next bytes; what of them, and of those held back before, is to be passed on now.
+
+        Raises:
+            zlib.error: what is to be passed on cannot be unpacked.
+        """
+        if self._decoder is None:
             return chunk
         passed = bytearray()
-        for piece in self._inflated(chunk):
-            if self._frames is not None:
-                passed += self._read(self._frames.feed(piece))
-            else:
-                self._keep(piece)
+        with contextlib.suppress(*(() if self.unpacks else (zlib.error,))):  # else whoever reads it will find out
+            for piece in self._decoder.feed(chunk):
+                if self._frames is not None:
+                    passed += self._read(self._frames.feed(piece))
+                else:
+                    self._keep(piece)
         return bytes(passed) if self.cuts else chunk
 
     def finish(self) -> bytes:
@@ -81,13 +92,15 @@ class Answer:
         known = self.charge()
         if known is not None:
             return known
-        said, streamed = self._report.so_far, self._report.streamed_tokens()
+        said, output_tokens = self._report.so_far, self.streamed_tokens()
         if said is None:
-            return Charge(Usage(self._estimate.input_tokens, streamed), "counted")
+            return Charge(Usage(self._estimate.input_tokens, output_tokens), "counted")
         usage = said.usage
+        input_tokens = usage.input_tokens or self._estimate.input_tokens
+        output_tokens = min(output_tokens, MAX_AMOUNT - input_tokens)
         counted = Usage(
-            usage.input_tokens or self._estimate.input_tokens, max(usage.output_tokens, streamed),
-            usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens, usage.reasoning_tokens,
+            input_tokens, output_tokens, usage.cache_read_tokens, usage.cache_write_tokens,
+            usage.cache_write_1h_tokens, min(usage.reasoning_tokens, output_tokens),
         )  # fmt: skip
         return Charge(counted, "counted", said.model, said.others)
 
@@ -101,8 +114,7 @@ class Answer:
         """The code of an error that came inside a stream, or instead of the body that a status of success promised."""
         if self.is_stream:
             return self._report.error
-        error = self._parsed().get("error")
-        return "error" if error and self.charge() is None else None
+        return error_of(Frame(b"", b""), self._whole()) if self.charge() is None else None
 
     def _read(self, frames: list[Frame]) -> bytearray:
         passed = bytearray()
@@ -112,16 +124,6 @@ class Answer:
                 passed += frame.raw
         return passed
 
-    def _inflated(self, chunk: bytes) -> Iterator[bytes]:
-        """The chunk as it was before it was compressed, in pieces of bounded length; nothing of what is spoiled."""
-        if self._inflater is None:
-            yield chunk
-            return
-        with contextlib.suppress(zlib.error):
-            while chunk:
-                yield self._inflater.decompress(chunk, _INFLATED_AT_ONCE)
-                chunk = self._inflater.unconsumed_tail
-
     def _keep(self, piece: bytes) -> None:
         self._body += piece
         if len(self._body) > MOST_BODY or (self._skipped and len(self._body) > 2 * _KEPT_END):
@@ -129,15 +131,22 @@ class Answer:
             self._skipped = True
 
     def _reported(self) -> Reported | None:
-        body = self._parsed()
-        return reported(self._request.api, body, self._headers) if self.status < 400 else None
+        return reported(self._request.api, self._whole(), self._headers) if self.is_success else None
 
-    def _parsed(self) -> dict[str, Any]:
-        try:
-            found = _last_usage(bytes(self._body)) if self._skipped else json.loads(self._body)
-        except (ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
+    def _whole(self) -> Mapping[str, Any]:
+        """The body as it is by now; empty where it is no JSON object, or not one yet."""
+        if self._parsed_at != len(self._body):
+            self._parsed_at = len(self._body)
+            self._parsed = _object(bytes(self._body), self._skipped)
+        return self._parsed
+
+
+def _object(body: bytes, is_end: bool) -> Mapping[str, Any]:
+    try:
+        found = _last_usage(body) if is_end else json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _last_usage(end: bytes) -> dict[str, Any]:
@@ -147,9 +156,3 @@ def _last_usage(end: bytes) -> dict[str, Any]:
         return {}
     usage, _ = json.JSONDecoder().raw_decode(end[places[-1].end() :].decode(errors="replace"))
     return {"usage": usage}
-
-
-def _inflater(encoding: str) -> Any:
-    """What undoes a content encoding; None for none."""
-    name = encoding.strip().lower()
-    return zlib.decompressobj(zlib.MAX_WBITS | 32) if name in ("gzip", "x-gzip", "deflate") else None

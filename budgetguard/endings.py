@@ -3,7 +3,8 @@
 | how it ended | what is settled |
 |---|---|
 | nothing was sent: no connection stood | released |
-| answered with 4xx (but 408, 499), 503 or 529: turned away | released |
+| answered with 3xx, 4xx (but 408, 499), 503 or 529: sent elsewhere, turned away | released |
+| stopped, because a budget has no room for more of the stream | what was streamed |
 | answered with 408, 499 or another 5xx; broken off, or an error inside it | `on_error` |
 | cancelled by the caller, or a stream that it left unread | `on_cancel` |
 | no answer came; or one that states no usage | `on_unknown_outcome` |
@@ -18,8 +19,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from budgetguard.core.verbs import EndStatus
+from budgetguard.errors import BudgetGuardError
 from budgetguard.outcome import is_unsent
 from budgetguard.parts import Charge
+from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
     from budgetguard.answer import Answer
@@ -29,28 +32,50 @@ TURNED_AWAY = frozenset([503, 529])
 """Answers of servers that are too busy to begin."""
 TIMED_OUT = frozenset([408, 499])
 """Time ran out, with the provider perhaps still at work."""
+_NOTHING = Charge(Usage(0, 0), "counted")
+LEFT_UNREAD = "left_unread"
+_LEFT = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+"""What ends a call whose caller does not want it any more."""
 
 
 def rule_of(error: BaseException | None, answer: Answer | None, settings: GuardSettings) -> WithoutUsage:
     """What to settle. `error` is what ended the exchange, GeneratorExit where the caller left; None if it is whole."""
+    if isinstance(error, BudgetGuardError):
+        return "streamed"
     if answer is None:
-        if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+        if isinstance(error, _LEFT):
             return settings.on_cancel
         return "release" if error is not None and is_unsent(error) else settings.on_unknown_outcome
-    if answer.status >= 400:
-        refused = 400 <= answer.status < 500 and answer.status not in TIMED_OUT
+    if not answer.is_success:
+        refused = answer.status < 500 and answer.status not in TIMED_OUT
         return "release" if refused or answer.status in TURNED_AWAY else settings.on_error
-    if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+    if isinstance(error, _LEFT):
         return settings.on_cancel
     return settings.on_error if error is not None or answer.error else settings.on_unknown_outcome
 
 
+def charge_of(rule: WithoutUsage, answer: Answer | None, estimate: Usage) -> Charge | None:
+    """What a rule says to settle: None for nothing."""
+    if rule == "release":
+        return None
+    if rule == "input":
+        return Charge(Usage(estimate.input_tokens, 0), "counted")
+    if rule == "streamed" and answer is not None and answer.is_stream:
+        return answer.so_far()
+    return Charge(estimate, "estimate")
+
+
+def charge_if_left(rule: WithoutUsage, answer: Answer, estimate: Usage) -> Charge:
+    """The same for a stream that nobody reads any more, though it may have told its usage by then."""
+    return answer.charge() or charge_of(rule, answer, estimate) or _NOTHING
+
+
 def cause_of(error: BaseException | None, answer: Answer | None) -> str:
     """The name of what went wrong, for the ledger; "" for nothing: a caller may leave after the last word."""
-    if answer is not None and answer.status >= 400:
+    if answer is not None and not answer.is_success:
         return f"http_{answer.status}"
     if isinstance(error, GeneratorExit):
-        return "" if answer is not None and answer.charge() else "left_unread"
+        return "" if answer is not None and answer.charge() else LEFT_UNREAD
     if error is not None:
         return type(error).__name__
     return (answer.error or "") if answer is not None else ""
@@ -62,4 +87,4 @@ def status_of(charge: Charge, error: BaseException | None, cause: str) -> EndSta
         return "assumed"
     if charge.source == "reported" or not cause:
         return "settled"
-    return "cancelled" if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)) else "error"
+    return "cancelled" if isinstance(error, _LEFT) else "error"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from budgetguard.answer import Answer
 from budgetguard.attempts import next_attempt
-from budgetguard.endings import cause_of, rule_of, status_of
-from budgetguard.errors import BudgetExceeded, StoreError, UnguardedApi
+from budgetguard.core.amounts import MAX_AMOUNT
+from budgetguard.endings import LEFT_UNREAD, cause_of, charge_if_left, charge_of, rule_of, status_of
+from budgetguard.errors import BudgetExceeded, BudgetGuardError, UnguardedApi
 from budgetguard.estimate import estimate, with_bound
 from budgetguard.hold import Hold
 from budgetguard.parts import Charge, Part
@@ -92,8 +94,10 @@ class Exchange:
             headers: by lower-case name.
         """
         self.answer = answer = Answer(self._request, self._estimate, status, headers, self.hides_usage)
-        if self._part is not None and status < 400 and answer.is_stream:
-            self._part.follow(answer.so_far)  # whoever drops the stream unread has used this
+        if self._part is not None and answer.is_stream:
+            # Whoever drops the stream has taken this. It must not hold the exchange: that holds the hold.
+            rule = self._gate.policy.guard.on_cancel if self._is_own else "streamed"
+            self._part.follow(partial(charge_if_left, rule, answer, self._estimate))
         return answer
 
     async def keep_ahead(self) -> None:
@@ -107,7 +111,8 @@ class Exchange:
             return
         output_tokens = self.observed.streamed_tokens()
         more = max(STEP_LEAST, output_tokens * STEP_PERCENT // 100)
-        wanted = Usage(self._estimate.input_tokens, output_tokens + more)
+        input_tokens = self._estimate.input_tokens
+        wanted = Usage(input_tokens, min(output_tokens + more, MAX_AMOUNT - input_tokens))
         try:
             await hold.widen(part, wanted)
             self._estimate = wanted
@@ -115,7 +120,7 @@ class Exchange:
             self._may_grow = False
             if self._gate.policy.guard.on_stream_exceed == "stop":
                 raise
-        except StoreError:
+        except BudgetGuardError:  # the store is away, or the hold has ended
             self._may_grow = False  # it was admitted; its overage is recorded
 
     def is_short(self) -> bool:
@@ -132,36 +137,21 @@ class Exchange:
             return
         self._ended = True
         charge, cause = self._charged(error), cause_of(error, self.answer)
-        self._attempt.has_failed = cause != ""
-        if charge is None:
-            await self._give_back(hold, part)
-        elif self._is_own:
-            if charge.source != "estimate":
-                part.end(charge)
-            await hold.end(status_of(charge, error, cause), cause)
-        else:
+        self._attempt.has_failed = cause not in ("", LEFT_UNREAD)
+        if charge is not None:
             part.end(charge)
-
-    async def _give_back(self, hold: Hold, part: Part) -> None:
-        if self._is_own:
-            await hold.release()
-        else:
+        if self._is_own and hold.open:  # its guard may have been closed meanwhile, and it with that
+            await (hold.release() if charge is None else hold.end(status_of(charge, error, cause), cause))
+        elif charge is None:
             hold.drop(part)
 
     def _charged(self, error: BaseException | None) -> Charge | None:
         """What is settled: None for nothing at all."""
         answer = self.answer
-        known = None if answer is None or answer.status >= 400 else answer.charge()
+        known = None if answer is None else answer.charge()
         if known is not None:
             return known
-        rule = rule_of(error, answer, self._gate.policy.guard)
-        if rule == "release":
-            return None
-        if rule == "input":
-            return Charge(Usage(self._estimate.input_tokens, 0), "counted")
-        if rule == "streamed" and answer is not None and answer.is_stream and answer.status < 400:
-            return answer.so_far()
-        return Charge(self._estimate, "estimate")
+        return charge_of(rule_of(error, answer, self._gate.policy.guard), answer, self._estimate)
 
     def _around(self) -> Hold | None:
         """The innermost open hold around the caller that is this guard's and has the same labels."""
@@ -179,7 +169,9 @@ class Exchange:
         if self.hides_usage:
             body = telling_usage(body)
         if body is not self._request.body:
-            self.content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            self.content = json.dumps(
+                body, separators=(",", ":")
+            ).encode()  # ASCII: of a lone surrogate there is no UTF-8
 
 
 def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange | None:
@@ -188,7 +180,8 @@ def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mappi
         return None
     host, path = _parts(url)
     api = recognise(method, host, path, gate.policy.hosts)
-    if api == FREE or (api is None and gate.policy.guard.on_unknown_api == "pass"):
+    passes = gate.policy.guard.on_unknown_api == "pass" or gate.policy.mode == "shadow"
+    if api == FREE or (api is None and passes):
         return None
     if api is None or isinstance(api, str):
         raise UnguardedApi(_unknown(method, host, path))

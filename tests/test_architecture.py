@@ -130,6 +130,7 @@ TABLE = (
     Row("setup", "middle", doors={"stores": ("open_store", "open_spool")}),
     Row("engines", "middle"),
     Row("sync", "middle", owns=("anyio",), types=("guard",)),
+    Row("encodings", "middle"),
     Row("answer", "middle"),
     Row("endings", "middle"),
     Row("attempts", "middle"),

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from budgetguard.answer import READABLE
+from budgetguard.encodings import READABLE
 from budgetguard.errors import BudgetGuardError
 from budgetguard.exchange import Exchange
 from budgetguard.integrations.refusals import for_sdks
@@ -20,6 +20,8 @@ from budgetguard.integrations.refusals import for_sdks
 if TYPE_CHECKING:
     from budgetguard.clients import Clients
 
+_LIBRARIES = ("httpx", "httpx2")
+_SIGNED = "AWS4-"
 _REWRITTEN = frozenset(["content-length", "transfer-encoding", "accept-encoding"])
 
 
@@ -113,6 +115,8 @@ def clients(guard: Clients, labels: Mapping[str, str]) -> tuple[Any, Any]:
 
 def _adapted(request: Any, content: bytes, exchange: Exchange) -> Any:
     """The request as it is sent: asked for what the guard needs, in an encoding that it can read."""
+    if request.headers.get("authorization", "").startswith(_SIGNED):
+        return request  # as it is: its signature covers its headers and its body
     accepted = request.headers.get("accept-encoding", "")
     readable = "identity" if exchange.hides_usage else READABLE
     if exchange.content == content and accepted in (readable, "identity", ""):
@@ -126,13 +130,19 @@ def _adapted(request: Any, content: bytes, exchange: Exchange) -> Any:
 
 def _observed(response: Any, exchange: Exchange, guard: Clients) -> Any:
     """The response, its body read as it passes."""
+    if response.is_closed:  # made whole by a transport of tests: nobody would read its stream again
+        whole = response
+        response = type(whole)(
+            whole.status_code, headers=whole.headers, stream=whole.stream, extensions=whole.extensions
+        )  # fmt: skip
     headers = {name.lower(): value for name, value in response.headers.items()}
     answer = exchange.answered(response.status_code, headers)
     if answer.unpacks:
         del response.headers["content-encoding"]
     if answer.cuts and "content-length" in response.headers:
         del response.headers["content-length"]
-    response.stream = _body_kind(type(response).__module__.partition(".")[0])(response.stream, exchange, guard)
+    library = next(name for kind in type(response).__mro__ if (name := kind.__module__.partition(".")[0]) in _LIBRARIES)
+    response.stream = _body_kind(library)(response.stream, exchange, guard)
     return response
 
 

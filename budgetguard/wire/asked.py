@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from budgetguard.wire.apis import Api
 
 _TELLS_WHEN_ASKED = frozenset(["chat", "completions"])
+_TELL_UNASKED = frozenset(["mistral"])
+"""Providers that always tell, and refuse a request that asks for it (422: "Extra inputs are not permitted")."""
 _MOST_NAME = 512
 
 
@@ -32,7 +34,8 @@ class Asked(NamedTuple):
         """A stream that tells its usage only when asked to, and is not asked."""
         options = self.body.get("stream_options")
         told = isinstance(options, Mapping) and options.get("include_usage") is True
-        return self.streams and self.api.kind in _TELLS_WHEN_ASKED and not told
+        asks = self.api.kind in _TELLS_WHEN_ASKED and self.api.provider not in _TELL_UNASKED
+        return self.streams and asks and not told
 
 
 def asked(api: Api, content: bytes) -> Asked:
