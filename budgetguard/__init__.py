@@ -31,6 +31,7 @@ from budgetguard.errors import (
     StoreClockBehind,
     StoreError,
     StoreUnusable,
+    UnguardedApi,
 )
 from budgetguard.events import Event, Observer
 from budgetguard.guard import Guard
@@ -38,7 +39,9 @@ from budgetguard.hold import Hold
 from budgetguard.labels import acting_as, carry
 from budgetguard.policy import Budget, GuardSettings, LabelRules, StoreSettings
 from budgetguard.price import Price
+from budgetguard.refusal import refusal_in
 from budgetguard.usage import Usage
+from budgetguard.wire.hosts import Host
 
 __all__ = [
     "Budget",
@@ -54,6 +57,7 @@ __all__ = [
     "GuardForked",
     "GuardSettings",
     "Hold",
+    "Host",
     "InvalidAmount",
     "InvalidInput",
     "InvalidLabel",
@@ -73,8 +77,10 @@ __all__ = [
     "StoreError",
     "StoreSettings",
     "StoreUnusable",
+    "UnguardedApi",
     "Usage",
     "Violation",
     "acting_as",
     "carry",
+    "refusal_in",
 ]

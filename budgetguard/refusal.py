@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -66,6 +68,37 @@ def judged_again(violation: Violation, requested: int, now_ms: int) -> Violation
     if v.resets_at_ms is not None:
         retry_ms = max(v.resets_at_ms - now_ms, 0)
     return replace(v, reason="spent", retry_ms=retry_ms)
+
+
+def refusal_in(error: BaseException | None) -> BudgetExceeded | None:
+    """The refusal that an error is, or has somewhere inside; None where there is none.
+
+    Frameworks raise errors of their own around it: as their cause or context, in a group, or as an attribute, an
+    argument or a list of attempts (LiteLLM, tenacity, instructor). Of several the one nearest to the outside.
+    """
+    waiting: deque[object] = deque([error])
+    seen: dict[int, object] = {}  # keeps them, so that no id comes up twice
+    while waiting:
+        found = waiting.popleft()
+        if isinstance(found, BudgetExceeded):
+            return found
+        if id(found) not in seen:
+            seen[id(found)] = found
+            waiting.extend(_inside(found))
+    return None
+
+
+def _inside(found: object) -> Iterator[object]:
+    """What an error, or a collection that one has, holds: other errors, and collections of them."""
+    if isinstance(found, BaseException):
+        attempt = getattr(found, "last_attempt", None)  # tenacity's, a future
+        if isinstance(attempt, Future) and attempt.done() and not attempt.cancelled():
+            yield attempt.exception()
+        yield from (found.__cause__, found.__context__, found.args, *vars(found).values())
+        if isinstance(found, BaseExceptionGroup):
+            yield found.exceptions
+    elif isinstance(found, (list, tuple)):
+        yield from (part for part in found if isinstance(part, (BaseException, list, tuple)))
 
 
 async def count_open_calls(store: Store, account: Account) -> str | None:

@@ -142,6 +142,7 @@ TABLE = (
     Row("integrations.stainless", "rim"),
     Row("integrations.openai", "rim"),
     Row("integrations.anthropic", "rim"),
+    Row("integrations.botocore", "rim"),
     Row("integrations", "rim"),
     Row("testing.provider", "rim", owns=("anyio",)),
     Row("testing.*", "rim"),

@@ -22,7 +22,11 @@ def wrap(guard: Clients, client: Any, labels: Mapping[str, str]) -> Any:
         from budgetguard.integrations import anthropic
 
         return anthropic.wrap(guard, client, labels)
+    if "botocore" in makers:
+        from budgetguard.integrations import botocore
+
+        return botocore.wrap(guard, client, labels)
     raise TypeError(
-        f"guard.wrap takes a client of the OpenAI or Anthropic SDK, not {shown(client)}: pass other SDKs "
-        "guard.http_client(), or both of guard.http_clients(), as their HTTP client"
+        f"guard.wrap takes a client of the OpenAI or Anthropic SDK, or boto3's for Bedrock, not {shown(client)}: pass "
+        "other SDKs guard.http_client(), or both of guard.http_clients(), as their HTTP client"
     )

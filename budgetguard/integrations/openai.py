@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from budgetguard.errors import UnguardedApi
@@ -13,43 +13,40 @@ from budgetguard.integrations.stainless import guarded_copy
 if TYPE_CHECKING:
     from budgetguard.clients import Clients
 
-_CONNECTING = {
-    "responses": ("",), "realtime": ("", "translations"), "beta": ("realtime", "responses"), "live": ("", "sideband"),
-}  # fmt: skip
-"""The resources of a client, and those inside them, that open websockets."""
+_RESOURCES = "openai.resources."
 
 
 def wrap(guard: Clients, client: Any, labels: Mapping[str, str]) -> Any:
     """A guarded copy, and with it all that are made from it. Errors: those of `Guard.wrap`."""
-    copy = guarded_copy(guard, client, labels)
-    copy.__class__ = _without_websockets(cast("Hashable", type(client)))
-    return copy
+    return _close(guarded_copy(guard, client, labels))
+
+
+def _close(found: Any) -> Any:
+    """The same client or resource, but nothing that it leads to opens a websocket."""
+    found.__class__ = _without_websockets(cast("Hashable", type(found)))
+    return found
 
 
 @cache
 def _without_websockets(kind: Any) -> Any:
-    """The same type of client, but for its websockets."""
+    """The same type of client or resource, without `connect`, and so are the resources that it has.
 
-    def closed(name: str) -> property:
-        def resource(self: Any) -> Any:
-            kept = self.__dict__.setdefault("_budgetguard_closed", {})
-            if name not in kept:
-                kept[name] = _closed(getattr(super(made, self), name), _CONNECTING[name])
-            return kept[name]
-
-        return property(resource)
-
-    names = [name for name in _CONNECTING if hasattr(kind, name)]
-    made = type(kind.__name__, (kind,), {"__module__": kind.__module__, **{name: closed(name) for name in names}})
-    return made
+    They are properties that import a part of the SDK when they are first asked for: nothing is looked at before.
+    """
+    members: dict[str, Any] = {"__module__": kind.__module__}
+    found = {name: part for base in reversed(kind.__mro__) for name, part in vars(base).items()}
+    members |= {name: _closed(part) for name, part in found.items() if isinstance(part, cached_property)}
+    if hasattr(kind, "connect"):
+        members["connect"] = _refuse
+    return type(kind.__name__, (kind,), members)
 
 
-def _closed(resource: Any, inside: tuple[str, ...]) -> Any:
-    for name in inside:
-        inner = getattr(resource, name, None) if name else resource
-        if inner is not None and hasattr(inner, "connect"):
-            inner.connect = _refuse
-    return resource
+def _closed(part: cached_property[Any]) -> cached_property[Any]:
+    def resource(self: Any) -> Any:
+        found = part.func(self)
+        return _close(found) if type(found).__module__.startswith(_RESOURCES) else found
+
+    return cached_property(resource)
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:

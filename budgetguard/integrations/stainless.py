@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Hashable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 from budgetguard.integrations.httpx import BudgetTransport
 
 if TYPE_CHECKING:
     from budgetguard.clients import Clients
-
-_OPTIONS = ("auth", "params", "headers", "cookies", "timeout", "base_url", "event_hooks", "trust_env")
 
 
 class _Borrowed:
@@ -51,15 +51,38 @@ def guarded_copy(guard: Clients, client: Any, labels: Mapping[str, str]) -> Any:
     """A copy of an SDK's client whose requests go through the guard and the same connections.
 
     Raises:
-        TypeError: the client is guarded already.
+        TypeError: this is no client with an HTTP client of httpx2 or httpx, or it is guarded already.
     """
-    own = client._client
-    if isinstance(getattr(own, "_transport", None), BudgetTransport):
+    own: Any = getattr(client, "_client", None)
+    if not hasattr(own, "_transport_for_url") or not hasattr(client, "copy"):
+        raise TypeError(f"guard.wrap takes a client, such as OpenAI() or Anthropic(), not a {type(client).__name__}")
+    if isinstance(own._transport, BudgetTransport):
         raise TypeError("this client is guarded already: wrap the one that it was made from")
-    library = next(kind for kind in type(own).__mro__ if kind.__module__.partition(".")[0] in ("httpx", "httpx2"))
-    options = {name: getattr(own, name) for name in _OPTIONS}
-    guarded = library(
-        transport=BudgetTransport(guard, _Borrowed(own), **labels), follow_redirects=own.follow_redirects,
-        max_redirects=own.max_redirects, **options,
-    )  # fmt: skip
-    return client.copy(http_client=guarded)
+    return client.copy(http_client=_guarded(guard, own, labels))
+
+
+def _guarded(guard: Clients, owner: Any, labels: Mapping[str, str]) -> Any:
+    """An HTTP client with all that another has (hooks, cookies, methods of its class), but for its transports."""
+    made = copy.copy(owner)
+    made._transport, made._mounts = BudgetTransport(guard, _Borrowed(owner), **labels), {}
+    made._budgetguard_owner = owner
+    made.__class__ = _borrowing(cast("Hashable", type(owner)))
+    return made
+
+
+@cache
+def _borrowing(kind: Any) -> Any:
+    """The same class of HTTP client, for a copy whose connections are another's: closed with it, and dropped alone."""
+
+    def send(self: Any, *args: Any, **options: Any) -> Any:
+        owner = self._budgetguard_owner
+        return owner.send(*args, **options) if owner.is_closed else kind.send(self, *args, **options)  # it says so
+
+    def is_closed(self: Any) -> bool:
+        return bool(kind.is_closed.fget(self) or self._budgetguard_owner.is_closed)
+
+    def dropped(self: Any) -> None:
+        """Nothing is closed: whoever still has the owner goes on, and the owner closes itself when nobody has it."""
+
+    members = {"send": send, "is_closed": property(is_closed), "__del__": dropped, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), members)
