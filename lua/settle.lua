@@ -29,9 +29,9 @@ function bg.settle_unknown(op)
     bg.refuse('untold', 'info')
   end
   local lost = {
-    id = op[2], state = 'released', admitted_ms = op[9], slot_ms = op[9], lease_end_ms = bg.now_ms, keep_until_ms = 0,
-    revision = bg.FORGOTTEN_REVISIONS, plan = plan.text, estimate = op[8], charged = bg.NOTHING, expired = bg.NOTHING,
-    info = op[6], usage = '', shadows = bg.NONE,
+    id = op[2], state = 'released', admitted_ms = op[9], slot_ms = op[9], lease_end_ms = math.max(op[9], bg.now_ms),
+    keep_until_ms = 0, revision = bg.FORGOTTEN_REVISIONS, plan = plan.text, estimate = op[8], charged = bg.NOTHING,
+    expired = bg.NOTHING, info = op[6], usage = '', shadows = bg.NONE,
   }
   if bg.now_ms - op[11] >= op[10] then
     local gone = {}

@@ -16,15 +16,16 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from machine_calls import LEASES_MS, POLICIES, REPLAY_KEEP_MS, Clients
 from machine_contenders import CONTENDERS
 from machine_shadow import Shadow
-from machine_world import Announce, World
+from machine_world import World
 from redis_kit import RedisServer
 from store_kit import DAY_MS, HOUR_MS, MINUTE_MS, instant_ms
 
 from budgetguard.core.verbs import Expire, Settle, Verdict
 from budgetguard.testing.clock import FakeClock
+from budgetguard.testing.histories import LEASES_MS, POLICIES, REPLAY_KEEP_MS, Clients
+from budgetguard.testing.oracle import Announce
 
 STARTS = tuple(
     instant_ms(text)
@@ -256,6 +257,18 @@ def run(
 def test_every_store_decides_as_the_oracle_does(request: pytest.FixtureRequest, redis_server: RedisServer) -> None:
     run(50_000, 12, request, redis_server)
     assert set(words) >= REACHABLE
+
+
+def test_a_settle_of_a_call_that_was_admitted_later_than_now_decides_alike(redis_server: RedisServer) -> None:
+    """The clock stood a millisecond before the window for which the call was made."""
+    Histories.server = redis_server
+    history = Histories()
+    try:
+        history.begin(start=1_795_348_800_000)
+        history.many(count=16, number=1995, size=30)
+        history.nothing_differs()
+    finally:
+        history.teardown()
 
 
 @pytest.mark.long

@@ -143,8 +143,8 @@ def settle(state: State, op: Settle, now_ms: int) -> tuple[Settlement, Change]:
 def _settle_unknown(state: State, op: Settle, now_ms: int) -> tuple[Settlement, Change]:
     """State was lost, or the id forgotten: charge it, unless it may have been charged already."""
     lost = Reservation(
-        op.id, "released", op.plan, op.estimate, NOTHING, op.info, op.admitted_ms, op.admitted_ms, now_ms, 0,
-        0 if state.asks_ledger else FORGOTTEN_REVISIONS,
+        op.id, "released", op.plan, op.estimate, NOTHING, op.info, op.admitted_ms, op.admitted_ms,
+        max(op.admitted_ms, now_ms), 0, 0 if state.asks_ledger else FORGOTTEN_REVISIONS,
     )  # fmt: skip
     if not state.asks_ledger and now_ms - op.tried_since_ms >= op.replay_keep_ms:
         _, change = _charge(state._replace(accounts={}), lost, op, "uncounted", "uncounted", now_ms)
