@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("httpx", "httpx2")
 _SIGNED = "AWS4-"
-_SIGNED = "AWS4-"
 _REWRITTEN = frozenset(["content-length", "transfer-encoding", "accept-encoding"])
 
 
@@ -116,8 +115,6 @@ def clients(guard: Clients, labels: Mapping[str, str]) -> tuple[Any, Any]:
 
 def _adapted(request: Any, content: bytes, exchange: Exchange) -> Any:
     """The request as it is sent: asked for what the guard needs, in an encoding that it can read."""
-    if request.headers.get("authorization", "").startswith(_SIGNED):
-        return request  # as it is: its signature covers its headers and its body
     if request.headers.get("authorization", "").startswith(_SIGNED):
         return request  # as it is: its signature covers its headers and its body
     accepted = request.headers.get("accept-encoding", "")
