@@ -74,30 +74,42 @@ class Sdk(NamedTuple):
         return self.kind(api_key="canary-key", **place, **self.options, **options)
 
     def create(self, client: Any, **options: Any) -> Any:
-        """Ask for one answer; a stream is read to its end."""
-        if self.is_async:
-            return loop().run(self.created(client, **options))
-        found = self._resource(client).create(**{**self.request, **options})
-        return list(found) if options.get("stream") else found
+        """Ask for one answer; a stream is read to its end, and its events returned."""
+        if options.get("stream"):
+            events: list[Any] = []
+            self.read(client, events, **options)
+            return events
+        return self.run(self.resource(client).create(**{**self.request, **options}))
 
-    async def created(self, client: Any, **options: Any) -> Any:
-        """As `create`, of an async client in its event loop."""
-        found = await self._resource(client).create(**{**self.request, **options})
-        return [event async for event in found] if options.get("stream") else found
+    def read(self, client: Any, events: list[Any], **options: Any) -> None:
+        """Read a stream to its end, its events into a list: they stay where it ends with an error."""
+        stream = self.run(self.resource(client).create(**{**self.request, **options, "stream": True}))
+        if not self.is_async:
+            for event in stream:
+                events.append(event)
+            return
+
+        async def read() -> None:
+            async for event in stream:
+                events.append(event)
+
+        self.run(read())
+
+    def run(self, found: Any) -> Any:
+        """What a method of the client returns, awaited where it is async."""
+        return loop().run(found) if self.is_async else found
 
     @property
     def request(self) -> dict[str, Any]:
         return {"model": MODEL, "messages": MESSAGES, "max_tokens": 20}
 
-    def _resource(self, client: Any) -> Any:
+    def resource(self, client: Any) -> Any:
+        """What answers chats."""
         return client.chat.completions if hasattr(client, "chat") else client.messages
 
     def close(self, client: Any) -> None:
         """Close a client."""
-        if self.is_async:
-            loop().run(client.close())
-        else:
-            client.close()
+        self.run(client.close())
 
     def text(self, answer: Any) -> str:
         """What a plain answer says."""
