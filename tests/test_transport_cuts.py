@@ -124,7 +124,7 @@ async def cut(guard: bg.Guard, found: Recording, place: int) -> Heard:
     transport = BudgetTransport(guard, player, session=f"{found.row['id']}/{place}")
     call = asyncio.create_task(heard(transport, request(found.content, found.url)))
     if ENDINGS[place % 3] == HANG:
-        await player.hanging.wait()
+        await player.waits(call)
         call.cancel()
     return await call
 

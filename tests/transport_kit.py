@@ -85,10 +85,11 @@ class Play:
 
 
 class Player(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
-    """Plays answers. `requests` are those that came; `hanging` once it waits for ever; `closed` bodies."""
+    """Plays answers, each chunk after so many rounds of the event loop. `requests` are those that came; `hanging` once it waits for ever; `closed` bodies."""
 
-    def __init__(self, *plays: Play, library: Any = httpx2) -> None:
+    def __init__(self, *plays: Play, library: Any = httpx2, rounds: int = 0) -> None:
         self.plays = list(plays)
+        self.rounds = rounds
         self.library = library
         self.requests: list[Any] = []
         self.hanging = asyncio.Event()
@@ -120,6 +121,12 @@ class Player(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         if isinstance(ending, BaseException):
             raise ending
 
+    async def waits(self, call: asyncio.Task[Any]) -> None:
+        """Until it hangs, or the call has ended before it could."""
+        hanging = asyncio.create_task(self.hanging.wait())
+        await asyncio.wait([hanging, call], return_when=asyncio.FIRST_COMPLETED)
+        hanging.cancel()
+
     @property
     def sent(self) -> dict[str, Any]:
         """The body of the last request."""
@@ -133,6 +140,8 @@ class _Body:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for number, chunk in enumerate(self.play.chunks):
+            for _ in range(self.player.rounds):
+                await asyncio.sleep(0)
             self.play.on_chunk(number)
             yield chunk
         await self.player.end(self.play.ending)
