@@ -114,6 +114,33 @@ def test_what_was_perhaps_applied_is_never_called_unusable(world: RedisWorld, pr
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        pytest.param([PASS, answered("-NOSCRIPT x")], {"granted", bg.StoreUnusable}, id="the second of two"),
+        pytest.param([LOSE_REPLY, answered("-NOSCRIPT x")], {bg.StoreAway}, id="one whose reply was lost"),
+    ],
+)
+def test_where_a_script_was_forgotten_what_was_perhaps_applied_is_never_called_unusable(
+    world: RedisWorld, proxy: Proxy, faults: list[Fault], told: set[object]
+) -> None:
+    """Its text is refused until the deadline: that tells nothing of what was asked before."""
+
+    async def main() -> None:
+        of, now_ms = world.plan("20k tokens/total"), world.now_ms()
+        ops = [op_of("reserve", of, now_ms, f"r{number}") for number in range(100 if PASS in faults else 1)]
+        async with world.opened(TIMEOUT_MS) as store:
+            by_sha = Once(*faults, when=lambda request: request.name == "EVALSHA")
+            proxy.faults = lambda request: answered("-OOM x") if request.name == "EVAL" else by_sha(request)
+            answers = await asyncio.gather(*(ask_one(store, op) for op in ops), return_exceptions=True)
+            assert len(by_sha.hits) == len(faults)
+        assert {getattr(answer, "word", type(answer)) for answer in answers} == told
+        granted = sum(getattr(answer, "word", "") == "granted" for answer in answers)
+        assert await world.stands() == {TOKENS: (0, 150 * (granted or 1))}
+
+    asyncio.run(main())
+
+
 def test_an_answer_that_cannot_be_read_is_told_to_those_whose_it_is(world: RedisWorld, proxy: Proxy) -> None:
     async def main() -> None:
         async with world.opened(TIMEOUT_MS) as store:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from budgetguard.errors import StoreAway, StoreError, StoreUnusable
@@ -34,6 +34,11 @@ class Asked:
     def commands_open(self) -> list[Command]:
         """Those without an answer."""
         return [self.commands[place] for place in self.open]
+
+    def replace(self, commands: Mapping[int, Command]) -> None:
+        """Ask these, by place, though something was answered there. What else was, and may have been applied, stays."""
+        self.commands = [commands.get(place, command) for place, command in enumerate(self.commands)]
+        self.open = list(commands)
 
     def take(self, replies: Sequence[Any]) -> list[ReplyError]:
         """Keep the answers among the replies to the open ones, as far as they came; returns the refusals."""

@@ -113,11 +113,10 @@ class Scripting:
 
     async def _answered(self, server: Server, begun: Begun, deadline: float | None) -> None:
         replies = await server.go_on(begun.asked, deadline)
-        unknown = [place for place, reply in enumerate(replies) if _is(reply, "NOSCRIPT")]
-        if unknown:  # the text itself, not SCRIPT LOAD: between that and the next call it may be flushed again
-            told = await server.ask([begun.calls[place].by_text for place in unknown], deadline)
-            for place, reply in zip(unknown, told, strict=True):
-                replies[place] = reply
+        texts = {place: begun.calls[place].by_text for place, reply in enumerate(replies) if _is(reply, "NOSCRIPT")}
+        if texts:  # the text itself, not SCRIPT LOAD: between that and the next call it may be flushed again
+            begun.asked.replace(texts)
+            await server.go_on(begun.asked, deadline)
 
     def _failure(self, reply: Any) -> StoreError:
         if isinstance(reply, StoreError):
