@@ -7,8 +7,11 @@ from typing import Literal
 
 Outcome = Literal["release", "assume"]
 
-NOT_SENT = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ClientConnectorError"])
-"""Errors of httpx, httpx2 and aiohttp that come before anything was sent, by name: none of them is imported here."""
+NOT_SENT = frozenset([
+    "ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ClientConnectorError",
+    "EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError",
+])  # fmt: skip
+"""Errors of httpx, httpx2, aiohttp and botocore that come before anything was sent, by name: none is imported here."""
 
 
 def outcome_of(error: BaseException) -> Outcome:

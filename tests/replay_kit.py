@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from wire_kit import Exchange
+from wire_truth import STREAMS
 
 JSON = {"content-type": "application/json"}
 SSE = {"content-type": "text/event-stream"}
@@ -156,5 +157,7 @@ def recorded(row: Exchange, body: bytes) -> Reply:
     kept = ("content-type", "retry-after", "x-request-id", "request-id")
     said = row["response"]["headers"].items()
     headers = {name: value for name, value in said if name.lower() in kept or "amzn" in name.lower()}
+    if "REDACTED" in headers.get("content-type", ""):
+        headers["content-type"] = STREAMS[row["stream_format"]] if row["stream"] else "application/json"
     pieces = [body[start : start + 997] for start in range(0, len(body), 997)] if row["stream"] else body
     return Reply(pieces, headers, row["response"]["status"])

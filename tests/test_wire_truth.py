@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from wire_kit import Exchange, exchanges
-from wire_truth import api_of, read, told, truth
+from wire_truth import api_of, elsewhere, read, told, truth
 
 from budgetguard.usage import Usage
 from budgetguard.wire.apis import Api
@@ -22,16 +22,6 @@ STATED_ELSEWHERE = {("bedrock", "invoke"): 8, ("gemini", "embeddings"): 8}
 def calls() -> list[Exchange]:
     """Those that are billed: to count tokens is free, and never comes to a reader."""
     return [row for row in exchanges() if row["api"] != "count_tokens"]
-
-
-def elsewhere(row: Exchange) -> tuple[int, int] | None:
-    """The input and output that an exchange states where the recording did not look."""
-    headers, body = row["response"]["headers"], row["response"].get("json") or {}
-    counts = [headers.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output")]
-    if counts[0] is not None:
-        return int(counts[0]), int(counts[1] or 0)
-    prompt = body.get("usageMetadata", {}).get("promptTokenCount")
-    return None if row["api"] != "embeddings" or prompt is None else (prompt, 0)
 
 
 def test_every_exchange_is_read_as_it_was_billed() -> None:

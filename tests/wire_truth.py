@@ -106,3 +106,27 @@ def cost(said: dict[str, Any]) -> Decimal | None:
 def usage_of(row: Exchange) -> Usage:
     """The truth as one usage."""
     return Usage(*truth(row))  # type: ignore[arg-type]  # the counts, and the cost last
+
+
+def elsewhere(row: Exchange) -> tuple[int, int] | None:
+    """The input and output that an exchange states where the recording did not look."""
+    headers, body = row["response"]["headers"], row["response"].get("json") or {}
+    counts = [headers.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output")]
+    if counts[0] is not None:
+        return int(counts[0]), int(counts[1] or 0)
+    prompt = body.get("usageMetadata", {}).get("promptTokenCount")
+    return None if row["api"] != "embeddings" or prompt is None else (prompt, 0)
+
+
+def in_ledger(row: Exchange) -> tuple[int, ...] | None:
+    """The counts that the ledger must hold of an exchange, in the order of `counts_of`; None where it states none."""
+    if row["truth_kind"] == "reported":
+        return tuple(int(count or 0) for count in (*truth(row)[:4], truth(row)[5]))
+    found = elsewhere(row) if row["truth_kind"] == "absent" else None
+    return None if found is None else (*found, 0, 0, 0)
+
+
+def counts_of(row: dict[str, Any]) -> tuple[int, ...]:
+    """The counts of a row of the ledger: input, output, cache reads, cache writes, reasoning."""
+    names = ("prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+    return tuple(row[name] for name in names)
