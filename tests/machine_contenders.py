@@ -12,13 +12,14 @@ from typing import Any, Protocol
 
 import apsw
 from machine_redis import RedisContender
-from machine_world import Announce, Picture
+from machine_world import Picture
 from redis_kit import RedisServer
 from store_kit import ask_one
 
 from budgetguard.core.model import Balance
 from budgetguard.store import Clock
 from budgetguard.stores.sqlite import SQLiteStore
+from budgetguard.testing.oracle import Announce
 
 
 class Contender(Protocol):

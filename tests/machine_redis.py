@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-from machine_world import Announce, Picture, row_told
+from machine_world import Picture, row_told
 from redis import Redis
 from redis_kit import LASTING, RedisServer, key_prefix
 from store_kit import ask_one
@@ -24,6 +24,7 @@ from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.outbox import row_from
 from budgetguard.stores.redis.plans import SentPlan, account_from, unpack, unpack_all
 from budgetguard.stores.redis.reading import balance_from
+from budgetguard.testing.oracle import Announce
 
 
 class RedisContender:

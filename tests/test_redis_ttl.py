@@ -7,14 +7,14 @@ import random
 
 import pytest
 from lua_raw import seed_of
-from machine_calls import Clients
-from machine_world import Announce
 from redis_kit import LASTING, RedisServer, key_prefix, tidy_namespace
 from store_kit import NOON_MS, ask_one
 from test_machine_store import STEPS_MS
 
 from budgetguard.stores.redis import RedisStore
 from budgetguard.testing.clock import FakeClock
+from budgetguard.testing.histories import Clients
+from budgetguard.testing.oracle import Announce
 
 
 async def history(store: RedisStore, clock: FakeClock, dice: random.Random, operations: int) -> set[str]:

@@ -1,6 +1,6 @@
 """Histories: clients that reserve, settle, repeat themselves, contradict themselves and come too late.
 
-Every choice is decoded from the bytes that Hypothesis draws, so a history is replayed and made smaller by it.
+Every choice is decoded from drawn bytes, so that a history can be replayed (and made smaller, by Hypothesis).
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
-from machine_world import Announce
-
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.grammar import parse_limit
 from budgetguard.core.model import Account, CallInfo, Claim, OnExpiry, Plan, UsageRow, UsageSource
 from budgetguard.core.periods import window_at
 from budgetguard.core.verbs import EndStatus, Expire, Extend, Grow, Release, Reserve, Settle
+from budgetguard.testing.oracle import Announce
 
 REPLAY_KEEP_MS = 900_000
 LEASES_MS = (60_000, 1_000, 600_000, 7_200_000)
@@ -72,6 +71,7 @@ class Dice:
         self._left = int.from_bytes(drawn, "little")
 
     def roll(self, sides: int) -> int:
+        """A number from 0 to `sides` - 1."""
         self._left, shown = divmod(self._left, sides)
         return shown
 
@@ -173,7 +173,7 @@ class Clients:
         # A growth takes the larger of each unit by itself; what was really used always adds up.
         actual = actual._replace(tokens=actual.input_tokens + actual.output_tokens)
         if status == "settled":
-            status = ("settled", "cancelled", "settled", "error")[dice.roll(4)]  # type: ignore[assignment]
+            status = ("settled", "cancelled", "settled", "error")[dice.roll(4)]
         return Settle(
             call.id, call.plan, actual, _usage(actual), call.info, status, call.estimate, call.admitted_ms,
             REPLAY_KEEP_MS, self.heard_ms, dice.roll(9), "" if status != "error" else "APIError", "table",
@@ -186,8 +186,9 @@ class Clients:
         return Release(call.id, REPLAY_KEEP_MS)
 
     def _grow(self, call: Call, dice: Dice) -> Grow:
-        to = Amounts(*(a + b * dice.roll(2) for a, b in zip(call.estimate[:4], _amounts(dice), strict=False)), 1, 1)
-        to = to._replace(tokens=to.input_tokens + to.output_tokens)
+        old, more = call.estimate, _amounts(dice)
+        _, prompt, completion, usd = (a + b * dice.roll(2) for a, b in zip(old[:4], more, strict=False))
+        to = Amounts(prompt + completion, prompt, completion, usd, 1, 1)
         then_ms = (call.admitted_ms, self.heard_ms)[dice.roll(2)]
         plan = plan_at(call.subject._replace(policy=self.policy), then_ms // 60_000)
         return Grow(call.id, plan, to, _usage(Amounts(*map(max, to, call.estimate))))
