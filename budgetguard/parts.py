@@ -26,6 +26,10 @@ class Charge(NamedTuple):
     model: str | None = None
     others: tuple[tuple[str, Usage], ...] = ()
 
+    def together(self) -> Usage:
+        """What the call used, of whichever model: as `read_usage` reads its response."""
+        return sum((usage for _, usage in self.others), self.usage)
+
 
 class Part:
     """One call under a hold.
@@ -70,7 +74,7 @@ class Part:
 
     def claim(self, usage: Usage) -> bool:
         """Whether the caller, who records this usage, means this call: once, and only one that was seen on the wire."""
-        mine = not self._is_claimed and self._charge is not None and self._charge.usage == usage
+        mine = not self._is_claimed and self._charge is not None and self._charge.together() == usage
         self._is_claimed = self._is_claimed or mine
         return mine
 
