@@ -117,10 +117,11 @@ class Answer:
         return error_of(Frame(b"", b""), self._whole()) if self.charge() is None else None
 
     def _read(self, frames: list[Frame]) -> bytearray:
+        """Take note of events; what of them is passed on, where not all of it is."""
         passed = bytearray()
         for frame in frames:
             self._report.feed(frame)
-            if not (self.cuts and self._report.is_usage_chunk(frame)):
+            if self.cuts and not self._report.is_usage_chunk(frame):
                 passed += frame.raw
         return passed
 

@@ -1,0 +1,190 @@
+"""What passes unguarded, what is refused; and that no key and no prompt is told by anything that the guard leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import httpx
+import httpx2
+import openai
+import pytest
+from guard_kit import World
+from transport_kit import (
+    ASKED,
+    CHAT,
+    HIDDEN,
+    JSON,
+    PLAIN,
+    SSE,
+    STREAMED,
+    Heard,
+    Play,
+    Player,
+    event,
+    guard_of,
+    heard,
+    heard_sync,
+    ledger_rows,
+    only_row,
+    request,
+    word,
+)  # fmt: skip
+
+import budgetguard as bg
+from budgetguard.integrations.httpx import BudgetTransport
+
+UNKNOWN = "https://user:sk-canary-url@llm.example:8443/v9/think?key=sk-canary-query"
+WORKED = Play([PLAIN], JSON)
+FREE = [
+    ("GET", "https://api.openai.com/v1/models"), ("POST", "https://api.openai.com/v1/moderations"),
+    ("POST", "https://api.anthropic.com/v1/messages/count_tokens"), ("DELETE", "https://api.openai.com/v1/responses/r"),
+    ("POST", "https://generativelanguage.googleapis.com/v1beta/models/m:countTokens"),
+]  # fmt: skip
+
+
+def once(world: World, way: str, sent: Any, play: Play = WORKED, **options: Any) -> tuple[Heard, Player]:
+    guard, player = world.guard("1M tokens/day", **options), Player(play)
+    transport = BudgetTransport(guard, player)
+
+    async def main() -> Heard:
+        async with guard:
+            return await heard(transport, sent)
+
+    if way == "async":
+        return asyncio.run(main()), player
+    outcome = heard_sync(transport, sent)
+    guard.sync.close()
+    return outcome, player
+
+
+BOTH_WAYS = pytest.mark.parametrize("way", ["async", "sync"])
+
+
+@BOTH_WAYS
+def test_an_api_that_is_not_known_is_refused_with_what_to_write_and_not_sent(world: World, way: str) -> None:
+    outcome, player = once(world, way, request(ASKED, UNKNOWN))
+    assert isinstance(outcome.error, bg.UnguardedApi) and isinstance(outcome.error, openai.OpenAIError)
+    text = str(outcome.error)
+    assert "POST /v9/think at llm.example:8443" in text and '[[host]]\nname = "llm.example:8443"' in text
+    assert 'on_unknown_api = "pass"' in text and "canary" not in text
+    assert (player.requests, ledger_rows(world) if world.path.exists() else []) == ([], [])
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("options", [{"settings": bg.GuardSettings(on_unknown_api="pass")}, {"mode": "shadow"}])
+def test_it_passes_untouched_and_without_a_row_where_the_policy_says_so_and_in_shadow(
+    world: World, way: str, options: Any
+) -> None:
+    outcome, player = once(world, way, sent := request(ASKED, UNKNOWN), **options)
+    assert (outcome.passed, outcome.error, player.requests) == (PLAIN, None, [sent])
+    assert not world.path.exists() or ledger_rows(world) == []
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(("method", "url"), FREE)
+def test_what_is_free_passes_untouched_and_without_a_row(world: World, way: str, method: str, url: str) -> None:
+    sent = httpx2.Request(method, url, content=b"" if method != "POST" else json.dumps(ASKED).encode())
+    outcome, player = once(world, way, sent)
+    assert (outcome.passed, player.requests) == (PLAIN, [sent])
+    assert not world.path.exists() or ledger_rows(world) == []
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("url", ["https://api.openai.com/v1/chat/completions", UNKNOWN])
+def test_in_mode_off_all_passes_untouched(world: World, way: str, url: str) -> None:
+    outcome, player = once(world, way, sent := request(HIDDEN, url), Play(CHAT), mode="off")
+    assert (outcome.passed, player.requests) == (b"".join(CHAT), [sent])
+    assert not world.path.exists() or ledger_rows(world) == []
+
+
+def test_a_declared_host_is_guarded(world: World) -> None:
+    player = Player(WORKED)
+    text = f'[store]\nurl = "sqlite:///{world.path}"\n[[budget]]\nname = "all"\nlimits = ["1M tokens/day"]\n'
+    text += '[[host]]\nname = "llm.example:8443"\nprovider = "acme"\napi = "openai"\n'
+    file = world.path.parent / "budgetguard.toml"
+    file.write_text(text, encoding="utf-8")
+
+    async def main() -> None:
+        async with bg.Guard.from_toml(file) as guard:
+            await heard(BudgetTransport(guard, player), request(ASKED, "https://llm.example:8443/chat/completions"))
+
+    asyncio.run(main())
+    assert ledger_rows(world)[0]["total_tokens"] == 570
+
+
+@BOTH_WAYS
+def test_a_refused_call_is_not_sent(world: World, way: str) -> None:
+    guard, player = guard_of(world, "10 tokens/day"), Player(WORKED)
+
+    async def main() -> Heard:
+        async with guard:
+            return await heard(BudgetTransport(guard, player), request(ASKED))
+
+    if way == "async":
+        outcome = asyncio.run(main())
+    else:
+        outcome = heard_sync(BudgetTransport(guard, player), request(ASKED))
+        guard.sync.close()
+    assert isinstance(outcome.error, bg.BudgetExceeded) and player.requests == []
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_clients_of_both_libraries_get_the_answers_of_their_library(world: World, library: Any) -> None:
+    async def main() -> None:
+        async with guard_of(world) as guard:
+            player: Any = BudgetTransport(guard, Player(WORKED, library=library))
+            async with library.AsyncClient(transport=player) as client:
+                response = await client.post("https://api.openai.com/v1/chat/completions", json=ASKED)
+                assert response.json() == json.loads(PLAIN) and type(response) is library.Response
+
+    asyncio.run(main())
+    assert only_row(world)["total_tokens"] == 570
+
+
+SECRET = "canary-8f3a"
+"""In the key, the prompt, the headers, the query and the answers of the calls below."""
+SAYS = {"error": {"message": f"Incorrect API key provided: sk-{SECRET}", "type": f"bad key {SECRET}", "code": [SECRET]}}
+TELLING = [
+    Play([PLAIN.replace(b"Hello", SECRET.encode())], {**JSON, "x-request-id": SECRET}),
+    Play([json.dumps(SAYS).encode()], JSON, 401), Play([json.dumps(SAYS).encode()], JSON, 500),
+    Play([json.dumps(SAYS).encode()], JSON), Play([word(SECRET), event(SAYS)]), Play([word(SECRET)]),
+    Play([SECRET.encode()], SSE), Play([word(SECRET)], ending=httpx2.ReadError(f"reset {SECRET}")),
+    Play(before=httpx2.ConnectError(f"https://user:{SECRET}@host")), Play(before=httpx2.ReadTimeout(SECRET)),
+    Play(before=RuntimeError(SECRET)),
+]  # fmt: skip
+
+
+def test_no_key_and_no_text_is_in_a_log_a_row_an_event_or_an_error_of_the_guard(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    found: list[Any] = []
+
+    def asks(limit: str) -> bg.Guard:
+        return guard_of(world, limit)
+
+    async def main() -> None:
+        for limit in ("1M tokens/day", "10 tokens/day"):
+            async with asks(limit) as guard:
+                for play in TELLING:
+                    for url in (f"https://api.openai.com/v1/chat/completions?key={SECRET}", f"{UNKNOWN}&k={SECRET}"):
+                        sent = request(asked(STREAMED), url)
+                        sent.headers["authorization"] = f"Bearer sk-{SECRET}"
+                        sent.headers["x-api-key"] = SECRET
+                        outcome = await heard(transport := BudgetTransport(guard, Player(play)), sent)
+                        found.extend([repr(guard), repr(transport).replace(repr(transport._inner), "")])
+                        if isinstance(outcome.error, bg.BudgetGuardError):
+                            found.append(f"{outcome.error!r} {outcome.error} {vars(outcome.error)}")
+
+    def asked(body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "messages": [{"role": "user", "content": SECRET}], "user": SECRET, "metadata": {"a": SECRET}}
+
+    asyncio.run(main())
+    found += [repr(event) for event in world.heard.events]
+    found += [json.dumps(world.dump(), default=repr), caplog.text]
+    found += [repr(vars(record)) for record in caplog.records]
+    assert len(ledger_rows(world)) > 5 and len(found) > 50
+    assert [text for text in found if SECRET in text] == []
