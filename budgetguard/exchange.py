@@ -168,10 +168,9 @@ class Exchange:
             body = with_bound(self._request.api, body, self._estimate.output_tokens)
         if self.hides_usage:
             body = telling_usage(body)
-        if body is not self._request.body:
-            self.content = json.dumps(
-                body, separators=(",", ":")
-            ).encode()  # ASCII: of a lone surrogate there is no UTF-8
+        if body != self._request.body:
+            # In ASCII: a lone surrogate, which JSON can spell, is no UTF-8.
+            self.content = json.dumps(body, separators=(",", ":")).encode()
 
 
 def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange | None:

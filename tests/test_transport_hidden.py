@@ -97,6 +97,12 @@ def test_whatever_ends_its_lines_the_event_and_nothing_else_is_kept(world: World
     assert only_row(world)["usage_source"] == "reported"
 
 
+@pytest.mark.parametrize("end", [b"data: [DONE]", b"data: [DONE]\n", b": cut"])
+def test_what_a_stream_ends_with_is_passed_on_though_it_is_no_whole_event(world: World, end: bytes) -> None:
+    outcome, _ = once(world, Play([*CHAT[:-1], end]))
+    assert outcome.passed == SEEN.removesuffix(DONE) + end
+
+
 def deflated(raw: bytes) -> bytes:
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packer.compress(raw) + packer.flush()
@@ -198,6 +204,17 @@ def test_usage_in_a_chunk_that_says_more_is_not_hidden(world: World) -> None:
     outcome, _ = once(world, Play([CHAT[0], told, STOP, DONE]))
     assert told in outcome.passed
     assert (only_row(world)["prompt_tokens"], only_row(world)["completion_tokens"]) == (5, 2)
+
+
+def test_a_bound_is_not_written_into_a_request_that_has_one_and_it_is_sent_as_it_is(world: World) -> None:
+    async def main() -> Player:
+        player = Player(Play(CHAT))
+        async with guard_of(world, inject_max_tokens=True) as guard:
+            await heard(BudgetTransport(guard, player), request(sent))
+        return player
+
+    sent = json.dumps(STREAMED, indent=3).encode()
+    assert asyncio.run(main()).requests[0].content == sent
 
 
 def test_a_provider_that_tells_unasked_and_refuses_the_question_is_not_asked(world: World) -> None:

@@ -178,7 +178,8 @@ def test_a_hold_of_another_guard_has_nothing_to_do_with_it(world: World) -> None
 
 @pytest.mark.parametrize("play", [Play([b"{}"], JSON, 429), Play(before=httpx2.ConnectError("refused"))])
 def test_a_call_that_was_turned_away_takes_nothing_of_the_hold(world: World, play: Play) -> None:
-    inside(world, [play, WORKED])
+    turned_away, worked = inside(world, [play, WORKED])
+    assert (turned_away.error, worked.error) == (play.before, None)
     assert only_row(world)["total_tokens"] == 570
 
 
