@@ -11,8 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
-from anyio.from_thread import start_blocking_portal
-
 from budgetguard.core.amounts import check_amount
 from budgetguard.testing.bill import Bill, BilledCall, ProviderPrice, check_prices
 from budgetguard.testing.billing import billed_call
@@ -80,6 +78,8 @@ class FakeProvider(Server):
     @contextlib.contextmanager
     def in_thread(cls, *args: Any, **options: Any) -> Iterator[Self]:
         """Serve from a thread of its own inside `with`, for callers without an event loop; arguments as the class's."""
+        from anyio.from_thread import start_blocking_portal
+
         provider = cls(*args, **options)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(provider):
             yield provider
