@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -181,6 +182,15 @@ def test_the_fixtures_serve_synchronous_and_asynchronous_clients(run: pytest.Pyt
     done = run.runpytest_subprocess()
     done.assert_outcomes(passed=1, failed=1)
     done.stdout.fnmatch_lines(["*1,100 tokens is above 500 tokens*"])
+
+
+def test_the_example_in_the_readme_is_a_test_that_passes(run: pytest.Pytester, checkout: Path) -> None:
+    text = (checkout / "README.md").read_text(encoding="utf-8")
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "budget_guard" in block]
+    run.makepyfile(example)
+    run.runpytest_subprocess().assert_outcomes(passed=1)
+    run.makepyfile(example.replace("$0.001", "$0.0002"))
+    run.runpytest_subprocess().assert_outcomes(failed=1)
 
 
 def test_a_suite_that_does_not_use_it_is_not_disturbed(run: pytest.Pytester) -> None:
