@@ -10,7 +10,7 @@ from budgetguard.call import Call, Priced, check_estimate
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.effects import chargeable
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
-from budgetguard.errors import ReservationFinished, StoreClockBehind, StoreError
+from budgetguard.errors import GuardClosed, ReservationFinished, StoreClockBehind, StoreError
 from budgetguard.events import Assumed
 from budgetguard.parts import Charge, Part, Parts
 from budgetguard.usage import Usage, read_usage
@@ -199,9 +199,7 @@ class Hold:
             return
         op, cause = self._end_after(error)
         if isinstance(error, GeneratorExit):  # nothing can be awaited any more
-            self._closed()
-            self._engine.courier.post(op)
-            self._tell_assumed(op, cause)
+            self._post(op, cause)
         else:
             await self._end(op, cause)
 
@@ -222,8 +220,12 @@ class Hold:
         return self._settlement("assumed", error_type), cause
 
     def abandoned(self) -> Settle | None:
-        """Nobody will settle it any more: end it, with what was recorded; None (and no end) if nothing was."""
-        if not self.open or not self._parts.is_known:
+        """Its guard ends: end it, with what was recorded; None (and no end) if nothing was.
+
+        A stream that may still be read, in a loop that runs, ends it itself.
+        """
+        known = self._parts.is_recorded if self._engine.loop.is_running() else self._parts.is_known
+        if not self.open or not known:
             return None
         op = self._settlement("settled", "")
         self._closed()
@@ -274,12 +276,22 @@ class Hold:
 
     async def _end(self, op: Settle | Release, cause: str = NOT_RECORDED) -> None:
         """Deliver `op`: neither cancelling the caller nor an observer cancels that."""
-        engine = self._engine_here()
+        try:
+            engine = self._engine_here()
+        except GuardClosed:  # and the loop that it was in has ended: the next guard finds it in the spool
+            self._post(op, cause)
+            return
         self._closed()
         self._engine = engine
         delivered = engine.deliver(op, self._call.plan.identities)
         self._tell_assumed(op, cause)
         await delivered
+
+    def _post(self, op: Settle | Release, cause: str) -> None:
+        """The same without waiting for it."""
+        self._closed()
+        self._engine.courier.post(op)
+        self._tell_assumed(op, cause)
 
     def _tell_assumed(self, op: Settle | Release, cause: str) -> None:
         if isinstance(op, Settle) and op.status == "assumed":

@@ -53,6 +53,11 @@ class Part:
         return self._charge is not None or self._so_far is not None
 
     @property
+    def is_recorded(self) -> bool:
+        """Somebody has said for good what it used."""
+        return self._charge is not None
+
+    @property
     def most(self) -> Usage:
         """What it used; until that is known for good, what it may use at most."""
         known = self._charge
@@ -90,6 +95,11 @@ class Parts:
     def is_known(self) -> bool:
         """Of one of them somebody has said what it used, or can say what it has used so far."""
         return any(part.is_known for part in self._parts)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Of one of them somebody has said for good what it used."""
+        return any(part.is_recorded for part in self._parts)
 
     def add(self, part: Part) -> Part:
         """One more."""
