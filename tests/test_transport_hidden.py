@@ -252,16 +252,31 @@ def test_a_body_of_json_instead_of_the_stream_is_passed_on_untouched(world: Worl
 
 
 @BOTH
-def test_answers_that_a_transport_of_tests_made_whole_are_read_all_the_same(world: World, library: Any) -> None:
-    def answer(_: Any) -> Any:
-        return library.Response(200, headers=SSE, content=b"".join(CHAT))
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("asked", [HIDDEN, STREAMED])
+def test_answers_that_another_transport_has_read_already_are_read_all_the_same(
+    world: World, library: Any, packed: bool, asked: Any
+) -> None:
+    """As those of `MockTransport` are, and those of transports that log or try again."""
+    raw = gzip.compress(b"".join(CHAT)) if packed else b"".join(CHAT)
+    headers = {**SSE, **({"content-encoding": "gzip"} if packed else {}), "x-own": "kept"}
+    play = Play([raw[:9], raw[9:]], headers)
 
-    async def main() -> Any:
+    class Reads(Player):
+        async def handle_async_request(self, request: Any) -> Any:
+            response = await super().handle_async_request(request)
+            await response.aread()
+            return response
+
+    async def main() -> None:
         async with guard_of(world) as guard:
-            transport: Any = BudgetTransport(guard, library.MockTransport(answer))
-            async with library.AsyncClient(transport=transport) as client:
-                return await client.post(URL, json=HIDDEN)
+            mock = library.MockTransport(lambda _: library.Response(200, headers=headers, content=raw))
+            for inner in (mock, Reads(play, library=library)):
+                transport: Any = BudgetTransport(guard, inner)
+                async with library.AsyncClient(transport=transport) as client:
+                    response = await client.post(URL, json=asked)
+                assert response.content == (SEEN if asked is HIDDEN else b"".join(CHAT))
+                assert (response.headers["x-own"], response.text) == ("kept", response.content.decode())
 
-    response = asyncio.run(main())
-    assert response.content == SEEN
-    assert only_row(world)["prompt_tokens"] == 500
+    asyncio.run(main())
+    assert [row["prompt_tokens"] for row in ledger_rows(world)] == [500, 500]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("httpx", "httpx2")
 _SIGNED = "AWS4-"
+_OF_PACKED = frozenset(["content-length", "transfer-encoding", "content-encoding"])
 _REWRITTEN = frozenset(["content-length", "transfer-encoding", "accept-encoding"])
 
 
@@ -130,11 +131,8 @@ def _adapted(request: Any, content: bytes, exchange: Exchange) -> Any:
 
 def _observed(response: Any, exchange: Exchange, guard: Clients) -> Any:
     """The response, its body read as it passes."""
-    if response.is_closed:  # made whole by a transport of tests: nobody would read its stream again
-        whole = response
-        response = type(whole)(
-            whole.status_code, headers=whole.headers, stream=whole.stream, extensions=whole.extensions
-        )  # fmt: skip
+    if response.is_closed and response.is_stream_consumed:
+        response = _unread(response)
     headers = {name.lower(): value for name, value in response.headers.items()}
     answer = exchange.answered(response.status_code, headers)
     if answer.unpacks:
@@ -144,6 +142,16 @@ def _observed(response: Any, exchange: Exchange, guard: Clients) -> Any:
     library = next(name for kind in type(response).__mro__ if (name := kind.__module__.partition(".")[0]) in _LIBRARIES)
     response.stream = _body_kind(library)(response.stream, exchange, guard)
     return response
+
+
+def _unread(whole: Any) -> Any:
+    """The same answer as one that came is: nobody would read that of a transport that has read it all already.
+
+    Its content is unpacked, as these libraries keep it.
+    """
+    headers = [(name, value) for name, value in whole.headers.multi_items() if name.lower() not in _OF_PACKED]
+    content = type(whole)(200, content=whole.content)
+    return type(whole)(whole.status_code, headers=headers, stream=content.stream, extensions=whole.extensions)
 
 
 class _Body:
