@@ -104,6 +104,11 @@ class Answer:
         )  # fmt: skip
         return Charge(counted, "counted", said.model, said.others)
 
+    def reaches(self, output_tokens: int) -> bool:
+        """Whether so much output has come; may be asked after every chunk."""
+        said = self._report.so_far
+        return (said is not None and said.usage.output_tokens >= output_tokens) or self._report.reaches(output_tokens)
+
     def streamed_tokens(self) -> int:
         """The output that has come by now."""
         said = self._report.so_far

@@ -25,6 +25,7 @@ __all__ = ["Estimate", "EstimateSettings", "estimate", "load_tokenizers", "with_
 MOST_EXACT_BYTES = 600
 """A text up to this length is counted, which takes up to 20 us with rs-bpe; a longer one is weighed."""
 _MOST_EXACT_TEXTS = 32
+_ENCODINGS = ("o200k_base", "cl100k_base")
 _UNSEEN_PERCENT = 35
 """Of the bytes of a body that is too much to look at: tokens for what may be text."""
 _DEFAULTS = EstimateSettings()
@@ -89,10 +90,15 @@ def with_bound(api: Api, body: Mapping[str, Any], most_output_tokens: int) -> di
     return bounded
 
 
+def needs_tokenizers(settings: EstimateSettings = _DEFAULTS) -> bool:
+    """Whether the first estimates would have to wait for `load_tokenizers`."""
+    return settings.tokenizer == "auto" and counter.cache_info().currsize < len(_ENCODINGS)
+
+
 def load_tokenizers(settings: EstimateSettings = _DEFAULTS) -> None:
     """Load what the first estimates would have to wait for, up to a second; to be called off the event loop."""
     if settings.tokenizer == "auto":
-        for encoding in ("o200k_base", "cl100k_base"):
+        for encoding in _ENCODINGS:
             counter(encoding)
 
 

@@ -6,6 +6,7 @@ gives every byte of the answer to `feed`, and awaits `end` at its end. `outcome.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from budgetguard.attempts import next_attempt
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.endings import LEFT_UNREAD, cause_of, charge_if_left, charge_of, rule_of, status_of
 from budgetguard.errors import BudgetExceeded, BudgetGuardError, UnguardedApi
-from budgetguard.estimate import estimate, with_bound
+from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, with_bound
 from budgetguard.hold import Hold
 from budgetguard.parts import Charge, Part
 from budgetguard.reserving import open_holds
@@ -52,14 +53,12 @@ class Exchange:
         self._gate, self._request = gate, request
         self.hides_usage = request.hides_usage
         """The answer is asked for a chunk that the caller has not asked for."""
-        expected = estimate(request.api, request.body, len(content), gate.policy.estimate)
-        self._estimate = expected.usage
+        self._estimate = Usage(0, 0)
         self._of_client = labels
         self._own = {"provider": request.api.provider}
         if request.model is not None:
             self._own["model"] = request.model
         self._attempt = next_attempt(url, content)
-        self._adapt(bounded=expected.bounded)
         self._hold: Hold | None = None
         self._part: Part | None = None
         self._is_own = True
@@ -71,6 +70,7 @@ class Exchange:
 
         Errors: those of `Guard.reserve`. Nothing is to be sent then.
         """
+        await self._prepare()
         self._hold = self._around()
         if self._hold is not None:
             self._is_own = False
@@ -128,7 +128,7 @@ class Exchange:
         answer = self.answer
         if answer is None or not self._may_grow or not answer.is_stream:
             return False
-        return answer.streamed_tokens() >= self._estimate.output_tokens
+        return answer.reaches(self._estimate.output_tokens)
 
     async def end(self, error: BaseException | None) -> None:
         """Settle, once. `error` is what ended the exchange; None if the caller has had the whole answer."""
@@ -161,16 +161,20 @@ class Exchange:
                 return hold if _same_caller(hold.subject, subject) else None
         return None
 
-    def _adapt(self, bounded: bool) -> None:
-        """Write into the request what makes it tell its usage, and bounds its output, where that is wanted."""
-        body = self._request.body
+    async def _prepare(self) -> None:
+        """Estimate; and make the request tell its usage and, where that is wanted, bound its output."""
+        settings, request = self._gate.policy.estimate, self._request
+        if needs_tokenizers(settings):
+            await asyncio.to_thread(load_tokenizers, settings)
+        self._estimate, bounded = estimate(request.api, request.body, len(self.content), settings)
+        body = request.body
         if not bounded and self._gate.policy.guard.inject_max_tokens and body:
             body = with_bound(self._request.api, body, self._estimate.output_tokens)
         if self.hides_usage:
             body = telling_usage(body)
         if body != self._request.body:
             # In ASCII: a lone surrogate, which JSON can spell, is no UTF-8.
-            self.content = json.dumps(body, separators=(",", ":")).encode()
+            self.content = json.dumps(body, separators=(",", ":")).encode()  # ASCII: lone surrogates have no UTF-8
 
 
 def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange | None:

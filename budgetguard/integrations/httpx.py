@@ -39,9 +39,9 @@ class BudgetTransport:
     """
 
     def __init__(self, guard: Clients, inner: Any, **labels: str) -> None:
-        self._guard = guard
+        self.guard = guard
+        self.labels: Mapping[str, str] = labels
         self._inner = inner
-        self._labels: Mapping[str, str] = labels
 
     def __repr__(self) -> str:
         return f"<BudgetTransport over {self._inner!r}>"
@@ -50,7 +50,7 @@ class BudgetTransport:
         """Send one request of an `AsyncClient`."""
         content = await request.aread()
         try:
-            exchange = self._guard.exchange(request.method, str(request.url), content, self._labels)
+            exchange = self.guard.exchange(request.method, str(request.url), content, self.labels)
             if exchange is not None:
                 await exchange.admit()
         except BudgetGuardError as error:
@@ -62,15 +62,15 @@ class BudgetTransport:
         except BaseException as error:
             await exchange.end(error)
             raise
-        return _observed(response, exchange, self._guard)
+        return _observed(response, exchange, self.guard)
 
     def handle_request(self, request: Any) -> Any:
         """Send one request of a `Client`."""
         content = request.read()
         try:
-            exchange = self._guard.exchange(request.method, str(request.url), content, self._labels)
+            exchange = self.guard.exchange(request.method, str(request.url), content, self.labels)
             if exchange is not None:
-                self._guard.sync.run(exchange.admit)
+                self.guard.sync.run(exchange.admit)
         except BudgetGuardError as error:
             raise for_sdks(error) from error.__cause__
         if exchange is None:
@@ -78,9 +78,9 @@ class BudgetTransport:
         try:
             response = self._inner.handle_request(_adapted(request, content, exchange))
         except BaseException as error:
-            self._guard.sync.run(exchange.end, error)
+            self.guard.sync.run(exchange.end, error)
             raise
-        return _observed(response, exchange, self._guard)
+        return _observed(response, exchange, self.guard)
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -103,15 +103,6 @@ class BudgetTransport:
 
     def __exit__(self, *error: Any) -> None:
         self._inner.__exit__(*error)
-
-
-def clients(guard: Clients, labels: Mapping[str, str]) -> tuple[Any, Any]:
-    """A sync and an async client of httpx2, guarded."""
-    import httpx2
-
-    sync: Any = BudgetTransport(guard, httpx2.HTTPTransport(), **labels)
-    concurrent: Any = BudgetTransport(guard, httpx2.AsyncHTTPTransport(), **labels)
-    return httpx2.Client(transport=sync), httpx2.AsyncClient(transport=concurrent)
 
 
 def _adapted(request: Any, content: bytes, exchange: Exchange) -> Any:
@@ -166,7 +157,8 @@ class _Body:
             async for chunk in self._inner:
                 if passed := answer.feed(chunk):
                     yield passed
-                await exchange.keep_ahead()
+                if exchange.is_short():
+                    await exchange.keep_ahead()
             if passed := answer.finish():
                 yield passed
         except GeneratorExit:  # the caller has left: `aclose` tells, or its hold when nobody has it any more
