@@ -36,15 +36,15 @@ class Batcher:
         self._idle: asyncio.Future[None] | None = None
 
     def ask(self, ops: Sequence[Any]) -> Awaitable[list[Any]]:
-        """The answers to `ops`, in order. A caller that is cancelled does not undo what was asked.
+        """The answers to `ops`, in order; they are asked now. A caller that is cancelled does not undo that.
 
         Of a single one, as in every guarded call, it is a future: nobody needs a task to wait for it.
         """
-        return self._put(ops[0]) if len(ops) == 1 else self._ask_all(ops)
+        return self._put(ops[0]) if len(ops) == 1 else self._all([self._put(op) for op in ops])
 
-    async def _ask_all(self, ops: Sequence[Any]) -> list[Any]:
+    async def _all(self, asked: Sequence[asyncio.Future[list[Any]]]) -> list[Any]:
         answers: list[Any] = []
-        for answer in await asyncio.gather(*map(self._put, ops), return_exceptions=True):
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(answer, BaseException):
                 raise answer
             answers += answer

@@ -63,8 +63,11 @@ class Server:
 
         def heard(replies: list[Any], error: Exception | None) -> None:
             timer.cancel()
-            asked.trouble = self._trouble(wire, asked, replies, error)
-            self.answers = self.answers or asked.trouble is None
+            try:
+                asked.trouble = self._trouble(wire, asked, replies, error)
+                self.answers = self.answers or asked.trouble is None
+            except Exception:  # noqa: BLE001 - in a callback nobody would hear of it: `go_on` meets it again, and tells
+                self._drop()
             self._turn.give()
             ended()
 

@@ -74,8 +74,11 @@ class RedisStore:
         return f"RedisStore({str(self._address)!r}, namespace={self.namespace!r})"
 
     async def open(self, accept_loss: bool = False) -> int:
+        return await self._open(self._here().server, accept_loss)
+
+    async def _open(self, server: Server, accept_loss: bool = False) -> int:
         now_ms, self._scripting.incarnation = await self._scripting.one(
-            self._here().server,
+            server,
             lambda caller: calls.open_namespace(
                 caller=caller, begin_with=secrets.token_hex(16).encode(), accept_loss=accept_loss
             ),
@@ -177,7 +180,7 @@ class RedisStore:
             done(self._open_and_run(server, ops, asked_s))
 
     async def _open_and_run(self, server: Server, ops: list[Any], asked_s: float) -> Answers:
-        await self.open()
+        await self._open(server)  # its own: this loop may have left, and would connect anew
         return await self._batches.run(server, ops, self._deadline(server, asked_s))
 
     def _deadline(self, server: Server, asked_s: float) -> float:
