@@ -62,15 +62,36 @@ class Exchange:
         self._hold: Hold | None = None
         self._part: Part | None = None
         self._is_own = True
-        self._ended = False
+        self._is_prepared = self._ended = False
         self._may_grow = True
+
+    async def prepare(self) -> None:
+        """Estimate, and say what is to be sent: it tells its usage and, where that is wanted, bounds its output.
+
+        `admit` does so unless an integration, which signs requests, has done so before.
+        """
+        settings, request = self._gate.policy.estimate, self._request
+        if self._is_prepared:
+            return
+        self._is_prepared = True
+        if needs_tokenizers(settings):
+            await asyncio.to_thread(load_tokenizers, settings)
+        self._estimate, bounded = estimate(request.api, request.body, len(self.content), settings)
+        body = request.body
+        if not bounded and self._gate.policy.guard.inject_max_tokens and body:
+            body = with_bound(self._request.api, body, self._estimate.output_tokens)
+        if self.hides_usage:
+            body = telling_usage(body)
+        if body != self._request.body:
+            # In ASCII: a lone surrogate, which JSON can spell, is no UTF-8.
+            self.content = json.dumps(body, separators=(",", ":")).encode()  # ASCII: lone surrogates have no UTF-8
 
     async def admit(self) -> None:
         """Reserve the estimate, or take a share of the hold around the caller that has the same labels.
 
         Errors: those of `Guard.reserve`. Nothing is to be sent then.
         """
-        await self._prepare()
+        await self.prepare()
         self._hold = self._around()
         if self._hold is not None:
             self._is_own = False
@@ -160,21 +181,6 @@ class Exchange:
                 subject = self._gate.subject(self._own, self._of_client)
                 return hold if _same_caller(hold.subject, subject) else None
         return None
-
-    async def _prepare(self) -> None:
-        """Estimate; and make the request tell its usage and, where that is wanted, bound its output."""
-        settings, request = self._gate.policy.estimate, self._request
-        if needs_tokenizers(settings):
-            await asyncio.to_thread(load_tokenizers, settings)
-        self._estimate, bounded = estimate(request.api, request.body, len(self.content), settings)
-        body = request.body
-        if not bounded and self._gate.policy.guard.inject_max_tokens and body:
-            body = with_bound(self._request.api, body, self._estimate.output_tokens)
-        if self.hides_usage:
-            body = telling_usage(body)
-        if body != self._request.body:
-            # In ASCII: a lone surrogate, which JSON can spell, is no UTF-8.
-            self.content = json.dumps(body, separators=(",", ":")).encode()  # ASCII: lone surrogates have no UTF-8
 
 
 def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange | None:

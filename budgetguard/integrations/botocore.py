@@ -56,6 +56,7 @@ class _Gate:
         exchange = self._guard.exchange(params["method"], params["url"], content, self._labels)
         if exchange is None:
             return sign(params)
+        self._guard.sync.run(exchange.prepare)
         request = sign(params if exchange.content == content else {**params, "body": exchange.content})
         self._made[request] = exchange
         return request
