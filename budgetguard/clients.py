@@ -44,6 +44,11 @@ class Clients(ABC):
     def _gate(self) -> Gate:
         """What an exchange needs."""
 
+    @property
+    def may_refuse(self) -> bool:
+        """For integrations: calls can be refused, which in shadow and off none is, for no cause at all."""
+        return self._gate().policy.mode == "enforce"
+
     def wrap(self, client: Client, **labels: str) -> Client:
         """A client of the same type and options, every call of which is guarded. The one given stays as it is.
 
@@ -66,7 +71,7 @@ class Clients(ABC):
 
     def http_clients(self, **labels: str) -> tuple[Any, Any]:
         """A guarded `Client` and `AsyncClient` of httpx2, for any SDK that takes both."""
-        from budgetguard.integrations.httpx import clients
+        from budgetguard.integrations.clients import clients
 
         return clients(self, self._checked(labels))
 

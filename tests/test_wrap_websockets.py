@@ -86,3 +86,10 @@ def test_the_resources_of_a_wrapped_client_are_what_they_were_otherwise(kind: An
             assert getattr(client, name) is getattr(client, name)
         client.chat = replaced = object()
         assert client.chat is replaced, "tests put their own in the place of a resource"
+
+
+@pytest.mark.parametrize("mode", ["off", "shadow"])
+def test_a_guard_that_refuses_nothing_lets_them_be_opened(mode: Any, world: World) -> None:
+    with closing(world.guard("9k tokens/day", mode=mode)) as guard:
+        client = guard.wrap(made(openai.OpenAI))
+        assert type(client.realtime.connect(model="gpt-realtime")).__name__ == "RealtimeConnectionManager"

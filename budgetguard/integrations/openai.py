@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache, cached_property, wraps
+from typing import TYPE_CHECKING, Any, cast
 
 from budgetguard.errors import UnguardedApi
+from budgetguard.integrations.clients import guard_of
 from budgetguard.integrations.refusals import for_sdks
 from budgetguard.integrations.stainless import guarded_copy
 
@@ -37,7 +38,7 @@ def _without_websockets(kind: Any) -> Any:
     found = {name: part for base in reversed(kind.__mro__) for name, part in vars(base).items()}
     members |= {name: _closed(part) for name, part in found.items() if isinstance(part, cached_property)}
     if hasattr(kind, "connect"):
-        members["connect"] = _refuse
+        members["connect"] = _refusing(kind.connect)
     return type(kind.__name__, (kind,), members)
 
 
@@ -49,9 +50,16 @@ def _closed(part: cached_property[Any]) -> cached_property[Any]:
     return cached_property(resource)
 
 
-def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise for_sdks(
-        UnguardedApi(
-            "a websocket goes past the guarded HTTP client, uncounted: open it with a client that is not wrapped"
+def _refusing(connect: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(connect)
+    def refuse(self: Any, *args: Any, **options: Any) -> Any:
+        mine = guard_of(self._client._client)
+        if mine is not None and not mine[0].may_refuse:
+            return connect(self, *args, **options)
+        raise for_sdks(
+            UnguardedApi(
+                "a websocket goes past the guarded HTTP client, uncounted: open it with a client that is not wrapped"
+            )
         )
-    )
+
+    return refuse

@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from budgetguard.integrations.httpx import BudgetTransport
+from budgetguard.integrations.clients import guard_of, guarded
 
 if TYPE_CHECKING:
     from budgetguard.clients import Clients
 
 
-class _Borrowed:
-    """The transports of another HTTP client, which stays open as long as somebody borrows them."""
-
-    def __init__(self, owner: Any) -> None:
-        self._owner = owner
-
-    def __repr__(self) -> str:
-        return repr(self._owner)
-
-    async def handle_async_request(self, request: Any) -> Any:
-        return await self._owner._transport_for_url(request.url).handle_async_request(request)
-
-    def handle_request(self, request: Any) -> Any:
-        return self._owner._transport_for_url(request.url).handle_request(request)
-
-    async def aclose(self) -> None:
-        await self._owner.aclose()
-
-    def close(self) -> None:
-        self._owner.close()
-
-    async def __aenter__(self) -> None:
-        await self._owner.__aenter__()
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self._owner.__aexit__(*error)
-
-    def __enter__(self) -> None:
-        self._owner.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._owner.__exit__(*error)
-
-
 def guarded_copy(guard: Clients, client: Any, labels: Mapping[str, str]) -> Any:
-    """A copy of an SDK's client whose requests go through the guard and the same connections.
+    """A copy of an SDK's client whose requests go through the guard and the same connections; so do its own copies.
 
     Raises:
         TypeError: this is no client with an HTTP client of httpx2 or httpx, or it is guarded already.
@@ -56,33 +21,21 @@ def guarded_copy(guard: Clients, client: Any, labels: Mapping[str, str]) -> Any:
     own: Any = getattr(client, "_client", None)
     if not hasattr(own, "_transport_for_url") or not hasattr(client, "copy"):
         raise TypeError(f"guard.wrap takes a client, such as OpenAI() or Anthropic(), not a {type(client).__name__}")
-    if isinstance(own._transport, BudgetTransport):
+    if guard_of(own) is not None:
         raise TypeError("this client is guarded already: wrap the one that it was made from")
-    return client.copy(http_client=_guarded(guard, own, labels))
-
-
-def _guarded(guard: Clients, owner: Any, labels: Mapping[str, str]) -> Any:
-    """An HTTP client with all that another has (hooks, cookies, methods of its class), but for its transports."""
-    made = copy.copy(owner)
-    made._transport, made._mounts = BudgetTransport(guard, _Borrowed(owner), **labels), {}
-    made._budgetguard_owner = owner
-    made.__class__ = _borrowing(cast("Hashable", type(owner)))
+    made = client.copy(http_client=guarded(own, guard, labels))
+    made.__class__ = _staying_guarded(cast("Hashable", type(client)))
     return made
 
 
 @cache
-def _borrowing(kind: Any) -> Any:
-    """The same class of HTTP client, for a copy whose connections are another's: closed with it, and dropped alone."""
+def _staying_guarded(kind: Any) -> Any:
+    """The same class of client, whose copies are guarded also where they are given an HTTP client of their own."""
 
-    def send(self: Any, *args: Any, **options: Any) -> Any:
-        owner = self._budgetguard_owner
-        return owner.send(*args, **options) if owner.is_closed else kind.send(self, *args, **options)  # it says so
+    def copied(self: Any, *, http_client: Any = None, **options: Any) -> Any:
+        mine = guard_of(self._client)
+        if mine is not None and hasattr(http_client, "_transport_for_url") and guard_of(http_client) is None:
+            http_client = guarded(http_client, *mine)
+        return kind.copy(self, http_client=http_client, **options)
 
-    def is_closed(self: Any) -> bool:
-        return bool(kind.is_closed.fget(self) or self._budgetguard_owner.is_closed)
-
-    def dropped(self: Any) -> None:
-        """Nothing is closed: whoever still has the owner goes on, and the owner closes itself when nobody has it."""
-
-    members = {"send": send, "is_closed": property(is_closed), "__del__": dropped, "__module__": kind.__module__}
-    return type(kind.__name__, (kind,), members)
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, "copy": copied, "with_options": copied})

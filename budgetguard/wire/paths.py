@@ -44,6 +44,7 @@ _ANYWHERE: Mapping[str, Shape] = {
     "api/embeddings": "ollama_embed",
     "tokenize": FREE,
     "detokenize": FREE,
+    "oauth/token": FREE,  # a login, which some SDKs do through the client that they are given
 }
 _COHERE: Mapping[str, Shape] = {"v1/chat": "cohere_chat_v1", "check-api-key": FREE}
 _OLLAMA: Mapping[str, Shape] = {f"api/{end}": FREE for end in ("show", "pull", "push", "create", "copy")}
