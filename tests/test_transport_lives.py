@@ -24,6 +24,7 @@ from transport_kit import (
     Player,
     guard_of,
     heard_sync,
+    ledger_rows,
     only_row,
     request,
 )  # fmt: skip
@@ -142,3 +143,26 @@ def test_a_sync_answer_under_way_when_its_guard_is_closed_is_whole_and_told_to_t
         assert world.states() == ["released"]
     else:
         check(only_row(world), len(CHAT))
+
+
+def test_many_threads_side_by_side_are_each_settled_once(world: World) -> None:
+    guard = guard_of(world)
+    transport = BudgetTransport(guard, Player(Play(CHAT)))
+    starts = threading.Barrier(12)
+
+    def calls() -> None:
+        starts.wait()
+        for number in range(8):
+            assert heard_sync(transport, request(STREAMED), number or None).error is None
+
+    threads = [threading.Thread(target=calls) for _ in range(starts.parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    guard.sync.close()
+    found = ledger_rows(world)
+    assert (len(found), world.held(), world.reserved()) == (12 * 8, 0, 0)
+    assert {row["revision"] for row in found} == {1}
+    assert world.spent() == sum(row["total_tokens"] for row in found)
+    assert sum(row["usage_source"] == "reported" for row in found) == 12 * 4

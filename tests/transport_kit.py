@@ -85,7 +85,10 @@ class Play:
 
 
 class Player(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
-    """Plays answers, each chunk after so many rounds of the event loop. `requests` are those that came; `hanging` once it waits for ever; `closed` bodies."""
+    """Plays answers, the beginning and each chunk after so many rounds of the event loop.
+
+    `requests` are those that came; `hanging` is set once it waits for ever; `closed` counts bodies.
+    """
 
     def __init__(self, *plays: Play, library: Any = httpx2, rounds: int = 0) -> None:
         self.plays = list(plays)
@@ -104,6 +107,8 @@ class Player(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         play = self._next(request)
+        for _ in range(self.rounds):
+            await asyncio.sleep(0)
         await self.end(play.before)
         return self._response(play)
 
