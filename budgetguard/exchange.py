@@ -84,7 +84,7 @@ class Exchange:
             body = telling_usage(body)
         if body != self._request.body:
             # In ASCII: a lone surrogate, which JSON can spell, is no UTF-8.
-            self.content = json.dumps(body, separators=(",", ":")).encode()  # ASCII: lone surrogates have no UTF-8
+            self.content = json.dumps(body, separators=(",", ":")).encode()
 
     async def admit(self) -> None:
         """Reserve the estimate, or take a share of the hold around the caller that has the same labels.

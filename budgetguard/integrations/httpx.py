@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("httpx", "httpx2")
 _SIGNED = "AWS4-"
-_OF_PACKED = frozenset(["content-length", "transfer-encoding", "content-encoding"])
-_REWRITTEN = frozenset(["content-length", "transfer-encoding", "accept-encoding"])
+_OF_PACKED = frozenset([b"content-length", b"transfer-encoding", b"content-encoding"])
+_REWRITTEN = frozenset([b"content-length", b"transfer-encoding", b"accept-encoding"])
 
 
 class BudgetTransport:
@@ -113,8 +113,8 @@ def _adapted(request: Any, content: bytes, exchange: Exchange) -> Any:
     readable = "identity" if exchange.hides_usage else READABLE
     if exchange.content == content and accepted in (readable, "identity", ""):
         return request
-    headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _REWRITTEN]
-    headers.append(("accept-encoding", readable))
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() not in _REWRITTEN]
+    headers.append((b"accept-encoding", readable.encode()))
     return type(request)(
         request.method, request.url, headers=headers, content=exchange.content, extensions=request.extensions
     )
@@ -140,7 +140,7 @@ def _unread(whole: Any) -> Any:
 
     Its content is unpacked, as these libraries keep it.
     """
-    headers = [(name, value) for name, value in whole.headers.multi_items() if name.lower() not in _OF_PACKED]
+    headers = [(name, value) for name, value in whole.headers.raw if name.lower() not in _OF_PACKED]
     content = type(whole)(200, content=whole.content)
     return type(whole)(whole.status_code, headers=headers, stream=content.stream, extensions=whole.extensions)
 
