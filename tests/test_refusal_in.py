@@ -76,6 +76,8 @@ def test_it_is_found_in_a_group_of_a_task_group() -> None:
     group = caught(lambda: asyncio.run(main()))
     assert isinstance(group, ExceptionGroup)
     assert bg.refusal_in(group) is error
+    group.args = ("redacted",)
+    assert bg.refusal_in(group) is error, "also where its arguments do not tell"
 
 
 @pytest.mark.parametrize(
