@@ -160,13 +160,16 @@ def test_an_error_line_that_breaks_its_reader_keeps_nobody_waiting(world: RedisW
     """More digits than Python makes a number of, where the line of a script is told."""
 
     async def main() -> None:
-        async with asyncio.timeout(5), world.opened(TIMEOUT_MS) as store:
+        store = world.store(TIMEOUT_MS)
+        async with asyncio.timeout(5):
+            await store.open()
             of, now_ms = world.plan("1000 tokens/total"), world.now_ms()
             line = f"-ERR The user executing the script: {'a' * 40}, on @user_script:{'9' * 5000}."
             proxy.faults = once = Once(answered(line), when=says("reserve"))
             answers = await asyncio.gather(*(ask_one(store, op_of("reserve", of, now_ms, id)) for id in "ab"))
             assert {answer.word for answer in answers} == {"granted"}
             assert once.hits
+            await store.aclose()
 
     asyncio.run(main())
 

@@ -73,6 +73,8 @@ class Scripting:
                 not do their work.
             StoreError: those of `Server.ask`.
         """
+        if deadline is None:  # one, however often it is asked
+            deadline = server.deadline()
         while True:
             begun = begun or self._begun(make)
             await self._answered(server, begun, deadline)
@@ -100,9 +102,9 @@ class Scripting:
             for call, answer in zip(begun.calls, answers, strict=True)
         ]
 
-    async def one(self, server: Server, make: Callable[[Caller], Call]) -> Any:
+    async def one(self, server: Server, make: Callable[[Caller], Call], deadline: float | None = None) -> Any:
         """The same for one call; its failure is raised."""
-        (answer,) = await self.ask(server, lambda caller: [make(caller)])
+        (answer,) = await self.ask(server, lambda caller: [make(caller)], deadline)
         if isinstance(answer, StoreError):
             raise answer
         return answer
@@ -111,7 +113,7 @@ class Scripting:
         calls = make(self.caller())
         return Begun(calls, Asked([call.by_sha for call in calls]))
 
-    async def _answered(self, server: Server, begun: Begun, deadline: float | None) -> None:
+    async def _answered(self, server: Server, begun: Begun, deadline: float) -> None:
         replies = await server.go_on(begun.asked, deadline)
         texts = {place: begun.calls[place].by_text for place, reply in enumerate(replies) if _is(reply, "NOSCRIPT")}
         if texts:  # the text itself, not SCRIPT LOAD: between that and the next call it may be flushed again

@@ -52,6 +52,10 @@ class Server:
         """Whether `begin` can do it now: the connection stands and is nobody's."""
         return not (self._turn.taken or self._closed) and self._wire is not None and self._wire.is_clean
 
+    def deadline(self) -> float:
+        """Of what is asked now (the loop's time, seconds)."""
+        return asyncio.get_running_loop().time() + self._timeout_s
+
     def begin(self, asked: Asked, deadline: float, ended: Callable[[], None]) -> None:
         """Try once, without a task: where that is all, one costs more than the rest. Only if `is_ready`.
 
@@ -93,7 +97,7 @@ class Server:
         """The same for what was perhaps tried already."""
         loop = asyncio.get_running_loop()
         if deadline is None:
-            deadline = loop.time() + self._timeout_s
+            deadline = self.deadline()
         pauses_s = _pauses_s()
         while asked.open:
             trouble = asked.trouble or await self._tried(asked, deadline)
@@ -113,7 +117,11 @@ class Server:
     async def aclose(self) -> None:
         """Close the connection, after the round trip that is under way. Nothing can be asked any more."""
         self._closed = True
-        await self._turn.take()
+        try:
+            await self._turn.take()
+        except BaseException:  # whoever closes waits no longer, and nobody else will close it
+            self._drop()
+            raise
         try:
             wire, self._wire = self._wire, None
             if wire is not None:

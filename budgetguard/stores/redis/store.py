@@ -76,12 +76,13 @@ class RedisStore:
     async def open(self, accept_loss: bool = False) -> int:
         return await self._open(self._here().server, accept_loss)
 
-    async def _open(self, server: Server, accept_loss: bool = False) -> int:
+    async def _open(self, server: Server, accept_loss: bool = False, deadline: float | None = None) -> int:
         now_ms, self._scripting.incarnation = await self._scripting.one(
             server,
             lambda caller: calls.open_namespace(
                 caller=caller, begin_with=secrets.token_hex(16).encode(), accept_loss=accept_loss
             ),
+            deadline,
         )
         return int(now_ms)
 
@@ -141,8 +142,10 @@ class RedisStore:
     async def leave(self) -> None:
         here = self._loops.pop(asyncio.get_running_loop(), None)
         if here is not None:
-            await here.batcher.idle()
-            await here.server.aclose()
+            try:
+                await here.batcher.idle()
+            finally:  # even of whoever is cancelled: nobody else will close it
+                await here.server.aclose()
 
     async def aclose(self) -> None:
         await self.leave()
@@ -180,8 +183,9 @@ class RedisStore:
             done(self._open_and_run(server, ops, asked_s))
 
     async def _open_and_run(self, server: Server, ops: list[Any], asked_s: float) -> Answers:
-        await self._open(server)  # its own: this loop may have left, and would connect anew
-        return await self._batches.run(server, ops, self._deadline(server, asked_s))
+        deadline = self._deadline(server, asked_s)
+        await self._open(server, deadline=deadline)  # its own: this loop may have left, and would connect anew
+        return await self._batches.run(server, ops, deadline)
 
     def _deadline(self, server: Server, asked_s: float) -> float:
         """What has waited for a server that did not answer others has had its time, and is not tried as long again."""
