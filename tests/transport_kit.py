@@ -230,11 +230,9 @@ def heard_sync(transport: BudgetTransport, asked: Any, most_chunks: int | None =
     return found
 
 
-def ledger_rows(world: World, sessions: str = "") -> list[dict[str, Any]]:
-    """All rows of the ledger, the oldest first; or those of sessions like this."""
-    chosen = "WHERE session_id LIKE ?" if sessions else ""
-    query = f"SELECT {', '.join(COLUMNS)} FROM token_usage {chosen} ORDER BY reservation_id"
-    found = rows(world.path, query, *filter(None, [sessions]))
+def ledger_rows(world: World) -> list[dict[str, Any]]:
+    """All rows of the ledger, the oldest first."""
+    found = rows(world.path, f"SELECT {', '.join(COLUMNS)} FROM token_usage ORDER BY reservation_id")
     return [dict(zip(COLUMNS, row, strict=True)) for row in found]
 
 
