@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -20,28 +21,30 @@ genai = pytest.importorskip("google.genai")
 types = pytest.importorskip("google.genai.types")
 
 
-def sdk(provider: str, clients: tuple[Any, Any], **body: Any) -> Any:
+@cache
+def sdk(provider: str, clients: tuple[Any, Any]) -> Any:
     """A client of Gemini's or Vertex's API, on these HTTP clients."""
     options = types.HttpOptions(
-        httpx_client=clients[0], httpx_async_client=clients[1], base_url=f"http://{HOSTS[provider]}", **body
+        httpx_client=clients[0], httpx_async_client=clients[1], base_url=f"http://{HOSTS[provider]}"
     )
     return genai.Client(api_key="k", vertexai=provider == "vertex", http_options=options)
 
 
 def generated(clients: tuple[Any, Any], row: Exchange) -> Any:
     """What a client on these HTTP clients says to a recorded request."""
-    body = (row["request"] or {}).get("json") or {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
-    models = sdk(row["provider"], clients, extra_body=body).models
-    ask = models.generate_content_stream if row["stream"] else models.generate_content
-    return answered(ask(model=row["model"] or "gemini-2.5-flash", contents=""))
+    return _generated(sdk(row["provider"], clients).models, row)
 
 
 def generated_async(clients: tuple[Any, Any], row: Exchange) -> Any:
     """As `generated`."""
+    return _generated(sdk(row["provider"], clients).aio.models, row)
+
+
+def _generated(models: Any, row: Exchange) -> Any:
     body = (row["request"] or {}).get("json") or {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
-    models = sdk(row["provider"], clients, extra_body=body).aio.models
+    config = types.GenerateContentConfig(http_options=types.HttpOptions(extra_body=body))
     ask = models.generate_content_stream if row["stream"] else models.generate_content
-    return answered(ask(model=row["model"] or "gemini-2.5-flash", contents=""))
+    return answered(ask(model=row["model"] or "gemini-2.5-flash", contents="", config=config))
 
 
 def is_readable(row: Exchange) -> bool:
@@ -69,5 +72,6 @@ def test_what_the_sdk_returns_is_the_same_and_the_ledger_holds_the_truth(call: A
             sync.close()
             loop().run(concurrent.aclose())
         assert world.reserved() == 0
+    sdk.cache_clear()
     print(call.__name__, dict(played.counts))
     assert played.counts["stated"] > len(rows) / 2
