@@ -1,7 +1,7 @@
 """One request of a guarded client and its answer: reserved before it is sent, observed, settled once however it ends.
 
 An integration makes one of these for each request with `Guard.exchange`, awaits `admit` before it sends `content`,
-gives every byte of the answer to `feed`, and awaits `end` at its end. `outcome.py` says what is settled when.
+gives every byte of the answer to `feed`, and awaits `end` at its end. `endings.py` says what is settled when.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ class Part:
 
     def claim(self, usage: Usage) -> bool:
         """Whether the caller, who records this usage, means this call: once, and only one that was seen on the wire."""
-        mine = not self._is_claimed and self._charge is not None and self._charge.together() == usage
+        charge = None if self._is_claimed else self.charge()
+        mine = charge is not None and charge.together() == usage
         self._is_claimed = self._is_claimed or mine
         return mine
 

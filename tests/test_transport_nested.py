@@ -18,6 +18,7 @@ from transport_kit import (
     PLAIN,
     STOP,
     STREAMED,
+    TOLD,
     USAGE,
     Play,
     Player,
@@ -89,6 +90,21 @@ def test_what_an_advisor_took_inside_a_call_is_counted_once_too(world: World) ->
 
     asyncio.run(main())
     assert only_row(world)["total_tokens"] == 145
+
+
+def test_a_stream_is_counted_once_where_the_caller_records_its_usage_before_its_end(world: World) -> None:
+    async def main() -> None:
+        async with guard_of(world) as guard:
+            transport = BudgetTransport(guard, Player(Play(CHAT)))
+            async with guard.reserve(estimate=ESTIMATE) as hold:
+                response = await transport.handle_async_request(request(STREAMED))
+                async for chunk in response.stream:
+                    if chunk == TOLD:
+                        hold.record(json.loads(chunk.removeprefix(b"data: ")))
+                await response.stream.aclose()
+
+    asyncio.run(main())
+    assert only_row(world)["total_tokens"] == 570
 
 
 def test_what_is_recorded_beside_the_calls_is_added(world: World) -> None:
