@@ -20,9 +20,10 @@ class Batcher:
     """One queue of operations on one event loop.
 
     Args:
-        begin: begins a batch whose last operation was asked then (the loop's time, seconds), and calls back once, at
-            once or later, with the answers or with what has to be awaited for them: in order, an exception in the
-            place of an operation that failed alone. If that awaiting raises, every operation gets that error.
+        begin: is given a batch, when the last of its operations was asked (the loop's time, seconds), and what it must
+            call, once, now or later: with the answers, or with an awaitable of them. Answers are in order, with an
+            exception in the place of an operation that failed alone; what the awaitable raises is for all of them.
+            It raises nothing itself: nobody would be told.
         most: how many operations share a batch at most.
     """
 

@@ -14,7 +14,7 @@ from budgetguard.stores.redis.wire import Command
 class Asked:
     """The commands of one round trip, their answers so far, and whether others may have been applied.
 
-    `trouble`: what was in the way of the last try, which `began_s` (the loop's time), and is to be dealt with.
+    `began_s`: when the last try began (the loop's time). `trouble`: what was in its way, until that is dealt with.
     """
 
     def __init__(self, commands: Sequence[Command]) -> None:

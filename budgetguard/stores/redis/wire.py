@@ -75,7 +75,7 @@ class Wire(asyncio.Protocol):
     def begin(self, commands: Sequence[Command], ended: Ended) -> None:
         """Write the commands. `ended` gets a reply for each: bytes, numbers, None, lists of them, or a `ReplyError`.
 
-        Or, with those that came, what was in the way of others: `WireLost`; `TimeoutError`, so did `give_up`.
+        Where not all came: those that did, and why: `WireLost`, or `TimeoutError` after `give_up`.
         """
         packed = b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
         self._awaited = len(commands)
