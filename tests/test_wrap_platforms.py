@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from guard_kit import World
 from replay_kit import Replay
-from sdk_kit import SDKS, anthropic, closing, openai
+from sdk_kit import SDKS, Sdk, anthropic, closing, openai
 
 LIMIT = "9k tokens/day"
 
@@ -66,3 +66,17 @@ def test_clients_of_the_older_httpx_are_guarded_where_the_sdk_takes_them(world: 
         assert isinstance(client._client, httpx.Client)
         sdk.create(client)
         assert world.spent() == 600
+
+
+@pytest.mark.parametrize("sdk", [sdk for sdk in SDKS if sdk.base is anthropic.AnthropicError], ids=["sync", "async"])
+def test_a_client_that_logs_in_itself_does_so_when_wrapped_and_copied(sdk: Sdk, world: World) -> None:
+    from anthropic.lib.credentials import AccessToken
+
+    with Replay(sdk.plain) as server, closing(world.guard(LIMIT)) as guard:
+        original = sdk.kind(credentials=lambda **_: AccessToken(token="canary", expires_at=None), base_url=server.url)
+        client = guard.wrap(original).with_options(timeout=5).copy(max_retries=1)
+        assert type(client) is type(original)
+        sdk.create(client)
+        assert server.asked[0].headers["authorization"] == "Bearer canary"
+        assert world.spent() == 600
+        sdk.close(client)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from budgetguard.integrations.clients import guard_of, guarded
 
@@ -23,19 +22,20 @@ def guarded_copy(guard: Clients, client: Any, labels: Mapping[str, str]) -> Any:
         raise TypeError(f"guard.wrap takes a client, such as OpenAI() or Anthropic(), not a {type(client).__name__}")
     if guard_of(own) is not None:
         raise TypeError("this client is guarded already: wrap the one that it was made from")
-    made = client.copy(http_client=guarded(own, guard, labels))
-    made.__class__ = _staying_guarded(cast("Hashable", type(client)))
-    return made
+    return _staying_guarded(client.copy(http_client=guarded(own, guard, labels)))
 
 
-@cache
-def _staying_guarded(kind: Any) -> Any:
-    """The same class of client, whose copies are guarded also where they are given an HTTP client of their own."""
+def _staying_guarded(client: Any) -> Any:
+    """The same client, but its copies are guarded also where they are given an HTTP client of their own.
 
-    def copied(self: Any, *, http_client: Any = None, **options: Any) -> Any:
-        mine = guard_of(self._client)
+    Its class stays what it is: Anthropic's clients ask for it before they hand on credentials.
+    """
+
+    def copied(*, http_client: Any = None, **options: Any) -> Any:
+        mine = guard_of(client._client)
         if mine is not None and hasattr(http_client, "_transport_for_url") and guard_of(http_client) is None:
             http_client = guarded(http_client, *mine)
-        return kind.copy(self, http_client=http_client, **options)
+        return _staying_guarded(type(client).copy(client, http_client=http_client, **options))
 
-    return type(kind.__name__, (kind,), {"__module__": kind.__module__, "copy": copied, "with_options": copied})
+    client.copy = client.with_options = copied
+    return client
