@@ -1,4 +1,4 @@
-"""What a wrapped client adds to its calls, by what a bare reserve and settle takes: `python benchmarks/bench_transport.py`.
+"""What a wrapped client adds to its calls, by what a bare reserve and settle takes: `benchmarks/bench_transport.py`.
 
 The same client asks the same local provider with and without a guard, plain and streamed, in turn with a reserve and a
 settle of the same guard by hand. Prints a table with commit and versions; exits with 1 if a figure misses its bound.

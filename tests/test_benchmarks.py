@@ -38,15 +38,26 @@ REDIS_FIGURES = (
 )
 
 
+TRANSPORT_FIGURES = tuple(f"a {kind} call, p{percent}" for kind in ("plain", "streamed") for percent in (50, 99))
+
+
 @pytest.mark.parametrize(
-    ("arguments", "figures"), [([], SQLITE_FIGURES), (["--store", "redis"], REDIS_FIGURES)], ids=["sqlite", "redis"]
+    ("arguments", "figures"),
+    [
+        (["bench_guard.py"], SQLITE_FIGURES),
+        (["bench_guard.py", "--store", "redis"], REDIS_FIGURES),
+        (["bench_transport.py"], TRANSPORT_FIGURES),
+    ],
+    ids=["sqlite", "redis", "transport"],
 )
 def test_the_benchmark_runs_to_its_end_and_prints_its_table(
     checkout: Path, tmp_path: Path, arguments: list[str], figures: tuple[str, ...]
 ) -> None:
     if "redis" in arguments and not has_redis():
         pytest.skip(MISSING)
-    command = [sys.executable, "benchmarks/bench_guard.py", "--quick", "--folder", str(tmp_path), *arguments]
+    pytest.importorskip("openai", reason="the openai SDK is not installed")
+    name, *others = arguments
+    command = [sys.executable, f"benchmarks/{name}", "--quick", "--folder", str(tmp_path), *others]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
