@@ -87,7 +87,7 @@ class Exchange:
             self.content = json.dumps(body, separators=(",", ":")).encode()
 
     async def admit(self) -> None:
-        """Reserve the estimate, or take a share of the hold around the caller that has the same labels.
+        """Reserve the estimate, or take a share of the hold around the caller, where no label says otherwise.
 
         Errors: those of `Guard.reserve`. Nothing is to be sent then.
         """
@@ -175,10 +175,11 @@ class Exchange:
         return charge_of(rule_of(error, answer, self._gate.policy.guard), answer, self._estimate)
 
     def _around(self) -> Hold | None:
-        """The innermost open hold around the caller that is this guard's and has the same labels."""
+        """The innermost open hold around the caller that is this guard's, unless a label of the call says otherwise."""
         for hold in reversed(open_holds()):
             if hold.belongs_to(self._gate.shared):
-                subject = self._gate.subject(self._own, self._of_client)
+                inherited = {name: value for name, value in hold.subject.items() if name not in _ADDED_BY_GUARD}
+                subject = self._gate.subject(self._own, {**inherited, **self._of_client})
                 return hold if _same_caller(hold.subject, subject) else None
         return None
 
@@ -198,11 +199,8 @@ def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mappi
 
 
 def _same_caller(held: Mapping[str, str], mine: Mapping[str, str]) -> bool:
-    """The same labels; those that the guard adds itself may be missing in the hold's."""
-    names = {*held, *mine}.difference(_ADDED_BY_GUARD)
-    return all(held.get(name) == mine.get(name) for name in names) and all(
-        name not in held or held[name] == mine.get(name) for name in _ADDED_BY_GUARD
-    )
+    """No label says otherwise than the hold's; those that the guard adds itself may be missing there."""
+    return all(held.get(name, value if name in _ADDED_BY_GUARD else None) == value for name, value in mine.items())
 
 
 def _parts(url: str) -> tuple[str, str]:

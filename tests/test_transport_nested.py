@@ -66,6 +66,20 @@ def test_a_call_inside_a_hold_is_counted_once_in_the_holds_row(world: World) -> 
     assert row["status"] == "settled"
 
 
+def test_a_call_that_has_no_labels_of_its_own_belongs_to_the_hold_around_it(world: World) -> None:
+    """Also where the policy demands one, which the hold has."""
+
+    async def main() -> None:
+        rules = bg.LabelRules(required=["team"])
+        async with world.guard("100M tokens/day", labels=rules) as guard:
+            transport = BudgetTransport(guard, Player(WORKED))
+            async with guard.reserve(estimate=ESTIMATE, team="search", agent="crawler"):
+                await heard(transport, request(ASKED))
+
+    asyncio.run(main())
+    assert (only_row(world)["team"], only_row(world)["total_tokens"]) == ("search", 570)
+
+
 @pytest.mark.parametrize("asked", [ASKED, STREAMED])
 @pytest.mark.parametrize("record", [SAID, SAID["usage"], bg.Usage(500, 70)])
 def test_it_is_counted_once_also_where_the_caller_records_the_response(world: World, record: Any, asked: Any) -> None:
