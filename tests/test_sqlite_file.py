@@ -20,6 +20,8 @@ from store_kit import NOON_MS, amounts, ask_one, dump, plan, release, reserve, r
 
 from budgetguard.errors import StateLost, StoreUnusable
 from budgetguard.stores.sqlite import SQLiteStore
+from budgetguard.stores.sqlite.schema import SCHEMA
+from budgetguard.stores.sqlite.schema import SCHEMA
 from budgetguard.testing.clock import FakeClock
 
 HERE = Path(__file__).resolve().parent
@@ -169,14 +171,14 @@ def test_what_is_no_store_of_this_version_is_refused_and_stays(tmp_path: Path, w
         path = path / "store.db"
     else:
         db = apsw.Connection(str(path))
-        db.execute("CREATE TABLE meta (mine)" if what == "another program's" else "PRAGMA user_version = 2")
+        db.execute("CREATE TABLE meta (mine)" if what == "another program's" else f"PRAGMA user_version = {SCHEMA + 1}")
         db.close()
     before = path.read_bytes() if path.is_file() else None
 
     async def scenario() -> None:
         store = SQLiteStore(str(path), clock=FakeClock(NOON_MS))
         for _ in range(2):
-            with pytest.raises(StoreUnusable, match="schema 2" if what == "schema" else "store"):
+            with pytest.raises(StoreUnusable, match=f"schema {SCHEMA + 1}" if what == "schema" else "store"):
                 await store.open()
             with pytest.raises(StoreUnusable):
                 await ask_one(store, reserve("r", TOTAL, amounts(1)))
