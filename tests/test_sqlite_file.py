@@ -21,7 +21,6 @@ from store_kit import NOON_MS, amounts, ask_one, dump, plan, release, reserve, r
 from budgetguard.errors import StateLost, StoreUnusable
 from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.stores.sqlite.schema import SCHEMA
-from budgetguard.stores.sqlite.schema import SCHEMA
 from budgetguard.testing.clock import FakeClock
 
 HERE = Path(__file__).resolve().parent
