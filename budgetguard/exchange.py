@@ -79,10 +79,10 @@ class Exchange:
         self._estimate, bounded = estimate(request.api, request.body, len(self.content), settings)
         body = request.body
         if not bounded and self._gate.policy.guard.inject_max_tokens and body:
-            body = with_bound(self._request.api, body, self._estimate.output_tokens)
+            body = with_bound(request.api, body, self._estimate.output_tokens)
         if self.hides_usage:
             body = telling_usage(body)
-        if body != self._request.body:
+        if body != request.body:
             # In ASCII: a lone surrogate, which JSON can spell, is no UTF-8.
             self.content = json.dumps(body, separators=(",", ":")).encode()
 

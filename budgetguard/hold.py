@@ -80,8 +80,8 @@ class Hold:
         A response that a wrapped client has already noted in this hold is not counted again.
 
         Args:
-            response: a `Usage`, or a response of OpenAI's chat or responses API or of Anthropic's messages API, or
-                its dict, or the usage in it.
+            response: a `Usage`, or a response of a provider (of OpenAI's APIs and who copies them, Anthropic, Gemini,
+                Bedrock, Cohere or Ollama), or its dict, or the usage in it.
 
         Raises:
             TypeError: no usage can be read from it; says what can.
