@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 # Below the range from which systems take ports for outgoing connections, with a cluster's (10,000 above): a port stays
 # free while its daemon is down.
 PORTS = range(10_000, 22_000)

@@ -148,7 +148,7 @@ class LossyStore:
         return ask
 
 
-async def until(condition: Callable[[], Any], what: str, deadline_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], what: str, deadline_s: float = 60.0) -> None:
     """Wait for a condition; fail if it does not come."""
     ends = time.monotonic() + deadline_s
     while not condition():

@@ -16,7 +16,10 @@ SENTINEL_COUNT = 3
 DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS = 400, 2_000
 # How often sentinels ask and tell; with the usual seconds, a failover would take ten.
 # A replica is taken only if its INFO, asked each second by then, is younger than five PING-PERIODs.
-HASTE = {"INFO-PERIOD": 100, "PING-PERIOD": 250, "ASK-PERIOD": 100, "PUBLISH-PERIOD": 100, "ELECTION-TIMEOUT": 1_000}
+HASTE = {
+    "INFO-PERIOD": 100, "PING-PERIOD": 250, "ASK-PERIOD": 100, "PUBLISH-PERIOD": 100, "ELECTION-TIMEOUT": 1_000,
+    "TILT-PERIOD": 500,  # half a minute of doing nothing, usually, for a sentinel that the machine kept waiting for 2 s
+}  # fmt: skip
 
 
 class SentinelFleet:
