@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import zlib
@@ -15,8 +14,9 @@ from budgetguard.parts import Charge
 from budgetguard.usage import Usage
 from budgetguard.wire.asked import Asked
 from budgetguard.wire.frames import Frame, frames_for
-from budgetguard.wire.reports import Reported, StreamReport, reported
+from budgetguard.wire.reports import Reported, reported
 from budgetguard.wire.statements import error_of
+from budgetguard.wire.stream import Stream
 
 MOST_BODY = 8 * 1024 * 1024
 """The longest body that is kept whole to be read, in bytes. Of a longer one (embeddings) only the end is looked at."""
@@ -44,10 +44,10 @@ class Answer:
         self._request, self._estimate, self._headers = request, estimate, headers
         self._decoder = decoder_of(headers.get("content-encoding", "")) if self.is_success else None
         media = headers.get("content-type", "")
-        self._frames = frames_for(media, request.api.kind, streams=request.streams) if self._decoder else None
-        self._report = StreamReport(request.api)
-        self.cuts = hides_usage and self._frames is not None
+        frames = frames_for(media, request.api.kind, streams=request.streams) if self._decoder else None
+        self.cuts = hides_usage and frames is not None
         """What is passed on lacks a part of what came."""
+        self._stream = None if frames is None else Stream(request.api, frames, cuts=self.cuts)
         self.unpacks = self.cuts and isinstance(self._decoder, Inflater)
         """What is passed on is no longer compressed, as it came."""
         self._body = bytearray()
@@ -58,7 +58,7 @@ class Answer:
     @property
     def is_stream(self) -> bool:
         """It comes event by event."""
-        return self._frames is not None
+        return self._stream is not None
 
     def feed(self, chunk: bytes) -> bytes:
         """Take note of the next bytes; what of them, and of those held back before, is to be passed on now.
@@ -68,23 +68,18 @@ class Answer:
         """
         if self._decoder is None:
             return chunk
-        passed = bytearray()
-        with contextlib.suppress(*(() if self.unpacks else (zlib.error,))):  # else whoever reads it will find out
-            for piece in self._decoder.feed(chunk):
-                if self._frames is not None:
-                    passed += self._read(self._frames.feed(piece))
-                else:
-                    self._keep(piece)
-        return bytes(passed) if self.cuts else chunk
+        if isinstance(self._decoder, Inflater):
+            return self._unpacked(self._decoder, chunk)
+        return self._take(chunk)
 
     def finish(self) -> bytes:
         """The body has ended; what was held back and is still to be passed on."""
-        passed = self._read(self._frames.end()) if self._frames is not None else b""
-        return bytes(passed) if self.cuts else b""
+        passed = b"" if self._stream is None else self._stream.finish()
+        return passed if self.cuts else b""
 
     def charge(self) -> Charge | None:
         """What the answer says for good; None where it does not."""
-        said = self._report.reported if self.is_stream else self._reported()
+        said = self._reported() if self._stream is None else self._stream.said.reported
         return None if said is None else Charge(said.usage, "reported", said.model, said.others)
 
     def so_far(self) -> Charge:
@@ -92,7 +87,8 @@ class Answer:
         known = self.charge()
         if known is not None:
             return known
-        said, output_tokens = self._report.so_far, self.streamed_tokens()
+        said = None if self._stream is None else self._stream.said.so_far
+        output_tokens = self.streamed_tokens()
         if said is None:
             return Charge(Usage(self._estimate.input_tokens, output_tokens), "counted")
         usage = said.usage
@@ -105,30 +101,40 @@ class Answer:
         return Charge(counted, "counted", said.model, said.others)
 
     def reaches(self, output_tokens: int) -> bool:
-        """Whether so much output has come; may be asked after every chunk."""
-        said = self._report.so_far
-        return (said is not None and said.usage.output_tokens >= output_tokens) or self._report.reaches(output_tokens)
+        """Whether so much of a stream's output has come; may be asked after every chunk."""
+        return self._stream is not None and self._stream.reaches(output_tokens)
 
     def streamed_tokens(self) -> int:
-        """The output that has come by now."""
-        said = self._report.so_far
-        return max(self._report.streamed_tokens(), 0 if said is None else said.usage.output_tokens)
+        """The output of a stream that has come by now."""
+        if self._stream is None:
+            return 0
+        report = self._stream.report()
+        return max(report.streamed_tokens(), 0 if report.so_far is None else report.so_far.usage.output_tokens)
 
     @property
     def error(self) -> str | None:
         """The code of an error that came inside a stream, or instead of the body that a status of success promised."""
-        if self.is_stream:
-            return self._report.error
+        if self._stream is not None:
+            return self._stream.said.error
         return error_of(Frame(b"", b""), self._whole()) if self.charge() is None else None
 
-    def _read(self, frames: list[Frame]) -> bytearray:
-        """Take note of events; what of them is passed on, where not all of it is."""
+    def _unpacked(self, inflater: Inflater, chunk: bytes) -> bytes:
         passed = bytearray()
-        for frame in frames:
-            self._report.feed(frame)
-            if self.cuts and not self._report.is_usage_chunk(frame):
-                passed += frame.raw
-        return passed
+        try:
+            for piece in inflater.feed(chunk):
+                taken = self._take(piece)
+                if self.cuts:
+                    passed += taken
+        except zlib.error:  # where it is passed on as it came, whoever reads it will find out
+            if self.unpacks:
+                raise
+        return bytes(passed) if self.cuts else chunk
+
+    def _take(self, piece: bytes) -> bytes:
+        if self._stream is not None:
+            return self._stream.feed(piece)
+        self._keep(piece)
+        return piece
 
     def _keep(self, piece: bytes) -> None:
         self._body += piece

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 READABLE = "gzip, deflate"
 """The content encodings that can be read here."""
@@ -15,9 +15,9 @@ _HEADS_OF_ZLIB = (8, 15)
 class Plain:
     """A body that is not compressed."""
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes) -> Iterable[bytes]:
         """The next bytes, as they are."""
-        yield chunk
+        return (chunk,)
 
 
 class Inflater(Plain):

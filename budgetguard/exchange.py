@@ -147,9 +147,7 @@ class Exchange:
     def is_short(self) -> bool:
         """A stream has come to its estimate, and the hold may still grow."""
         answer = self.answer
-        if answer is None or not self._may_grow or not answer.is_stream:
-            return False
-        return answer.reaches(self._estimate.output_tokens)
+        return answer is not None and self._may_grow and answer.reaches(self._estimate.output_tokens)
 
     async def end(self, error: BaseException | None) -> None:
         """Settle, once. `error` is what ended the exchange; None if the caller has had the whole answer."""

@@ -86,6 +86,7 @@ TABLE = (
     Row("wire.streamed_text", "middle"),
     Row("wire.density", "middle"),
     Row("wire.reports", "middle"),
+    Row("wire.stream", "middle"),
     Row("estimates.texts", "middle"),
     Row("estimates.tokenizers", "middle", owns=("rs_bpe", "tiktoken")),
     Row("estimates.families", "middle"),

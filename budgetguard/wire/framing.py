@@ -55,6 +55,11 @@ class Frames(ABC):
             self._drop(self._seen)
         return frames
 
+    @property
+    def is_between(self) -> bool:
+        """What comes next begins an event."""
+        return not self._held and not self._overlong
+
     def rest(self) -> bytes:
         """The bytes fed that are no whole event yet."""
         return bytes(self._held)

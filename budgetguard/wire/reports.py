@@ -20,13 +20,7 @@ from budgetguard.wire.readers import billed
 from budgetguard.wire.statements import error_of, event_of, statement
 from budgetguard.wire.streamed_text import streamed
 
-_TOKEN_BY_TOKEN = frozenset(["chat", "completions", "messages", "responses"])
-"""Streams of so many small events that most are only read if somebody asks how much text there was."""
-_TELLS = re.compile(rb'"usage"\s*:\s*[^n\s]|error|message_start|\[DONE\]|"finish_reason"\s*:\s*"')
-"""In an event that says more than its text."""
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
-_MOST_PUT_OFF = 1024 * 1024
-"""Bytes of events that are put off."""
 _MOST_NAME = 200
 """Characters of a model's name; what is longer is none."""
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -79,41 +73,28 @@ class StreamReport:
         """The code or type of the last error inside the stream."""
         self._api = api
         self._density = density_of(api)
-        self._put_off: list[Frame] = []
-        self._put_off_bytes = 0
-        self._envelope_bytes = 0
-        """Of the last event that was read, what is not text: about so much of those put off is none either."""
-        self._text_bytes = 0
-        self._pieces = 0
-        self._calls = 0
+        self.streamed_text_bytes = 0
+        """The bytes of all its text: content, arguments of tools, reasoning that is shown."""
+        self.pieces = 0
+        """In how many events that came."""
+        self.calls = 0
+        """Of tools."""
+        self.envelope_bytes = 0
+        """Of the last event with text, what is none: about so much of the next is none either. Zero before any."""
         self._first: Mapping[str, Any] = {}
         self._ended = False
         self._readable = True
 
     def feed(self, frame: Frame) -> None:
         """Take note of the next event, whatever its bytes are."""
-        if not self._envelope_bytes or self._api.kind not in _TOKEN_BY_TOKEN or _TELLS.search(frame.data):
-            self._read(frame)
-            return
-        self._put_off.append(frame)
-        self._put_off_bytes += len(frame.data)
-        if self._put_off_bytes > _MOST_PUT_OFF:
-            self._read_put_off()
-
-    def _read_put_off(self) -> None:
-        frames, self._put_off, self._put_off_bytes = self._put_off, [], 0
-        for frame in frames:
-            self._read(frame)
-
-    def _read(self, frame: Frame) -> None:
         event = event_of(self._api.kind, frame)
         self.error = error_of(frame, event) or self.error
         text = streamed(self._api.kind, event)
         if text.size_bytes:
-            self._envelope_bytes = max(1, len(frame.data) - text.size_bytes)
-            self._text_bytes += text.size_bytes
-            self._pieces += 1
-        self._calls += text.calls
+            self.envelope_bytes = max(1, len(frame.raw) - text.size_bytes)
+            self.streamed_text_bytes += text.size_bytes
+            self.pieces += 1
+        self.calls += text.calls
         said = statement(self._api.kind, event, self._first)
         if event.get("type") == "message_start":
             self._first = said.body
@@ -125,22 +106,9 @@ class StreamReport:
         if self._ended:
             self.reported = self.so_far if self._readable else None
 
-    @property
-    def streamed_text_bytes(self) -> int:
-        """The bytes of all its text: content, arguments of tools, reasoning that is shown."""
-        self._read_put_off()
-        return self._text_bytes
-
     def streamed_tokens(self) -> int:
         """The output streamed so far, in tokens, counted from its text: see `density`. Zero before any."""
-        return self._density.of(self.streamed_text_bytes, self._pieces, self._calls)
-
-    def reaches(self, output_tokens: int) -> bool:
-        """Whether so many tokens have been streamed; may be asked at every event, since it seldom has to read one."""
-        frames = len(self._put_off)
-        text_bytes = self._text_bytes + max(0, self._put_off_bytes - frames * self._envelope_bytes)
-        about = self._density.of(2 * text_bytes, self._pieces + frames, self._calls)
-        return about >= output_tokens and self.streamed_tokens() >= output_tokens
+        return self._density.of(self.streamed_text_bytes, self.pieces, self.calls)
 
     def is_usage_chunk(self, frame: Frame) -> bool:
         """Whether this is the extra chunk of chat that `include_usage` adds: usage, and an empty list of choices."""
