@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fault_kit import Request, is_script
-from guard_kit import PRICES, USAGE, Heard
+from guard_kit import PATIENT_MS, PRICES, USAGE, Heard
 from redis_kit import RedisServer, key_prefix
 from store_kit import plan, stands
 
@@ -36,12 +36,12 @@ class RedisWorld:
         self._look_url = self.url
         self.heard = Heard()
 
-    def store(self, timeout_ms: int = 2_000, **options: Any) -> RedisStore:
+    def store(self, timeout_ms: int = PATIENT_MS, **options: Any) -> RedisStore:
         """A store, as another process would have it."""
         return RedisStore(self.url, self.namespace, timeout_ms, **options)
 
     @contextlib.asynccontextmanager
-    async def opened(self, timeout_ms: int = 2_000, **options: Any) -> AsyncIterator[RedisStore]:
+    async def opened(self, timeout_ms: int = PATIENT_MS, **options: Any) -> AsyncIterator[RedisStore]:
         """The same, open, and closed at the end."""
         store = self.store(timeout_ms, **options)
         try:
@@ -50,7 +50,7 @@ class RedisWorld:
         finally:
             await store.aclose()
 
-    def guard(self, *limits: str, timeout_ms: int = 2_000, **options: Any) -> bg.Guard:
+    def guard(self, *limits: str, timeout_ms: int = PATIENT_MS, **options: Any) -> bg.Guard:
         """A guard with a store of its own, that tells `heard`."""
         options = {"store": self.store(timeout_ms), "prices": PRICES, "observers": [self.heard], **options}
         return bg.Guard(*limits, **options)

@@ -19,7 +19,7 @@ import budgetguard as bg
 from budgetguard.events import Late, StoreProblem, WritesLost
 
 TOKENS = "default tokens/total"
-PATIENT_MS = 60_000  # a machine that is busy takes its time to fail over
+FAILOVER_MS = 60_000  # a machine that is busy takes its time
 
 
 async def call(guard: bg.Guard) -> None:
@@ -75,7 +75,7 @@ def test_calls_go_through_in_a_cluster_while_the_slot_of_their_namespace_moves(
 ) -> None:
     async def main() -> None:
         world, slot = in_cluster, redis_cluster.slot_of(f"{key_prefix(in_cluster.namespace)}meta")
-        async with world.guard("9M tokens/total", timeout_ms=PATIENT_MS) as guard:
+        async with world.guard("9M tokens/total", timeout_ms=FAILOVER_MS) as guard:
             callers = Callers(guard)
             for _ in range(3):
                 await callers.more(20)
@@ -102,7 +102,7 @@ def test_calls_go_on_through_a_failover(state_home: None) -> None:
     async def main() -> None:
         with SentinelFleet() as fleet:
             world = RedisWorld(fleet.primary, "failover", fleet.url)
-            async with world.guard("9M tokens/total", timeout_ms=PATIENT_MS) as guard:
+            async with world.guard("9M tokens/total", timeout_ms=FAILOVER_MS) as guard:
                 callers = Callers(guard)
                 await callers.more(20)
                 assert fleet.primary.ask("WAIT", 1, 30_000) == 1  # else the replica may know nothing of the namespace
@@ -124,7 +124,7 @@ def test_after_a_failover_that_lost_writes_no_more_is_overspent_than_they_were_a
         with SentinelFleet() as fleet:
             world = RedisWorld(fleet.primary, "lossy", fleet.url)
             settings = bg.GuardSettings(lease_ms=8_000)  # what the store has lost is told with each sweep, every 2 s
-            async with world.guard(f"{limit} tokens/total", timeout_ms=PATIENT_MS, settings=settings) as guard:
+            async with world.guard(f"{limit} tokens/total", timeout_ms=FAILOVER_MS, settings=settings) as guard:
                 billed = await calls(guard, 5)
                 kept = await guard.reserve(estimate=ESTIMATE)
                 assert fleet.primary.ask("WAIT", 1, 30_000) == 1
@@ -168,7 +168,7 @@ def test_a_failover_that_lost_the_whole_namespace_admits_nothing_until_that_is_a
         with SentinelFleet() as fleet:
             fleet.pause_replica()
             world = RedisWorld(fleet.primary, "gone", fleet.url)
-            async with world.guard("9k tokens/total", timeout_ms=PATIENT_MS) as guard:
+            async with world.guard("9k tokens/total", timeout_ms=FAILOVER_MS) as guard:
                 await call(guard)
                 fleet.kill_primary()
                 world.server = await asyncio.to_thread(fleet.wait_for_new_primary)
