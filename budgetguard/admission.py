@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from budgetguard.call import Call
+from budgetguard.call_events import Admitted, DelayBegan, DelayEnded
 from budgetguard.core.model import Violation
 from budgetguard.core.verbs import Release, Reserve, Verdict
 from budgetguard.errors import CallRefused, ReservationConflict, StoreAway, StoreClockBehind, StoreError
@@ -54,6 +55,8 @@ class Admission:
         self._call = call
         self._nested = nested
         self._waits_since = 0.0
+        self._asked_s = 0.0
+        """How long the store took to answer, whatever its answers were."""
         self._in_doubt = False
         """Whether the store may hold something for this call although it did not say so."""
 
@@ -110,8 +113,10 @@ class Admission:
             call.id, call.plan, call.priced.amounts, call.info, settings.lease_ms, settings.replay_keep_ms,
             engine.now_ms(),
         )  # fmt: skip
+        began = engine.loop.time()
         try:
             (verdict,) = await engine.shared.store.reserve([op])
+            self._asked_s += engine.loop.time() - began
         except StoreError as error:
             self._in_doubt = isinstance(error, StoreAway)
             raise
@@ -129,6 +134,7 @@ class Admission:
 
     def _admitted(self, verdict: Verdict) -> Hold:
         call, engine = self._call, self._engine
+        engine.shared.notify(Admitted(call.id, call.subject, self._asked_s))
         if verdict.would_refuse or call.excuse:
             cause = call.excuse or "BudgetExceeded"
             engine.shared.notify(WouldRefuse(call.id, call.subject, cause, verdict.would_refuse))
@@ -179,6 +185,8 @@ class Admission:
         call, line = self._call, self._engine.line
         waiter = line.join()
         line.block(waiter, blocked_on)
+        notify = self._engine.shared.notify
+        notify(DelayBegan(call.id, call.subject))
         try:
             await line.wait(waiter, pause_s)
             retrying = tenacity.AsyncRetrying(
@@ -190,8 +198,9 @@ class Admission:
             hold: Hold = await retrying(self._look_again, waiter)
         finally:
             line.leave(waiter)
+            notify(DelayEnded(call.id, call.subject))
         waited_ms = int((self._engine.loop.time() - self._waits_since) * 1000)
-        self._engine.shared.notify(Delayed(call.id, call.subject, waited_ms))
+        notify(Delayed(call.id, call.subject, waited_ms))
         return hold
 
     async def _look_again(self, waiter: Waiter) -> Hold:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
 
 from budgetguard.errors import BudgetGuardError
 from budgetguard.events import Event, StoreProblem
 
+Sent = TypeVar("Sent")
+Answer = TypeVar("Answer")
 Duty = Callable[[], Coroutine[Any, Any, Any]]
 
 
@@ -72,3 +74,25 @@ class Duties:
         self._ended = True
         for timer, *_ in self._waiting.values():
             timer.cancel()
+
+
+async def answers_to(
+    verb: str,
+    ask: Callable[[Sequence[Sent]], Awaitable[Sequence[Answer]]],
+    ops: Sequence[Sent],
+    notify: Callable[[Event], None],
+) -> list[Answer | None]:
+    """The answer to each operation; None where it failed: one spoiled row hides nothing of the others."""
+    answers: list[Answer | None] = []
+    problems: dict[str, None] = {}
+    for result in await asyncio.gather(*(ask([op]) for op in ops), return_exceptions=True):
+        if isinstance(result, BudgetGuardError):
+            problems[str(result)] = None
+            answers.append(None)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            answers.append(result[0])
+    for problem in problems:
+        notify(StoreProblem(verb, problem))
+    return answers

@@ -8,12 +8,12 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from budgetguard.core.verbs import Expire, Extend, Settle, Settlement
-from budgetguard.duties import Duties
+from budgetguard.duties import Duties, answers_to
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
 from budgetguard.events import Event, Expired, LeaseLost, StoreProblem
 from budgetguard.outcome import Outcome
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from budgetguard.policy import Policy
     from budgetguard.store import Store
 
-Sent = TypeVar("Sent")
-Answer = TypeVar("Answer")
 SWEEP_MOST = 256
 
 
@@ -168,16 +166,17 @@ class Engine:
 
         Where that ends without an answer, the courier takes over."""
         self._under_way[op.id] = op
-        store = self.shared.store
+        store, began = self.shared.store, self.loop.time()
         asked = asyncio.ensure_future(store.settle([op]) if isinstance(op, Settle) else store.release([op]))
         delivered: asyncio.Future[None] = self.loop.create_future()
         self._tasks.add(asked)
-        asked.add_done_callback(lambda _: self._delivered(op, accounts, asked, delivered))
+        asked.add_done_callback(lambda _: self._delivered(op, accounts, asked, delivered, began))
         return delivered
 
     def _delivered(
-        self, op: Op, accounts: Sequence[str], asked: asyncio.Future[list[Settlement]], delivered: asyncio.Future[None]
-    ) -> None:
+        self, op: Op, accounts: Sequence[str], asked: asyncio.Future[list[Settlement]],
+        delivered: asyncio.Future[None], began: float,
+    ) -> None:  # fmt: skip
         def end(_: object) -> None:
             if not delivered.done():
                 delivered.set_result(None)
@@ -186,7 +185,7 @@ class Engine:
         try:
             answer = asked.result()[0]
             self._under_way.pop(op.id, None)
-            self.report(op, answer)
+            self.report(op, answer, self.loop.time() - began)
             self.line.wake(accounts)
         except StoreError as error:
             self.shared.notify(StoreProblem(type(op).__name__.lower(), str(error)))
@@ -225,7 +224,9 @@ class Engine:
         alive, lease_ms = self._alive(), self.shared.policy.guard.lease_ms
         if not alive:
             return
-        answers = await self._each("beat", self.shared.store.extend, [Extend(id, lease_ms) for id in alive])
+        answers = await answers_to(
+            "beat", self.shared.store.extend, [Extend(id, lease_ms) for id in alive], self.shared.notify
+        )
         for id, answer in zip(alive, answers, strict=True):
             if answer is None:
                 continue
@@ -258,7 +259,7 @@ class Engine:
         except BudgetGuardError as error:
             self.shared.notify(StoreProblem("expire", str(error)))
             return False
-        answers = await self._each("expire", self.shared.store.expire, [Expire(id) for id in due])
+        answers = await answers_to("expire", self.shared.store.expire, [Expire(id) for id in due], self.shared.notify)
         found = [(id, a) for id, a in zip(due, answers, strict=True) if a is not None and a.word == "expired"]
         for id, answer in found:
             self.shared.notify(Expired(id))
@@ -271,29 +272,15 @@ class Engine:
         await self.sweep()
         await self.tell.state()
 
-    async def _each(
-        self, verb: str, ask: Callable[[Sequence[Sent]], Awaitable[Sequence[Answer]]], ops: Sequence[Sent]
-    ) -> list[Answer | None]:
-        """The answer to each operation; None where it failed: one spoiled row hides nothing of the others."""
-        answers: list[Answer | None] = []
-        problems: dict[str, None] = {}
-        for result in await asyncio.gather(*(ask([op]) for op in ops), return_exceptions=True):
-            if isinstance(result, BudgetGuardError):
-                problems[str(result)] = None
-                answers.append(None)
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                answers.append(result[0])
-        for problem in problems:
-            self.shared.notify(StoreProblem(verb, problem))
-        return answers
+    def report(self, op: Op, answer: Settlement, took_s: float | None = None) -> None:
+        """Tell observers what became of a settle or release, and waiters that something was returned.
 
-    def report(self, op: Op, answer: Settlement) -> None:
-        """Tell observers what became of a settle or release, and waiters that something was returned."""
+        Args:
+            took_s: how long the store took, if the caller waited for it.
+        """
         if isinstance(op, Settle):
             self.line.wake(op.plan.identities)
-            self.tell.settled(op, answer)
+            self.tell.settled(op, answer, took_s)
         self.tell.alerts(answer.alerts)
 
     async def _watch(self) -> None:

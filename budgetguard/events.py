@@ -8,11 +8,12 @@ time of `import budgetguard`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 from budgetguard.core.amounts import Amounts
-from budgetguard.core.model import Account, Violation
+from budgetguard.core.model import Account, UsageSource, Violation
+from budgetguard.event_fields import flat_fields
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -29,14 +30,7 @@ class Event:
 
         A label with the name of another key is `label_<name>`.
         """
-        keys: dict[str, Any] = {}
-        labels: dict[str, str] = {}
-        unit = _unit_of(self)
-        for item in fields(self):
-            _flatten(
-                keys, labels, f"{item.name}{unit}" if item.name in _AMOUNTS else item.name, getattr(self, item.name)
-            )
-        return {(f"label_{name}" if name in keys else name): value for name, value in labels.items()} | keys
+        return flat_fields(self)
 
 
 class Observer(Protocol):
@@ -82,7 +76,11 @@ class Delayed(Event):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settled(Event):
-    """A call was settled; `cost_nanousd` is None where nobody knows it."""
+    """A call was settled; `cost_nanousd` is None where nobody knows it.
+
+    Cache tokens are among the input tokens, reasoning tokens among those of the output. `usage_source` says who told
+    them, `settle_s` how long the store took; None where the settle was delivered later.
+    """
 
     name: ClassVar[str] = "budget.settled"
     level: ClassVar[Level] = "debug"
@@ -93,6 +91,12 @@ class Settled(Event):
     output_tokens: int
     cost_nanousd: int | None
     latency_ms: int
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated_tokens: int = 0
+    usage_source: UsageSource = ""
+    settle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,36 +262,3 @@ class PolicyRejected(Event):
     level: ClassVar[Level] = "error"
     source: str
     error: str
-
-
-_AMOUNTS = frozenset(("threshold", "limit", "level_reached", "spent"))
-"""The fields whose unit is that of the event's account."""
-
-
-def _unit_of(event: Event) -> str:
-    account = getattr(event, "account", None)
-    return _suffix(account.unit) if isinstance(account, Account) else ""
-
-
-def _suffix(unit: str) -> str:
-    return "_nanousd" if unit == "usd" else f"_{unit}"
-
-
-def _flatten(keys: dict[str, Any], labels: dict[str, str], name: str, value: Any) -> None:
-    """Plain values under flat keys: an account by its parts, of several violations the first."""
-    if name == "subject":
-        labels.update(value)
-    elif isinstance(value, Account):
-        labels.update(value.subject)
-        keys.update(budget=value.budget, unit=value.unit, period=str(value.period), window=value.window)
-    elif isinstance(value, Amounts):
-        keys.update({f"{name}{_suffix(unit)}": amount for unit, amount in value._asdict().items() if amount})
-    elif name == "violations":
-        keys[name] = len(value)
-        for violation in value[:1]:
-            _flatten(keys, labels, "account", violation.account)
-            keys["reason"] = violation.reason
-            for amount in ("limit", "spent", "reserved", "requested"):
-                keys[f"{amount}{_suffix(violation.account.unit)}"] = getattr(violation, amount)
-    else:
-        keys[name] = value

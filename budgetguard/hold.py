@@ -11,7 +11,6 @@ from budgetguard.core.amounts import Amounts
 from budgetguard.core.effects import chargeable
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
 from budgetguard.errors import GuardClosed, ReservationFinished, StoreClockBehind, StoreError
-from budgetguard.events import Assumed
 from budgetguard.parts import Charge, Part, Parts
 from budgetguard.usage import Usage, read_usage
 from budgetguard.within import tell_scopes
@@ -284,15 +283,11 @@ class Hold:
         self._closed()
         self._engine = engine
         delivered = engine.deliver(op, self._call.plan.identities)
-        self._tell_assumed(op, cause)
+        engine.tell.ended(op, self.subject, cause)
         await delivered
 
     def _post(self, op: Settle | Release, cause: str) -> None:
         """The same without waiting for it."""
         self._closed()
         self._engine.courier.post(op)
-        self._tell_assumed(op, cause)
-
-    def _tell_assumed(self, op: Settle | Release, cause: str) -> None:
-        if isinstance(op, Settle) and op.status == "assumed":
-            self._engine.shared.notify(Assumed(self.id, self.subject, cause))
+        self._engine.tell.ended(op, self.subject, cause)

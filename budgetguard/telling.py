@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from budgetguard.call_events import Released
 from budgetguard.core.model import Account, Alert, Plan, Violation
-from budgetguard.core.verbs import Settle, Settlement
+from budgetguard.core.verbs import Release, Settle, Settlement
 from budgetguard.errors import BudgetExceeded, BudgetGuardError
 from budgetguard.events import (
     AlertReached,
+    Assumed,
     Event,
     Exhausted,
     Late,
@@ -57,8 +59,8 @@ class Telling:
         self._count_again_at = 0.0
         self._counting = 0
 
-    def settled(self, op: Settle, answer: Settlement) -> None:
-        """What became of a settle."""
+    def settled(self, op: Settle, answer: Settlement, took_s: float | None) -> None:
+        """What became of a settle, and how long the store took where somebody waited for it."""
         if answer.word in ("late", "uncounted"):
             self._notify(Late(op.id, answer.word))
         elif answer.word == "conflict":
@@ -68,11 +70,19 @@ class Telling:
             self._notify(
                 Settled(
                     op.id, op.info.labels, op.status, row.prompt_tokens, row.completion_tokens, row.cost_nanousd,
-                    op.latency_ms,
+                    op.latency_ms, row.cache_read_tokens, row.cache_write_tokens, row.reasoning_tokens,
+                    op.estimate.tokens, row.source, took_s,
                 )
             )  # fmt: skip
             if any(answer.overage):
                 self._notify(Overage(op.id, op.info.labels, answer.overage, len(answer.overdrawn)))
+
+    def ended(self, op: Settle | Release, subject: Mapping[str, str], cause: str) -> None:
+        """A hold was ended with nothing to charge, or with a guess; the store may hear of it later."""
+        if isinstance(op, Release):
+            self._notify(Released(op.id, subject))
+        elif op.status == "assumed":
+            self._notify(Assumed(op.id, subject, cause))
 
     def alerts(self, alerts: Sequence[Alert]) -> None:
         """Thresholds that this worker was told to announce."""

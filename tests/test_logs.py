@@ -61,7 +61,8 @@ def test_without_a_configuration_an_event_is_one_readable_line_of_the_standard_l
 ) -> None:
     assert told(caplog, SETTLED, refusal(account(agent="crawler"))) == [
         "budget.settled team=search reservation_id=r-1 status=settled input_tokens=10 output_tokens=5"
-        " cost_nanousd=1500 latency_ms=12",
+        " cost_nanousd=1500 latency_ms=12 cache_read_tokens=0 cache_write_tokens=0 reasoning_tokens=0"
+        " estimated_tokens=0",
         "budget.refused agent=crawler session=s-17 reservation_id=r-1 cause=budget violations=1 budget=each-agent"
         " unit=usd period=day@UTC window=2026-11-22 reason=spent limit_nanousd=5000000000 spent_nanousd=5000000000"
         " reserved_nanousd=0 requested_nanousd=14200000 retry_after_s=1.0",
@@ -204,9 +205,10 @@ def test_an_observer_that_raises_is_told_once_a_minute_and_disturbs_no_call(capl
             assert [row.spent for row in await guard.status()] == [3]
 
     run(play)
-    (told_once,) = [line for line in lines(caplog) if "observer_failed" in line]
-    error = r"RuntimeError('on\nbudget.settled')"
-    assert told_once == f"budget.observer_failed observer=Failing failed_on=budget.settled error={error}"
+    assert [line for line in lines(caplog) if "observer_failed" in line] == [
+        rf"budget.observer_failed observer=Failing failed_on={name} error=RuntimeError('on\n{name}')"
+        for name in ("budget.admitted", "budget.settled")
+    ]
 
 
 def test_a_processor_of_the_user_that_raises_disturbs_no_call(

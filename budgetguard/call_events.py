@@ -1,0 +1,50 @@
+"""The ordinary course of a call, told quietly: what metrics count beside its settle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from budgetguard.events import Event, Level
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admitted(Event):
+    """A call was admitted; the store took `reserve_s` to say so, what the call waited for room apart."""
+
+    name: ClassVar[str] = "budget.admitted"
+    level: ClassVar[Level] = "debug"
+    reservation_id: str
+    subject: Mapping[str, str]
+    reserve_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DelayBegan(Event):
+    """A call waits for room. A `DelayEnded` follows, however that ends."""
+
+    name: ClassVar[str] = "budget.delay_began"
+    level: ClassVar[Level] = "debug"
+    reservation_id: str
+    subject: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DelayEnded(Event):
+    """A call waits no longer: it was admitted, refused or cancelled."""
+
+    name: ClassVar[str] = "budget.delay_ended"
+    level: ClassVar[Level] = "debug"
+    reservation_id: str
+    subject: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Released(Event):
+    """A call was ended with nothing to charge: its whole hold is returned."""
+
+    name: ClassVar[str] = "budget.released"
+    level: ClassVar[Level] = "debug"
+    reservation_id: str
+    subject: Mapping[str, str]

@@ -1,0 +1,52 @@
+"""The flat keys of an event: what a log line is made of."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from budgetguard.core.amounts import Amounts
+from budgetguard.core.model import Account
+
+_AMOUNTS = frozenset(("threshold", "limit", "level_reached", "spent"))
+"""The fields whose unit is that of the event's account."""
+
+
+def flat_fields(event: Any) -> dict[str, Any]:
+    """The fields of a dataclass as `Event.fields` tells them."""
+    keys: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+    unit = _unit_of(event)
+    for item in fields(event):
+        name = f"{item.name}{unit}" if item.name in _AMOUNTS else item.name
+        _flatten(keys, labels, name, getattr(event, item.name))
+    return {(f"label_{name}" if name in keys else name): value for name, value in labels.items()} | keys
+
+
+def _unit_of(event: Any) -> str:
+    account = getattr(event, "account", None)
+    return _suffix(account.unit) if isinstance(account, Account) else ""
+
+
+def _suffix(unit: str) -> str:
+    return "_nanousd" if unit == "usd" else f"_{unit}"
+
+
+def _flatten(keys: dict[str, Any], labels: dict[str, str], name: str, value: Any) -> None:
+    """Plain values under flat keys: an account by its parts, of several violations the first."""
+    if name == "subject":
+        labels.update(value)
+    elif isinstance(value, Account):
+        labels.update(value.subject)
+        keys.update(budget=value.budget, unit=value.unit, period=str(value.period), window=value.window)
+    elif isinstance(value, Amounts):
+        keys.update({f"{name}{_suffix(unit)}": amount for unit, amount in value._asdict().items() if amount})
+    elif name == "violations":
+        keys[name] = len(value)
+        for violation in value[:1]:
+            _flatten(keys, labels, "account", violation.account)
+            keys["reason"] = violation.reason
+            for amount in ("limit", "spent", "reserved", "requested"):
+                keys[f"{amount}{_suffix(violation.account.unit)}"] = getattr(violation, amount)
+    else:
+        keys[name] = value
