@@ -37,7 +37,7 @@ from budgetguard.events import Event, Observer
 from budgetguard.guard import Guard
 from budgetguard.hold import Hold
 from budgetguard.labels import acting_as, carry
-from budgetguard.policy import Budget, GuardSettings, LabelRules, StoreSettings
+from budgetguard.policy import Budget, GuardSettings, LabelRules, LedgerSettings, StoreSettings
 from budgetguard.price import Price
 from budgetguard.refusal import refusal_in
 from budgetguard.usage import Usage
@@ -64,6 +64,7 @@ __all__ = [
     "InvalidLimit",
     "LabelRequired",
     "LabelRules",
+    "LedgerSettings",
     "Limit",
     "Observer",
     "OutboxFull",

@@ -84,7 +84,7 @@ class Admission:
     def _match(self) -> None:
         self._engine.here()  # raises if the guard was closed meanwhile
         shared = self._engine.shared
-        self._call.match(shared.policy, self._engine.now_ms(), self._engine.host)
+        self._call.match(shared.policy, self._engine.now_ms(), self._engine.host, str(self._engine.pid))
 
     async def _ask(self) -> Verdict:
         """The store's verdict, for windows that stand; after one sweep, if that may have made room."""

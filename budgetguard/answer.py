@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from budgetguard.core.amounts import MAX_AMOUNT
@@ -33,11 +33,13 @@ class Answer:
         estimate: of the request, whose input stands where the answer does not tell it.
         headers: of the response, by lower-case name.
         hides_usage: the caller has not asked for the chunk that tells the usage, and is not to see it.
+        passed_ms: how long ago the request was admitted.
     """
 
     def __init__(
-        self, request: Asked, estimate: Usage, status: int, headers: Mapping[str, str], hides_usage: bool = False
-    ) -> None:
+        self, request: Asked, estimate: Usage, status: int, headers: Mapping[str, str], *, hides_usage: bool,
+        passed_ms: Callable[[], int],
+    ) -> None:  # fmt: skip
         self.status = status
         self.is_success = status < _REDIRECTED
         """The request was carried out: neither turned away nor sent elsewhere."""
@@ -50,6 +52,8 @@ class Answer:
         self._stream = None if frames is None else Stream(request.api, frames, cuts=self.cuts)
         self.unpacks = self.cuts and isinstance(self._decoder, Inflater)
         """What is passed on is no longer compressed, as it came."""
+        self._passed_ms = passed_ms
+        self._first_token_ms: int | None = None
         self._body = bytearray()
         self._skipped = False
         self._parsed_at = -1
@@ -100,6 +104,10 @@ class Answer:
         )  # fmt: skip
         return Charge(counted, "counted", said.model, said.others)
 
+    def timed(self, charge: Charge) -> Charge:
+        """The same with what is known of its time."""
+        return charge._replace(streamed=self.is_stream, first_token_ms=self._first_token_ms)
+
     def reaches(self, output_tokens: int) -> bool:
         """Whether so much of a stream's output has come; may be asked after every chunk."""
         return self._stream is not None and self._stream.reaches(output_tokens)
@@ -132,7 +140,10 @@ class Answer:
 
     def _take(self, piece: bytes) -> bytes:
         if self._stream is not None:
-            return self._stream.feed(piece)
+            passed = self._stream.feed(piece)
+            if self._first_token_ms is None and self._stream.said.pieces:
+                self._first_token_ms = self._passed_ms()
+            return passed
         self._keep(piece)
         return piece
 

@@ -10,13 +10,14 @@ from contextvars import ContextVar
 
 
 class Attempt:
-    """One request of an operation. `has_failed` once it is known that a client may send it again."""
+    """One request of an operation, the `number`th from 1. `has_failed` once a client may send it again."""
 
-    def __init__(self, digest: bytes, operation_id: str) -> None:
+    def __init__(self, digest: bytes, operation_id: str, number: int) -> None:
         self.digest = digest
         self.caller = _caller()
         self.operation_id = operation_id
         """The id of the first attempt's reservation; "" before that is made."""
+        self.number = number
         self.has_failed = False
 
 
@@ -27,8 +28,10 @@ def next_attempt(url: str, content: bytes) -> Attempt:
     """The attempt that this request is: it repeats one of the same bytes that has failed in the same task."""
     digest = hashlib.blake2b(content, key=hashlib.blake2b(url.encode()).digest(), digest_size=16).digest()
     last = _last.get()
-    repeats = last is not None and last.has_failed and (last.digest, last.caller) == (digest, _caller())
-    made = Attempt(digest, last.operation_id if last is not None and repeats else "")
+    if last is not None and last.has_failed and (last.digest, last.caller) == (digest, _caller()):
+        made = Attempt(digest, last.operation_id, last.number + 1)
+    else:
+        made = Attempt(digest, "", 1)
     _last.set(made)
     return made
 

@@ -21,6 +21,7 @@ from budgetguard.errors import (
 )
 from budgetguard.pricing import cost_of, unknown_price_text
 from budgetguard.usage import Usage
+from budgetguard.version import VERSION
 
 if TYPE_CHECKING:
     from budgetguard.policy import Budget, Match, Policy, SubjectKey
@@ -40,6 +41,17 @@ def new_id() -> str:
     return f"r-{time.time_ns() // 1_000_000:011x}{_process[1]}{next(_counter):05x}"
 
 
+class Origin(NamedTuple):
+    """What is known of a call by its request: the operation ("" for a new one) and which attempt of it this is."""
+
+    operation_id: str = ""
+    attempt: int = 1
+    prompt_hash: str = ""
+
+
+NO_ORIGIN = Origin()
+
+
 class Priced(NamedTuple):
     """Amounts of a usage, their ledger row, and who told the price."""
 
@@ -48,17 +60,19 @@ class Priced(NamedTuple):
     source: str
 
     def __add__(self, other: object) -> Priced:
-        """Both together; each was priced on its own. A cost that nobody knows makes the sum's unknown."""
+        """Both together, mine the earlier, each priced on its own. A cost that nobody knows makes the sum's unknown."""
         if not isinstance(other, Priced):
             return NotImplemented
         mine, theirs = self.row, other.row
         unknown = mine.cost_nanousd is None or theirs.cost_nanousd is None
         counts = [a + b for a, b in zip(mine[:5], theirs[:5], strict=True)]
         cost_nanousd = None if unknown else (mine.cost_nanousd or 0) + (theirs.cost_nanousd or 0)
-        row = UsageRow._make([*counts, cost_nanousd, max(mine.source, theirs.source, key=_DOUBT.index)])
+        source = max(mine.source, theirs.source, key=_DOUBT.index)
+        first_ms = theirs.first_token_ms if mine.first_token_ms is None else mine.first_token_ms
+        row = UsageRow._make([*counts, cost_nanousd, source, mine.streamed or theirs.streamed, first_ms])
         amounts = Amounts(*(a + b for a, b in zip(self.amounts, other.amounts, strict=True)))
-        source = self.source if self.source == other.source else f"{self.source}+{other.source}"
-        return Priced(amounts._replace(requests=1), row, source)
+        prices = self.source if self.source == other.source else f"{self.source}+{other.source}"
+        return Priced(amounts._replace(requests=1), row, prices)
 
 
 NO_ESTIMATE = Priced(Amounts(requests=1, concurrent=1), UsageRow(), "")
@@ -107,8 +121,7 @@ class Call:
     """The accounts of the `within` scopes around the call."""
     excuse: str = ""
     """In shadow mode: for what this call would have been refused, budgets apart."""
-    operation_id: str = ""
-    """Of an attempt that repeats another: the id of the first one."""
+    origin: Origin = NO_ORIGIN
     plan: Plan = NO_PLAN
     budgets: tuple[Budget, ...] = ()
     priced: Priced = NO_ESTIMATE
@@ -121,7 +134,7 @@ class Call:
         amounts = self.priced.amounts
         return [c.account.identity for c in self.plan.claims if getattr(amounts, c.account.unit)]
 
-    def match(self, policy: Policy, now_ms: int, host: str) -> None:
+    def match(self, policy: Policy, now_ms: int, host: str, process: str) -> None:
         """Find the budgets and windows of now, and what the estimate amounts to.
 
         Raises:
@@ -143,7 +156,7 @@ class Call:
             if not lenient:
                 raise
             self.excuse = self.excuse or type(error).__name__
-        self.info = CallInfo(self.subject, self.priced.source, host, self.priced.row, self.operation_id)
+        self.info = CallInfo(self.subject, self.priced.source, host, self.priced.row, *self.origin, process, VERSION)
 
     def _estimated(self, policy: Policy, now_ms: int) -> Priced:
         if self.estimate is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from budgetguard.labels import check_label
 
 if TYPE_CHECKING:
+    from budgetguard.call import Origin
     from budgetguard.exchange import Exchange
     from budgetguard.hold import Hold
     from budgetguard.policy import Policy
@@ -23,13 +24,13 @@ class Gate(NamedTuple):
 
     Args:
         subject: the labels of a call, merged from everywhere: from its own, and those of its client.
-        admit: reserves for labels of its own, an estimate, labels of its client, and an operation ("" for a new one).
+        admit: reserves for labels of its own, an estimate, labels of its client, and where it comes from.
     """
 
     policy: Policy
     shared: object
     subject: Callable[[Mapping[str, str], Mapping[str, str]], Mapping[str, str]]
-    admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], str], Awaitable[Hold]]
+    admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], Origin], Awaitable[Hold]]
 
 
 class Clients(ABC):

@@ -67,7 +67,7 @@ def charge_of(rule: WithoutUsage, answer: Answer | None, estimate: Usage) -> Cha
 
 def charge_if_left(rule: WithoutUsage, answer: Answer, estimate: Usage) -> Charge:
     """The same for a stream that nobody reads any more, though it may have told its usage by then."""
-    return answer.charge() or charge_of(rule, answer, estimate) or _NOTHING
+    return answer.timed(answer.charge() or charge_of(rule, answer, estimate) or _NOTHING)
 
 
 def cause_of(error: BaseException | None, answer: Answer | None) -> str:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from budgetguard.answer import Answer
 from budgetguard.attempts import next_attempt
+from budgetguard.call import Origin
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.endings import LEFT_UNREAD, cause_of, charge_if_left, charge_of, rule_of, status_of
 from budgetguard.errors import BudgetExceeded, BudgetGuardError, UnguardedApi
 from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, with_bound
 from budgetguard.hold import Hold
 from budgetguard.parts import Charge, Part
+from budgetguard.prompts import prompt_hash
 from budgetguard.reserving import open_holds
 from budgetguard.usage import Usage
 from budgetguard.wire.apis import FREE, recognise
@@ -59,6 +61,7 @@ class Exchange:
         if request.model is not None:
             self._own["model"] = request.model
         self._attempt = next_attempt(url, content)
+        self._passed_ms: Callable[[], int] = int
         self._hold: Hold | None = None
         self._part: Part | None = None
         self._is_own = True
@@ -96,10 +99,17 @@ class Exchange:
         if self._hold is not None:
             self._is_own = False
             self._part = await self._hold.draw(self._estimate)
-            return
-        self._hold = await self._gate.admit(self._own, self._estimate, self._of_client, self._attempt.operation_id)
-        self._part = self._hold.whole()
-        self._attempt.operation_id = self._attempt.operation_id or self._hold.id
+        else:
+            self._hold = await self._gate.admit(self._own, self._estimate, self._of_client, self._origin())
+            self._part = self._hold.whole()
+            self._attempt.operation_id = self._attempt.operation_id or self._hold.id
+        clock = asyncio.get_running_loop().time
+        self._passed_ms = partial(_ms_since, clock, clock())
+
+    def _origin(self) -> Origin:
+        key, attempt = self._gate.policy.ledger.prompt_key, self._attempt
+        hashed = "" if key is None else prompt_hash(key, self._request.body, self.content)
+        return Origin(attempt.operation_id, attempt.number, hashed)
 
     @property
     def observed(self) -> Answer:
@@ -114,7 +124,9 @@ class Exchange:
         Args:
             headers: by lower-case name.
         """
-        self.answer = answer = Answer(self._request, self._estimate, status, headers, self.hides_usage)
+        self.answer = answer = Answer(
+            self._request, self._estimate, status, headers, hides_usage=self.hides_usage, passed_ms=self._passed_ms
+        )
         if self._part is not None and answer.is_stream:
             # Whoever drops the stream has taken this. It must not hold the exchange: that holds the hold.
             rule = self._gate.policy.guard.on_cancel if self._is_own else "streamed"
@@ -168,9 +180,10 @@ class Exchange:
         """What is settled: None for nothing at all."""
         answer = self.answer
         known = None if answer is None else answer.charge()
-        if known is not None:
-            return known
-        return charge_of(rule_of(error, answer, self._gate.policy.guard), answer, self._estimate)
+        charge = known or charge_of(rule_of(error, answer, self._gate.policy.guard), answer, self._estimate)
+        if charge is None:
+            return None
+        return charge._replace(streamed=self._request.streams) if answer is None else answer.timed(charge)
 
     def _around(self) -> Hold | None:
         """The innermost open hold around the caller that is this guard's, unless a label of the call says otherwise."""
@@ -199,6 +212,10 @@ def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mappi
 def _same_caller(held: Mapping[str, str], mine: Mapping[str, str]) -> bool:
     """No label says otherwise than the hold's; those that the guard adds itself may be missing there."""
     return all(held.get(name, value if name in _ADDED_BY_GUARD else None) == value for name, value in mine.items())
+
+
+def _ms_since(clock: Callable[[], float], since: float) -> int:
+    return int((clock() - since) * 1000)
 
 
 def _parts(url: str) -> tuple[str, str]:

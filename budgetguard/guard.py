@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.admission import Admission
-from budgetguard.call import Call, new_id
+from budgetguard.call import NO_ORIGIN, Call, Origin, new_id
 from budgetguard.clients import Clients, Gate
 from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
@@ -19,7 +19,7 @@ from budgetguard.hold import Hold
 from budgetguard.labels import check_label
 from budgetguard.off import OffHold
 from budgetguard.outcome import Outcome, outcome_of
-from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings
+from budgetguard.policy import Budget, GuardSettings, LabelRules, LedgerSettings, Mode, Policy, StoreSettings
 from budgetguard.reserving import Reserving, is_inside_hold
 from budgetguard.setup import PolicySource, observed, policy_from, resources_of
 from budgetguard.status import AccountStatus, account_rows, amounts_left
@@ -50,6 +50,7 @@ class Guard(Clients):
         labels: which labels calls must, may and by default do carry.
         settings: leases and what happens at their end.
         hosts: whose API is not known by itself.
+        ledger: what it keeps.
         observers: are told of every event, after the log.
         outcome_of: what an error says of a call that left its block without `record`.
 
@@ -70,10 +71,11 @@ class Guard(Clients):
         labels: LabelRules | None = None,
         settings: GuardSettings | None = None,
         hosts: Sequence[Host] = (),
+        ledger: LedgerSettings | None = None,
         observers: Sequence[Observer] = (),
         outcome_of: Callable[[BaseException], Outcome] = outcome_of,
     ) -> None:
-        source = policy_from(limits, budgets, prices, store, mode, timezone, labels, settings, hosts)
+        source = policy_from(limits, budgets, prices, store, mode, timezone, labels, settings, hosts, ledger)
         self._wire(source, store, observers, outcome_of)
 
     @classmethod
@@ -267,12 +269,12 @@ class Guard(Clients):
 
     async def _admit(
         self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str] = NO_LABELS,
-        operation_id: str = "",
+        origin: Origin = NO_ORIGIN,
     ) -> Hold:  # fmt: skip
         if self.policy.mode == "off":
             return OffHold(dict(own))
         engine = self._engines.current()
-        call = self._call(own, estimate, of_client, operation_id)
+        call = self._call(own, estimate, of_client, origin)
         try:
             return await Admission(engine, call, nested=is_inside_hold(self._shared)).admit()
         except BudgetExceeded as refusal:
@@ -280,7 +282,7 @@ class Guard(Clients):
             raise
 
     def _call(
-        self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str], operation_id: str
+        self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str], origin: Origin
     ) -> Call:
         id = new_id()
         try:
@@ -288,7 +290,7 @@ class Guard(Clients):
         except CallRefused as refusal:
             self._shared.notify(Refused(id, dict(own), type(refusal).__name__))
             raise
-        return Call(id, subject, key, estimate, self._extra_claims(), excuse, operation_id)
+        return Call(id, subject, key, estimate, self._extra_claims(), excuse, origin)
 
     def _extra_claims(self) -> tuple[Claim, ...]:
         return tuple(claim for scope in scopes_of(self) for claim in scope.claims)

@@ -25,6 +25,8 @@ class Charge(NamedTuple):
     source: UsageSource = "reported"
     model: str | None = None
     others: tuple[tuple[str, Usage], ...] = ()
+    streamed: bool = False
+    first_token_ms: int | None = None
 
     def together(self) -> Usage:
         """What the call used, of whichever model: as `read_usage` reads its response."""
@@ -148,6 +150,7 @@ class Parts:
         found = amounts(call.subject.get("model"), charge.usage, charge.model)
         for model, usage in charge.others:
             found += amounts(model, usage)
+        found = found._replace(row=found.row._replace(streamed=charge.streamed, first_token_ms=charge.first_token_ms))
         if found.row.cost_nanousd is None and in_dollars:
             cost_nanousd = call.priced.amounts.usd if is_first else 0
             row = found.row._replace(cost_nanousd=cost_nanousd)

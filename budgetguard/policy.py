@@ -13,11 +13,14 @@ from budgetguard.errors import ConfigError
 from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.matching import Match, Matcher, SubjectKey
 from budgetguard.policy_checks import a_zone, key_path, one_of, quoted
-from budgetguard.policy_settings import GuardSettings, LabelRules, StoreSettings, unknown_label
+from budgetguard.policy_settings import GuardSettings, LabelRules, LedgerSettings, StoreSettings, unknown_label
 from budgetguard.pricing import PriceTable
 from budgetguard.wire.hosts import Host
 
-__all__ = ["Budget", "GuardSettings", "LabelRules", "Match", "Mode", "Policy", "StoreSettings", "SubjectKey", "changes"]
+__all__ = [
+    "Budget", "GuardSettings", "LabelRules", "LedgerSettings", "Match", "Mode", "Policy", "StoreSettings", "SubjectKey",
+    "changes",
+]  # fmt: skip
 
 Mode = Literal["enforce", "shadow", "off"]
 MODES = one_of("enforce", "shadow", "off")
@@ -38,6 +41,7 @@ class Policy:
         prices: PriceTable | None = None,
         estimate: EstimateSettings | None = None,
         hosts: Sequence[Host] = (),
+        ledger: LedgerSettings | None = None,
     ) -> None:
         """Take the parts together. `mode` is for all budgets, `timezone` for those without their own.
 
@@ -51,6 +55,7 @@ class Policy:
         self.store = StoreSettings() if store is None else store
         self.prices = PriceTable() if prices is None else prices
         self.estimate = EstimateSettings() if estimate is None else estimate
+        self.ledger = LedgerSettings() if ledger is None else ledger
         self.mode: Mode = mode
         self.timezone = timezone
         self.budgets = tuple(budgets) if isinstance(budgets, (list, tuple)) else budgets
@@ -168,7 +173,8 @@ def _policy_faults(policy: Policy) -> Iterator[str]:
     bad_zone = list(a_zone("timezone", policy.timezone))
     yield from bad_zone
     kinds: dict[str, type] = {"labels": LabelRules, "guard": GuardSettings, "store": StoreSettings}
-    for name, kind in {**kinds, "prices": PriceTable, "estimate": EstimateSettings}.items():
+    kinds |= {"prices": PriceTable, "estimate": EstimateSettings, "ledger": LedgerSettings}
+    for name, kind in kinds.items():
         if not isinstance(getattr(policy, name), kind):
             yield f"{name} must be a {kind.__name__}, not {shown(getattr(policy, name))}"
     hosts: Any = policy.hosts

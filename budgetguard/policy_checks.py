@@ -25,6 +25,7 @@ _SPAN = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?(ms|s|m|h|d)")
 STORE_SCHEMES = (
     "sqlite", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"
 )  # fmt: skip
+LEAST_SECRET_BYTES = 16
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DAY_MS = SPAN_UNITS_MS["day"]
 
@@ -196,6 +197,12 @@ def a_path(path: str, value: Any) -> Iterator[str]:
     """The path of a file; None: the default."""
     if value is not None and not (_is_plain(value) and value):
         yield f'{path} must be the path of a file in quotes, such as "spool.db", not {shown(value)}'
+
+
+def a_secret(path: str, value: Any) -> Iterator[str]:
+    """A key of at least sixteen bytes, which no error shows; None: there is none."""
+    if value is not None and not (_is_plain(value) and len(value.encode()) >= LEAST_SECRET_BYTES):
+        yield f'{path} must be a text of at least {LEAST_SECRET_BYTES} bytes, such as "${{PROMPT_KEY}}"'
 
 
 def a_store_url(path: str, value: Any) -> Iterator[str]:

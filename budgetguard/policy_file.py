@@ -27,9 +27,11 @@ from budgetguard.policy_checks import (
 )
 from budgetguard.policy_settings import (
     GUARD_CHECKS,
+    LEDGER_CHECKS,
     STORE_CHECKS,
     GuardSettings,
     LabelRules,
+    LedgerSettings,
     StoreSettings,
     label_faults,
 )
@@ -59,6 +61,7 @@ FILE_CHECKS: Mapping[str, Check] = {
     "timezone": a_zone,
     "store": a_table(lambda table: table_faults(table, _STORE_KEYS)),
     "guard": a_table(lambda table: table_faults(table, _GUARD_KEYS)),
+    "ledger": a_table(lambda table: table_faults(table, LEDGER_CHECKS)),
     "labels": a_table(label_faults),
     "budget": tables(budget_faults),
     "price": tables(price_faults),
@@ -232,6 +235,7 @@ def _policy(document: Mapping[str, Any], base_dir: Path) -> Policy:
         prices=PriceTable([Price(**entry) for entry in document.get("price", ())]),
         estimate=EstimateSettings(**document.get("estimate", {})),
         hosts=[Host(**entry) for entry in document.get("host", ())],
+        ledger=LedgerSettings(**document.get("ledger", {})),
     )
 
 

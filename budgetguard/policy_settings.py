@@ -14,6 +14,7 @@ from budgetguard.policy_checks import (
     a_flag,
     a_namespace,
     a_path,
+    a_secret,
     a_store_url,
     label_names,
     label_values,
@@ -142,6 +143,24 @@ class StoreSettings:
         _refuse_faults("store", table_faults(vars(self), STORE_CHECKS))
 
 
+@dataclass(frozen=True)
+class LedgerSettings:
+    """What the ledger keeps of calls.
+
+    Args:
+        prompt_key: a secret of at least 16 bytes, with which prompts are hashed, so that equal ones can be found; None:
+            nothing is kept of prompts. Their text never is.
+
+    Raises:
+        ConfigError: lists every fault by the field's path.
+    """
+
+    prompt_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _refuse_faults("ledger", table_faults(vars(self), LEDGER_CHECKS))
+
+
 GUARD_CHECKS: Mapping[str, Check] = {
     "lease_ms": milliseconds(100),
     "max_hold_ms": milliseconds(100),
@@ -166,6 +185,7 @@ STORE_CHECKS: Mapping[str, Check] = {
     "ledger": one_of("outbox", "none"),
     "allow_eviction": a_flag,
 }
+LEDGER_CHECKS: Mapping[str, Check] = {"prompt_key": a_secret}
 LABEL_CHECKS: Mapping[str, Check] = {"required": label_names, "known": label_names, "default": label_values}
 
 

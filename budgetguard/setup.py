@@ -11,7 +11,16 @@ from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.events import Event, Observer, PolicyReloaded
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
 from budgetguard.outcome import Outcome
-from budgetguard.policy import Budget, GuardSettings, LabelRules, Mode, Policy, StoreSettings, budget_changes
+from budgetguard.policy import (
+    Budget,
+    GuardSettings,
+    LabelRules,
+    LedgerSettings,
+    Mode,
+    Policy,
+    StoreSettings,
+    budget_changes,
+)
 from budgetguard.price import Price
 from budgetguard.pricing import PriceTable
 
@@ -98,6 +107,7 @@ def policy_from(
     labels: LabelRules | None,
     settings: GuardSettings | None,
     hosts: Sequence[Host],
+    ledger: LedgerSettings | None,
 ) -> PolicySource:
     """The policy of a `Guard`'s arguments; the environment fills in what they leave out.
 
@@ -106,10 +116,7 @@ def policy_from(
     """
     if not limits and not budgets:
         if os.environ.get(CONFIG_VARIABLE):
-            own_words = {"prices": prices, "mode": mode, "labels": labels, "settings": settings, "hosts": hosts}
-            unheard = [name for name, given in own_words.items() if given]
-            if unheard:
-                raise ConfigError("Guard()", [f"{n}: the file that {CONFIG_VARIABLE} names says it" for n in unheard])
+            _refuse_unheard(prices=prices, mode=mode, labels=labels, settings=settings, hosts=hosts, ledger=ledger)
             return PolicySource.of_file(None)
         raise ConfigError(
             "Guard()", [f'no budgets: pass a limit such as "$5/day", budgets=[...], or set {CONFIG_VARIABLE}']
@@ -125,8 +132,15 @@ def policy_from(
             store=_store_settings(store),
             prices=PriceTable(prices),
             hosts=hosts,
+            ledger=ledger,
         )
     )
+
+
+def _refuse_unheard(**own_words: object) -> None:
+    unheard = [name for name, given in own_words.items() if given]
+    if unheard:
+        raise ConfigError("Guard()", [f"{n}: the file that {CONFIG_VARIABLE} names says it" for n in unheard])
 
 
 def _store_settings(store: str | StoreSettings | Store | None) -> StoreSettings:

@@ -135,8 +135,10 @@ FROM reservations WHERE namespace = ?"""
 LEDGER = """
 SELECT reservation_id, revision, status, timestamp, settled_at, slot_ms, team, agent, session_id, labels,
        prompt_tokens, completion_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_nanousd,
-       usage_source, estimated_tokens, estimated_cost_nanousd, latency_ms, error_type, price_source, accounts,
-       would_refuse, host, operation_id, expired_tokens, expired_cost_nanousd FROM token_usage WHERE namespace = ?"""
+       usage_source, streamed, first_token_ms, estimated_tokens, estimated_cost_nanousd, latency_ms, error_type,
+       price_source, accounts, would_refuse, host, operation_id, expired_tokens, expired_cost_nanousd, attempt,
+       prompt_hash, process, library_version
+FROM token_usage WHERE namespace = ?"""
 
 
 @lru_cache(100_000)
@@ -148,9 +150,9 @@ def _balance(row: tuple[Any, ...]) -> tuple[str, Balance]:
 @lru_cache(100_000)
 def _reservation(row: tuple[Any, ...], plan: str) -> tuple[Any, ...]:
     _, state, _, *times, revision, body = row
-    estimate, charged, labels, source, host, usage, operation, would_refuse, expired = json.loads(body)
+    estimate, charged, labels, source, host, usage, operation, would_refuse, expired, *more = json.loads(body)
     return (
-        state, plan, tuple(estimate), tuple(charged), labels, source, host, tuple(usage), operation, *times,
+        state, plan, tuple(estimate), tuple(charged), (labels, source, host, operation, *more), tuple(usage), *times,
         revision, tuple(would_refuse), tuple(expired),
     )  # fmt: skip
 
@@ -158,13 +160,14 @@ def _reservation(row: tuple[Any, ...], plan: str) -> tuple[Any, ...]:
 @lru_cache(100_000)
 def _row(row: tuple[Any, ...]) -> tuple[Any, ...]:
     _, revision, status, admitted, settled, slot_ms, team, agent, session, others, *numbers = row
-    *numbers, error_type, source, accounts, would_refuse, host, operation, expired_tokens, expired_nanousd = numbers
+    *numbers, expired_nanousd, attempt, prompt_hash, process, version = numbers
+    *numbers, error_type, source, accounts, would_refuse, host, operation, expired_tokens = numbers
     labels = {"team": team, "agent": agent, "session": session, **json.loads(others)}
     counted = tuple(json.dumps(key, separators=(",", ":")) for key in json.loads(accounts))
     return (
         revision, status, _ms(admitted), _ms(settled), slot_ms, {n: v for n, v in labels.items() if v is not None},
         *numbers, error_type or "", source, counted, tuple(json.loads(would_refuse)), host, operation,
-        expired_tokens, expired_nanousd,
+        expired_tokens, expired_nanousd, attempt, prompt_hash or "", process, version,
     )  # fmt: skip
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-from machine_world import Picture, row_told
+from machine_world import Picture, info_told, row_told
 from redis import Redis
 from redis_kit import LASTING, RedisServer, key_prefix
 from store_kit import ask_one
 
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.machine import HELD_KEEP_MS
-from budgetguard.core.model import Balance, UsageRow, plan_from_text
+from budgetguard.core.model import NO_INFO, Balance, UsageRow, plan_from_text
 from budgetguard.store import Clock
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.keys import Keys
@@ -79,29 +79,29 @@ class RedisContender:
         keys = {digest: _key(words) for digest, words in index.items()}
         accounts = {keys[name[2:]]: _balance(value) for name, value in standing.items() if name.startswith(b"a:")}
         known = {name[2:].decode(): _hold(value) for name, value in standing.items() if name.startswith(b"h:")}
-        held = {id: hold[11] for id, hold in known.items() if hold[0] == "held"}
+        held = {id: hold[8] for id, hold in known.items() if hold[0] == "held"}
         told = {id.decode(): int(lease_end_ms) for id, lease_end_ms in leases}
         assert told == held, f"{told} {held}"
         self._drain()
         return Picture(
             {key: balance for key, balance in accounts.items() if balance.keep_until_ms > now_ms or balance.reserved},
-            {id: hold for id, hold in known.items() if hold[0] == "held" or hold[12] > now_ms},
+            {id: hold for id, hold in known.items() if hold[0] == "held" or hold[9] > now_ms},
             dict(self._ledger),
         )
 
     def as_kept(self, told: tuple[Any, ...]) -> tuple[Any, ...]:
         """Of a settled reservation only what tells a repeat from a conflict; plans without what the index has."""
-        state, plan, estimate, charged, labels, source, host, usage, operation, admitted, slot, lease_end, *rest = told
+        state, plan, estimate, charged, info, usage, admitted, slot, lease_end, *rest = told
         keep_until, revision, shadows, expired = rest
         if state in ("settled", "tombstone"):
             lasting = (
                 (admitted, 0, 0, keep_until, 0) if state == "settled" else (admitted, slot, lease_end, keep_until, 0)
             )
             amounts = (tuple(Amounts()), charged, ()) if state == "settled" else (estimate, charged, expired)
-            return (state, None, *amounts[:2], {}, "", "", tuple(UsageRow()), "", *lasting, shadows, amounts[2])
+            return (state, None, *amounts[:2], info_told(NO_INFO), tuple(UsageRow()), *lasting, shadows, amounts[2])
         return (
-            state, _plan_kept(plan), estimate, charged, labels, source, host, usage, operation, admitted, slot,
-            lease_end, keep_until, revision, shadows, expired,
+            state, _plan_kept(plan), estimate, charged, info, usage, admitted, slot, lease_end, keep_until, revision,
+            shadows, expired,
         )  # fmt: skip
 
     async def end(self) -> None:
@@ -143,8 +143,8 @@ def _plan_kept(text: str) -> Any:
 def _usage(packed: bytes) -> tuple[Any, ...]:
     if not packed:
         return tuple(UsageRow())
-    *counts, source = unpack(packed)
-    return (*counts, source.decode())
+    *counts, source, streamed, first_token_ms = unpack(packed)
+    return (*counts, source.decode(), streamed, first_token_ms)
 
 
 @lru_cache(100_000)
@@ -152,13 +152,13 @@ def _hold(packed: bytes) -> tuple[Any, ...]:
     state, admitted, slot, lease_end, keep_until, revision, plan, estimate, charged, expired, info, usage, shadows = (
         unpack_all(packed)
     )
-    labels, source, host, operation = msgpack.unpackb(info) if info else ({}, "", "", "")
+    told = tuple(msgpack.unpackb(info)) if info else info_told(NO_INFO)
     if state != b"settled":
         charged, expired, slot = charged or Amounts(), expired or Amounts(), admitted + slot
         lease_end += admitted
     return (
         state.decode(), _plan(plan) if plan else None, tuple(estimate or Amounts()), tuple(charged or Amounts()),
-        labels, source, host, _usage(usage), operation, admitted, slot, lease_end,
+        told, _usage(usage), admitted, slot, lease_end,
         lease_end + HELD_KEEP_MS if state == b"held" else keep_until, revision,
         tuple(name.decode() for name in shadows), tuple(expired),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from budgetguard.core.model import Balance, Reservation
+from budgetguard.core.model import Balance, CallInfo, Reservation
 from budgetguard.core.verbs import Row
 from budgetguard.testing.oracle import Oracle
 
@@ -51,9 +51,17 @@ class World(Oracle):
 def reservation_told(r: Reservation) -> tuple[Any, ...]:
     """A reservation as plain values."""
     return (
-        r.state, r.plan.text, tuple(r.estimate), tuple(r.charged), dict(r.info.labels), r.info.price_source,
-        r.info.host, tuple(r.info.usage), r.info.operation_id, r.admitted_ms, r.slot_ms, r.lease_end_ms,
-        r.keep_until_ms, r.revision, tuple(r.would_refuse), tuple(r.expired_charge),
+        r.state, r.plan.text, tuple(r.estimate), tuple(r.charged), info_told(r.info), tuple(r.info.usage),
+        r.admitted_ms, r.slot_ms, r.lease_end_ms, r.keep_until_ms, r.revision, tuple(r.would_refuse),
+        tuple(r.expired_charge),
+    )  # fmt: skip
+
+
+def info_told(info: CallInfo) -> tuple[Any, ...]:
+    """What is known of a call besides amounts, as plain values."""
+    return (
+        dict(info.labels), info.price_source, info.host, info.operation_id, info.attempt, info.prompt_hash,
+        info.process, info.library_version,
     )  # fmt: skip
 
 
@@ -64,5 +72,5 @@ def row_told(row: Row) -> tuple[Any, ...]:
         row.revision, row.status, row.timestamp_ms, row.settled_ms, row.slot_ms, dict(row.info.labels), *row.usage,
         row.estimate.tokens, row.estimate.usd, row.latency_ms, row.error_type, row.price_source, counted,
         tuple(row.would_refuse), row.info.host, row.info.operation_id or row.id, row.expired_charge.tokens,
-        row.expired_charge.usd,
+        row.expired_charge.usd, row.info.attempt, row.info.prompt_hash, row.info.process, row.info.library_version,
     )  # fmt: skip

@@ -113,7 +113,7 @@ def test_a_store_may_be_the_ledger_of_others_too(tmp_path: Path) -> None:
 def test_a_store_does_not_take_a_ledger_for_its_own(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = SQLiteStore(str(tmp_path / "ledger.db"), clock=FakeClock(NOON_MS))
-        with pytest.raises(StoreUnusable, match=r"schema 1001.*another file"):
+        with pytest.raises(StoreUnusable, match=r"schema 1002.*another file"):
             await store.open()
         await store.aclose()
 
@@ -124,9 +124,10 @@ def test_a_store_does_not_take_a_ledger_for_its_own(tmp_path: Path) -> None:
 
 MADE = {
     "text": b"# a policy, no ledger\n" * 100,
-    "newer": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 1002",
-    "newer store": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 2",
-    "other columns": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 1001",
+    "newer": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 1003",
+    "newer store": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 4",
+    "other columns": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 1002",
+    "old without a way": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 1000",
     "another's": "CREATE TABLE events (a)",
     "another's of schema 1": "CREATE TABLE events (a); PRAGMA user_version = 1",
     "another's, empty": "PRAGMA user_version = 7",
@@ -141,7 +142,7 @@ def test_what_is_no_ledger_of_this_version_is_refused_and_stays_byte_for_byte(tm
     else:
         rows(path, made)
     before = path.read_bytes()
-    expected = {"text": "not a database", "newer": "has schema 1002 and", "newer store": "has schema 2 and"}
+    expected = {"text": "not a database", "newer": "has schema 1003 and", "newer store": "has schema 4 and"}
     for _ in range(2):
         with pytest.raises(StoreUnusable, match=expected.get(what, "schema|name another file")):
             written(path)

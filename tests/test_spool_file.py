@@ -19,7 +19,10 @@ from budgetguard.stores.spool import Spool
 
 counts = st.integers(0, MAX_AMOUNT)
 labels = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
-usages = st.builds(UsageRow, counts, counts, counts, counts, counts, st.none() | counts)
+usages = st.builds(
+    UsageRow, counts, counts, counts, counts, counts, st.none() | counts, st.just("counted"), st.booleans(),
+    st.none() | counts,
+)  # fmt: skip
 plans = st.builds(
     lambda texts, per, expiry: plan(*texts, per=per, on_expiry=expiry, alert_levels=(1, 2)),
     st.sets(st.sampled_from(["$5/day", "5M tokens/rolling 10 minutes", "3 concurrent", "$2/total"]), max_size=4),
@@ -28,7 +31,7 @@ plans = st.builds(
 )
 settles = st.builds(
     Settle, labels, plans, st.builds(Amounts, *[counts] * 6), usages,
-    st.builds(CallInfo, st.dictionaries(labels, labels), labels, labels, usages),
+    st.builds(CallInfo, st.dictionaries(labels, labels), labels, labels, usages, labels, counts, *[labels] * 3),
     st.sampled_from(["settled", "assumed", "cancelled", "error"]), st.builds(Amounts, *[counts] * 6),
     counts, counts, counts, counts, labels, labels,
 )  # fmt: skip

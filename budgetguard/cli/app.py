@@ -24,6 +24,7 @@ from budgetguard.cli.output import note
 from budgetguard.cli.simulate import simulate
 from budgetguard.cli.status import status
 from budgetguard.errors import BudgetGuardError, ConfigError
+from budgetguard.version import VERSION
 
 FAILED = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -39,13 +40,7 @@ app = typer.Typer(
 def _tell_version(asked: bool) -> None:
     if not asked:
         return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        found = version("llm-budgetguard")
-    except PackageNotFoundError:
-        found = "of a checkout that is not installed"
-    typer.echo(f"budgetguard {found}")
+    typer.echo(f"budgetguard {VERSION}")
     raise typer.Exit
 
 

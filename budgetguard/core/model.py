@@ -152,7 +152,10 @@ UsageSource = Literal["", "reported", "counted", "estimate"]
 
 
 class UsageRow(NamedTuple):
-    """The amounts of a ledger row; tokens as `bg.Usage` counts them. `cost_nanousd` is None where nobody knows it."""
+    """The amounts of a ledger row; tokens as `bg.Usage` counts them. `cost_nanousd` is None where nobody knows it.
+
+    `first_token_ms` is from the admission of a stream to the first of its output; None where nobody knows.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -161,6 +164,8 @@ class UsageRow(NamedTuple):
     reasoning_tokens: int = 0
     cost_nanousd: int | None = 0
     source: UsageSource = ""
+    streamed: bool = False
+    first_token_ms: int | None = None
 
 
 NO_USAGE = UsageRow()
@@ -177,6 +182,12 @@ class CallInfo:
     """The estimate as usage: it becomes the row of a call that expires or is assumed."""
     operation_id: str = ""
     """Of an attempt that repeats another: the id of the first one's reservation."""
+    attempt: int = 1
+    """Which attempt of its operation it is, from 1."""
+    prompt_hash: str = ""
+    """What tells equal prompts, and says nothing of their text; "" where no key is set, or no request was seen."""
+    process: str = ""
+    library_version: str = ""
 
 
 NO_INFO = CallInfo()

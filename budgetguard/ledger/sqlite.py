@@ -16,11 +16,14 @@ import apsw
 
 from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError, StoreAway, StoreUnusable
+from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
 from budgetguard.ledger.table import COLUMNS, TABLE, WRITE_ROW, ledger_row
 from budgetguard.stores.sqlite import schema as store_schema
 
-SCHEMA = 1_001
-"""SQLite's `user_version` of a file that is only a ledger; a store's are below 1,000."""
+SCHEMA = 1_002
+"""SQLite's `user_version` of a file that is only a ledger; a store's are below `LEAST_OF_LEDGERS`."""
+LEAST_OF_LEDGERS = 1_000
+MIGRATIONS = {1_001: SECOND_USAGE_TABLE}
 BUSY_MS = 5_000
 # What is wrong with one row, and nothing with the file: whoever asked for the write finds out which.
 OF_A_ROW = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
@@ -106,21 +109,26 @@ class SQLiteLedger:
         return db
 
     def _prepare(self, db: apsw.Connection) -> None:
-        """Make the table in an empty file; of others, see that they have it."""
-        ((version,),) = db.execute("PRAGMA user_version").fetchall()
+        """Make the table in an empty file; of others, see that they have it, as this version writes it."""
+        version = int(str(db.execute("PRAGMA user_version").fetchall()[0][0]))
         ((objects,),) = db.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         if version == 0 and objects == 0:
             db.execute(TABLE)
             db.execute(f"PRAGMA user_version = {SCHEMA}")
             return
-        columns = tuple(name for (name,) in db.execute("SELECT name FROM pragma_table_info('token_usage')"))
-        if not columns:
+        if not _columns(db):
             raise StoreUnusable(f"{self._path} is another program's database and no ledger: name another file")
-        if version not in (SCHEMA, store_schema.SCHEMA) or columns != COLUMNS:
-            raise StoreUnusable(
-                f"the ledger {self._path} has schema {version} and this budgetguard writes schema {SCHEMA}, or "
-                f"{store_schema.SCHEMA} in a store: drain with the version that wrote it, or into another file"
-            )
+        if version < LEAST_OF_LEDGERS:
+            store_schema.migrate(db, version)
+        else:
+            for step in steps_between(f"the ledger {self._path}", version, SCHEMA, MIGRATIONS):
+                db.execute(step)
+        if _columns(db) != COLUMNS:
+            raise StoreUnusable(f"the ledger {self._path} has other columns than its schema says: name another file")
+
+
+def _columns(db: apsw.Connection) -> tuple[object, ...]:
+    return tuple(name for (name,) in db.execute("SELECT name FROM pragma_table_info('token_usage')"))
 
 
 def _in_one_transaction(db: apsw.Connection, job: Callable[[], object]) -> None:

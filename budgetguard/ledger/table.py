@@ -27,8 +27,11 @@ CREATE TABLE token_usage (
     usage_source TEXT NOT NULL, operation_id TEXT NOT NULL,
     accounts TEXT NOT NULL, would_refuse TEXT NOT NULL, host TEXT NOT NULL,
     expired_tokens INTEGER NOT NULL, expired_cost_nanousd INTEGER NOT NULL, slot_ms INTEGER NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 1, streamed INTEGER NOT NULL DEFAULT 0, first_token_ms INTEGER, prompt_hash TEXT,
+    process TEXT NOT NULL DEFAULT '', library_version TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (reservation_id, namespace)
 );
+CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
 """
 COLUMNS = (
     "reservation_id", "namespace", "revision", "timestamp", "settled_at", "team", "agent", "session_id", "task_type",
@@ -36,6 +39,7 @@ COLUMNS = (
     "cache_write_tokens", "reasoning_tokens", "total_tokens", "cost_nanousd", "estimated_tokens",
     "estimated_cost_nanousd", "latency_ms", "status", "error_type", "price_source", "usage_source",
     "operation_id", "accounts", "would_refuse", "host", "expired_tokens", "expired_cost_nanousd", "slot_ms",
+    "attempt", "streamed", "first_token_ms", "prompt_hash", "process", "library_version",
 )  # fmt: skip
 # For the first row of a reservation, which most are: apsw hashes a statement's text for each row that it runs with.
 ADD_ROW = (
@@ -56,7 +60,7 @@ _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
     """The row of `token_usage`, in the order of `COLUMNS`."""
-    labels, usage = row.info.labels, row.usage
+    info, labels, usage = row.info, row.info.labels, row.usage
     others = {name: value for name, value in labels.items() if name not in _OWN_COLUMN}
     shadow = _compact(row.would_refuse) if row.would_refuse else "[]"
     counted = row.plan.keys_text
@@ -69,8 +73,10 @@ def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
         usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens, usage.cache_write_tokens,
         usage.reasoning_tokens, usage.prompt_tokens + usage.completion_tokens, usage.cost_nanousd,
         row.estimate.tokens, row.estimate.usd, row.latency_ms, row.status, row.error_type or None,
-        row.price_source, usage.source, row.info.operation_id or row.id, counted, shadow, row.info.host,
+        row.price_source, usage.source, info.operation_id or row.id, counted, shadow, info.host,
         row.expired_charge.tokens, row.expired_charge.usd, row.slot_ms,
+        info.attempt, usage.streamed, usage.first_token_ms, info.prompt_hash or None, info.process,
+        info.library_version,
     )  # fmt: skip
 
 

@@ -178,7 +178,7 @@ class Replay:
         self._delays.settled(call, now_ms)
 
     def _match(self, call: Call, now_ms: int) -> None:
-        call.match(self._policy, now_ms, HOST)
+        call.match(self._policy, now_ms, HOST, "")
 
     def _ask(self, call: Call, now_ms: int) -> Verdict:
         op = Reserve(call.id, call.plan, call.priced.amounts, call.info, self._lease_ms, REPLAY_KEEP_MS, now_ms)

@@ -110,8 +110,11 @@ def _encoded(op: Settle | Release) -> tuple[str, str]:
     info = op.info
     plain = op._asdict() | {
         "plan": op.plan.text,
-        "info": [dict(info.labels), info.price_source, info.host, info.usage, info.operation_id],
-    }
+        "info": [
+            dict(info.labels), info.price_source, info.host, info.usage, info.operation_id, info.attempt,
+            info.prompt_hash, info.process, info.library_version,
+        ],
+    }  # fmt: skip
     return "settle", json.dumps(plain)
 
 
@@ -119,12 +122,12 @@ def _decoded(verb: str, body: str) -> Settle | Release:
     plain = json.loads(body)
     if verb == "release":
         return Release(**plain)
-    labels, price_source, host, usage, operation_id = plain["info"]
+    labels, price_source, host, usage, *more = plain["info"]
     plain |= {
         "plan": plan_from_text(plain["plan"]),
         "actual": Amounts(*plain["actual"]),
         "estimate": Amounts(*plain["estimate"]),
         "usage": UsageRow(*plain["usage"]),
-        "info": CallInfo(labels, price_source, host, UsageRow(*usage), operation_id),
+        "info": CallInfo(labels, price_source, host, UsageRow(*usage), *more),
     }
     return Settle(**plain)

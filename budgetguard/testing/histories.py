@@ -93,7 +93,9 @@ class Call:
     def info(self) -> CallInfo:
         labels = {"team": "t", "session": self.id, "tenant": "x"}
         labels |= {"agent": self.subject.agent} if self.subject.agent is not None else {}
-        return CallInfo(labels, "guess", "h", operation_id=FIRST if int(self.id[1:]) % 2 else "")
+        if not int(self.id[1:]) % 2:
+            return CallInfo(labels, "guess", "h", prompt_hash="5eed", process="7", library_version="0.1")
+        return CallInfo(labels, "guess", "h", operation_id=FIRST, attempt=2)
 
 
 FIRST = "c0"
@@ -210,4 +212,8 @@ def _amounts(dice: Dice) -> Amounts:
 
 
 def _usage(of: Amounts) -> UsageRow:
-    return UsageRow(of.input_tokens, of.output_tokens, of.input_tokens // 3, 0, 0, of.usd, SOURCES[of.input_tokens % 3])
+    streamed, source = of.output_tokens % 2 == 1, SOURCES[of.input_tokens % 3]
+    first_token_ms = of.output_tokens if streamed else None
+    return UsageRow(
+        of.input_tokens, of.output_tokens, of.input_tokens // 3, 0, 0, of.usd, source, streamed, first_token_ms
+    )

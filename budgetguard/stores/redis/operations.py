@@ -25,7 +25,10 @@ def operation(op: Any, number: Number, whole: bool) -> tuple[Any, ...]:
 
 def info_of(info: CallInfo) -> bytes:
     """What a ledger row will say of a call, as Lua passes it on unread."""
-    return pack((dict(info.labels), info.price_source, info.host, info.operation_id))
+    return pack((
+        dict(info.labels), info.price_source, info.host, info.operation_id, info.attempt, info.prompt_hash,
+        info.process, info.library_version,
+    ))  # fmt: skip
 
 
 def _reserve(op: Reserve, number: Number) -> tuple[Any, ...]:

@@ -82,18 +82,20 @@ def row_from(packed: bytes, words: Words) -> Row:
         id, revision, status, admitted_ms, slot_ms, settled_ms, info, usage, estimate, digests, shadows, latency_ms,
         error_type, price_source, expired,
     ) = unpack(packed)  # fmt: skip
-    labels, estimate_source, host, operation_id = unpack(info)
+    labels, estimate_source, host, operation_id, attempt, *texts = unpack(info)
+    prompt_hash, process, library_version = (text.decode() for text in texts)
     claims = tuple(Claim(_account(words.get(digest)), 0) for digest in digests)
     tokens_and_cost = _usage_from(usage) if usage else UsageRow()
     _check(revision, admitted_ms, slot_ms, settled_ms, latency_ms, *estimate, *expired, *tokens_and_cost[:5])
-    _check(tokens_and_cost.cost_nanousd or 0)
+    _check(tokens_and_cost.cost_nanousd or 0, tokens_and_cost.first_token_ms or 0, attempt)
     if status.decode() not in STATUSES:
         raise ValueError(f"status {status!r}")
     return Row(
         id.decode(), revision, status.decode(), admitted_ms, slot_ms, settled_ms,
         CallInfo(
             {name.decode(): value.decode() for name, value in labels.items()}, "", host.decode(),
-            operation_id=operation_id.decode(),
+            operation_id=operation_id.decode(), attempt=attempt, prompt_hash=prompt_hash, process=process,
+            library_version=library_version,
         ),
         tokens_and_cost, Amounts(*estimate), Plan(claims), (),
         tuple(name.decode() for name in shadows), latency_ms, error_type.decode(),
@@ -102,8 +104,10 @@ def row_from(packed: bytes, words: Words) -> Row:
 
 
 def _usage_from(packed: bytes) -> UsageRow:
-    *counts, source = unpack(packed)
-    return UsageRow._make([*counts, source.decode()])
+    *counts, source, streamed, first_token_ms = unpack(packed)
+    if type(streamed) is not bool:
+        raise ValueError(f"streamed {streamed!r}")
+    return UsageRow._make([*counts, source.decode(), streamed, first_token_ms])
 
 
 def _check(*amounts: Any) -> None:

@@ -61,7 +61,7 @@ def reservation_row(namespace: str, r: Reservation, digest: bytes) -> tuple[Any,
     info = r.info
     body = [
         r.estimate, r.charged, info.labels, info.price_source, info.host, info.usage, info.operation_id, r.would_refuse,
-        r.expired_charge,
+        r.expired_charge, info.attempt, info.prompt_hash, info.process, info.library_version,
     ]  # fmt: skip
     return (
         namespace, r.id, r.state, digest, _compact(body), r.admitted_ms, r.slot_ms, r.lease_end_ms, r.keep_until_ms,
@@ -72,14 +72,16 @@ def reservation_row(namespace: str, r: Reservation, digest: bytes) -> tuple[Any,
 def reservation_from(row: tuple[Any, ...], plan: Plan) -> Reservation:
     """Raise ValueError or TypeError for a row that somebody else has written."""
     _, id, state, _, body, admitted_ms, slot_ms, lease_end_ms, keep_until_ms, revision = row
-    estimate, charged, labels, price_source, host, usage, operation_id, would_refuse, expired_charge = json.loads(body)
+    estimate, charged, labels, price_source, host, usage, operation_id, would_refuse, expired_charge, *more = (
+        json.loads(body)
+    )
     _check(*estimate, *charged, *expired_charge, admitted_ms, slot_ms, lease_end_ms, keep_until_ms, revision)
-    _check(*usage[:5], usage[5] or 0)
+    _check(*usage[:5], usage[5] or 0, usage[8] or 0, more[0])
     if state not in STATES or type(labels) is not dict:
         raise ValueError(f"state {state!r}, labels {labels!r}")
     return Reservation(
         id, state, plan, Amounts(*estimate), Amounts(*charged),
-        CallInfo(labels, price_source, host, UsageRow(*usage), operation_id),
+        CallInfo(labels, price_source, host, UsageRow(*usage), operation_id, *more),
         admitted_ms, slot_ms, lease_end_ms, keep_until_ms, revision, tuple(would_refuse), Amounts(*expired_charge),
     )  # fmt: skip
 

@@ -12,10 +12,16 @@ from pathlib import Path
 
 import apsw
 
-from budgetguard.errors import StoreUnusable
+from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
 from budgetguard.ledger.table import TABLE as TOKEN_USAGE
 
-SCHEMA = 2
+SCHEMA = 3
+_NEW_RESERVATIONS = """
+UPDATE reservations SET body = json_insert(
+    body, '$[5][#]', json('false'), '$[5][#]', NULL, '$[#]', 1, '$[#]', '', '$[#]', '', '$[#]', '');
+"""
+MIGRATIONS = {2: SECOND_USAGE_TABLE + _NEW_RESERVATIONS}
+"""By the schema that each leads from."""
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -130,21 +136,28 @@ def use_wal(db: apsw.Connection, waiting: Callable[[int], bool]) -> None:
 def _prepare(db: apsw.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
-        (version,) = db.execute("PRAGMA user_version").fetchall()[0]
+        version = int(str(db.execute("PRAGMA user_version").fetchall()[0][0]))
         if version == 0:
             db.execute(TABLES + TOKEN_USAGE)
             db.execute(WRITE_META, ("incarnation", secrets.token_hex(16)))
             db.execute(f"PRAGMA user_version = {SCHEMA}")
-        elif version != SCHEMA:
-            raise StoreUnusable(
-                f"the store has schema {version} and this budgetguard reads schema {SCHEMA}: "
-                "use the version that wrote it, or another file"
-            )
+        else:
+            migrate(db, version)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def migrate(db: apsw.Connection, version: int) -> None:
+    """Make a store of an older schema one of this version's, in the caller's transaction.
+
+    Raises:
+        StoreUnusable: it is newer, or older than any that is known.
+    """
+    for step in steps_between("the store", version, SCHEMA, MIGRATIONS):
+        db.execute(step)
 
 
 def patience(timeout_ms: int) -> Callable[[int], bool]:
