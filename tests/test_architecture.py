@@ -76,6 +76,7 @@ TABLE = (
     Row("wire.hosts", "middle"),
     Row("wire.paths", "middle"),
     Row("wire.apis", "middle"),
+    Row("wire.answered", "middle"),
     Row("wire.asked", "middle"),
     Row("wire.framing", "middle"),
     Row("wire.lines", "middle"),

@@ -46,6 +46,8 @@ USAGES: dict[str, Any] = {
     "texts": {"prompt_tokens": "5", "completion_tokens": "6"},
     "true": {"prompt_tokens": True, "completion_tokens": True},
     "nested": {"prompt_tokens": {"prompt_tokens": 5}, "completion_tokens": [7]}, "empty": {},
+    "zeros": {"prompt_tokens": 0, "completion_tokens": 0}, "no output": {"prompt_tokens": 5, "completion_tokens": 0},
+    "no input": {"prompt_tokens": 0, "completion_tokens": 2},
     "deep": json.loads("[" * 200 + "]" * 200), "no number": {"prompt_tokens": float("nan"), "completion_tokens": 1},
 }  # fmt: skip
 NOISE = random.Random(7)

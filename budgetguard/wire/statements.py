@@ -104,7 +104,9 @@ def _of_chat(event: Any) -> Statement:
 def _of_responses(event: Any) -> Statement:
     response = event.get("response")
     usage = get(response, "usage")
-    return Statement({"usage": usage, "model": get(response, "model")}, ended=True) if usage else Statement()
+    if not usage:
+        return Statement()
+    return Statement({"usage": usage, "model": get(response, "model"), "status": get(response, "status")}, ended=True)
 
 
 def _of_gemini(event: Any) -> Statement:

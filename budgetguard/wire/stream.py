@@ -57,12 +57,12 @@ class Stream:
             whole, frames = b"".join(self._put_off), ServerSentEvents()
             self._put_off, self._put_off_bytes, self._put_off_events = [], 0, 0
             for frame in frames.feed(whole):
-                self._report.feed(frame)
+                self._report.feed_text(frame)
         return self._report
 
     @property
     def said(self) -> StreamReport:
-        """What it says of usage and errors: chunks that are put off say nothing of either, only text."""
+        """What it says of usage and errors: of chunks that are put off it knows that text has come, not how much."""
         return self._report
 
     def reaches(self, output_tokens: int) -> bool:
@@ -76,9 +76,15 @@ class Stream:
         return about >= output_tokens and self.report().streamed_tokens() >= output_tokens
 
     def _is_text(self, chunk: bytes) -> bool:
-        """Whole events that say no more than their text, after one that showed how much of an event is text."""
+        """Whole events that say no more than their text, after one that showed how much of an event is text.
+
+        Where usage was stated, the next text is read at once: what was stated is no longer the whole then.
+        """
+        said = self._report
+        if not said.envelope_bytes or (said.so_far is not None and not said.is_behind):
+            return False
         if (
-            not self._report.envelope_bytes or not chunk.endswith(_EVENT_ENDS) or not self._frames.is_between
+            not self._frames.is_between or not chunk.endswith(_EVENT_ENDS)
             or b"error" in chunk or b"message_start" in chunk or b"[DONE]" in chunk
         ):  # fmt: skip
             return False
