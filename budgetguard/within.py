@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
@@ -13,6 +14,8 @@ from budgetguard.core.model import Account, Claim
 from budgetguard.errors import BudgetExceeded, InvalidLimit
 from budgetguard.labels import check_label
 
+OF_A_RUN = re.compile(r"#[0-9a-f]{12}$")
+"""How the names of these budgets end: no policy states them."""
 _scopes: ContextVar[tuple[Within, ...]] = ContextVar("budgetguard_within", default=())
 
 

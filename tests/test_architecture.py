@@ -143,6 +143,7 @@ TABLE = (
     Row("exchange", "middle", types=("clients",)),
     Row("clients", "middle", doors={"integrations": ("wrap",), "integrations.clients": ("clients",)}, types=("sync",)),
     Row("guard", "middle"),
+    Row("metrics", "middle", owns=("prometheus_client",)),
     Row("integrations.refusals", "rim"),
     Row("integrations.httpx", "rim"),
     Row("integrations.clients", "rim", owns=("httpx2",)),
@@ -258,7 +259,7 @@ def test_families_of_modules_have_no_import_cycles() -> None:
 def test_every_package_that_is_imported_is_declared_and_has_one_owner() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    declared = project["dependencies"] + extras["demo"] + extras["tokenizers"]
+    declared = project["dependencies"] + extras["demo"] + extras["prometheus"] + extras["tokenizers"]
     names = {re.split(r"[^A-Za-z0-9_-]", requirement)[0].replace("-", "_") for requirement in declared}
     owned = {package for row in TABLE for package in row.owns}
     assert owned - {"pytest"} <= names  # its plugin is imported by pytest alone

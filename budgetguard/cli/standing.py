@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -11,9 +10,7 @@ from budgetguard.core.amounts import Unit, format_amount
 from budgetguard.core.periods import Period
 from budgetguard.policy import Policy
 from budgetguard.status import every
-
-OF_A_RUN = re.compile(r"#[0-9a-f]{12}$")
-"""How the names of `guard.within`'s budgets end: no policy states them."""
+from budgetguard.within import OF_A_RUN
 
 
 class Kind(NamedTuple):
