@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from budgetguard.labels import check_label
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from budgetguard.usage import Usage
 
 Client = TypeVar("Client")
+Library = Literal["httpx2", "httpx"]
+"""Of HTTP clients."""
 
 
 class Gate(NamedTuple):
@@ -54,8 +56,9 @@ class Clients(ABC):
         """A client of the same type and options, every call of which is guarded. The one given stays as it is.
 
         Args:
-            client: of the OpenAI or Anthropic SDK, async or sync, or boto3's of `bedrock-runtime`. It shares its
-                connections with the wrapped one: to close either closes both, to drop one does nothing to the other.
+            client: of the OpenAI, Anthropic, Groq or Together SDK, or of httpx2 or httpx, async or sync, or boto3's of
+                `bedrock-runtime`. It shares its connections with the wrapped one: to close either closes both, to drop
+                one does nothing to the other.
             labels: of every call, unless it or `acting_as` says otherwise.
 
         Raises:
@@ -67,15 +70,30 @@ class Clients(ABC):
         guarded: Client = wrap(self, client, self._checked(labels))
         return guarded
 
-    def http_client(self, **labels: str) -> Any:
-        """A guarded `AsyncClient` of httpx2, for any SDK that takes one. Labels and errors as for `wrap`."""
-        return self.http_clients(**labels)[1]
+    def http_client(self, *, library: Library = "httpx2", **labels: str) -> Any:
+        """A guarded `AsyncClient`, for any SDK that takes one and calls only with it. Arguments and errors as below."""
+        from budgetguard.integrations.http_clients import new_client
 
-    def http_clients(self, **labels: str) -> tuple[Any, Any]:
-        """A guarded `Client` and `AsyncClient` of httpx2, for any SDK that takes both."""
-        from budgetguard.integrations.clients import clients
+        return new_client(self, library, self._checked(labels), is_async=True)
 
-        return clients(self, self._checked(labels))
+    def http_clients(self, *, library: Library = "httpx2", **labels: str) -> tuple[Any, Any]:
+        """A guarded `Client` and `AsyncClient`. Where an SDK takes both, give it both: what it is not given it makes,
+        and its calls go out unguarded (google-genai's `client.aio`).
+
+        Args:
+            library: whose clients: those of httpx2, or of httpx, where an SDK insists on them.
+            labels: as for `wrap`.
+
+        Raises:
+            InvalidLabel: as for `wrap`.
+            InvalidInput: there is no such library.
+            ModuleNotFoundError: it is not installed.
+        """
+        from budgetguard.integrations.http_clients import new_client
+
+        checked = self._checked(labels)
+        sync = new_client(self, library, checked, is_async=False)
+        return sync, new_client(self, library, checked, is_async=True)
 
     def exchange(self, method: str, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange | None:
         """For integrations: the guarded exchange of one request; None for one that passes as it is.

@@ -141,12 +141,18 @@ TABLE = (
     Row("attempts", "middle"),
     Row("prompts", "middle"),
     Row("exchange", "middle", types=("clients",)),
-    Row("clients", "middle", doors={"integrations": ("wrap",), "integrations.clients": ("clients",)}, types=("sync",)),
+    Row(
+        "clients",
+        "middle",
+        doors={"integrations": ("wrap",), "integrations.http_clients": ("new_client",)},
+        types=("sync",),
+    ),
     Row("guard", "middle"),
     Row("metrics", "middle", owns=("prometheus_client",)),
     Row("integrations.refusals", "rim"),
     Row("integrations.httpx", "rim"),
-    Row("integrations.clients", "rim", owns=("httpx2",)),
+    Row("integrations.http_clients", "rim", owns=("httpx2", "httpx")),
+    Row("integrations.websockets", "rim"),
     Row("integrations.*", "rim"),
     Row("integrations", "rim"),
     Row("testing.provider", "rim", owns=("anyio",)),
@@ -262,4 +268,4 @@ def test_every_package_that_is_imported_is_declared_and_has_one_owner() -> None:
     declared = project["dependencies"] + extras["demo"] + extras["prometheus"] + extras["tokenizers"]
     names = {re.split(r"[^A-Za-z0-9_-]", requirement)[0].replace("-", "_") for requirement in declared}
     owned = {package for row in TABLE for package in row.owns}
-    assert owned - {"pytest"} <= names  # its plugin is imported by pytest alone
+    assert owned - {"pytest", "httpx"} <= names  # imported by pytest alone, and where the user asks for it

@@ -1,4 +1,4 @@
-"""One module for each SDK or HTTP library, named after it. Nothing is imported before it is asked for."""
+"""One module for each maker of SDKs or HTTP library, named after it. Nothing is imported before it is asked for."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ from budgetguard.core.amounts import shown
 if TYPE_CHECKING:
     from budgetguard.clients import Clients
 
+_HTTP = frozenset(["httpx", "httpx2"])
+_STAINLESS = frozenset(["anthropic", "groq", "openai", "together"])
+
 
 def wrap(guard: Clients, client: Any, labels: Mapping[str, str]) -> Any:
     """A guarded client of the same type. Errors: those of `Guard.wrap`."""
     makers = {kind.__module__.partition(".")[0] for kind in type(client).__mro__}
-    if "openai" in makers:
-        from budgetguard.integrations import openai
+    if makers & _HTTP and hasattr(client, "_transport_for_url"):  # before SDKs: some have HTTP clients of their own
+        from budgetguard.integrations import http_clients
 
-        return openai.wrap(guard, client, labels)
-    if "anthropic" in makers:
-        from budgetguard.integrations import anthropic
+        return http_clients.wrap(guard, client, labels)
+    if makers & _STAINLESS:
+        from budgetguard.integrations import stainless
 
-        return anthropic.wrap(guard, client, labels)
+        return stainless.wrap(guard, client, labels)
     if "botocore" in makers:
         from budgetguard.integrations import botocore
 
         return botocore.wrap(guard, client, labels)
     raise TypeError(
-        f"guard.wrap takes a client of the OpenAI or Anthropic SDK, or boto3's for Bedrock, not {shown(client)}: pass "
-        "other SDKs guard.http_client(), or both of guard.http_clients(), as their HTTP client"
+        "guard.wrap takes a client of the OpenAI, Anthropic, Groq or Together SDK, boto3's for Bedrock, or an HTTP "
+        f"client of httpx2 or httpx, not {shown(client)}. Another SDK takes an HTTP client: give it "
+        'guard.http_client(), with library="httpx" where it wants one of httpx; or, where it takes a sync and an async '
+        "one, both of guard.http_clients()"
     )

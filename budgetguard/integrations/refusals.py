@@ -1,6 +1,8 @@
 """Errors that the SDKs let through: they retry what they do not know, and report it as a lost connection.
 
-An SDK raises its own errors as they are, at the first attempt. So what the guard raises inside one is of both kinds.
+OpenAI's and Anthropic's raise their own errors as they are, at the first attempt. So what the guard raises inside an
+SDK is of both kinds; that callers who catch their SDK's errors catch it holds for all. (Groq's and Together's retry
+their own as well: see `http_clients.py`.)
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from budgetguard.errors import BudgetExceeded, BudgetGuardError
 
 TOO_MANY_REQUESTS = 429
 _made: dict[tuple[type[Exception], ...], type[BudgetGuardError]] = {}
-_BASES = {"openai": "OpenAIError", "anthropic": "AnthropicError"}
+_BASES = {"anthropic": "AnthropicError", "groq": "GroqError", "openai": "OpenAIError", "together": "TogetherError"}
 
 
 def for_sdks(error: BudgetGuardError) -> BudgetGuardError:
