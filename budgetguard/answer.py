@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.encodings import Inflater, decoder_of
 from budgetguard.parts import Charge
 from budgetguard.usage import Usage
 from budgetguard.wire.asked import Asked
+from budgetguard.wire.bodies import Body
 from budgetguard.wire.frames import Frame, frames_for
 from budgetguard.wire.reports import Reported, reported
 from budgetguard.wire.statements import error_of
 from budgetguard.wire.stream import Stream
 
-MOST_BODY = 8 * 1024 * 1024
-"""The longest body that is kept whole to be read, in bytes. Of a longer one (embeddings) only the end is looked at."""
-_KEPT_END = 64 * 1024
-_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _REDIRECTED = 300
 
 
@@ -54,10 +48,7 @@ class Answer:
         """What is passed on is no longer compressed, as it came."""
         self._passed_ms = passed_ms
         self._first_token_ms: int | None = None
-        self._body = bytearray()
-        self._skipped = False
-        self._parsed_at = -1
-        self._parsed: Mapping[str, Any] = {}
+        self._body = Body()
 
     @property
     def is_stream(self) -> bool:
@@ -124,7 +115,7 @@ class Answer:
         """The code of an error that came inside a stream, or instead of the body that a status of success promised."""
         if self._stream is not None:
             return self._stream.said.error
-        return error_of(Frame(b"", b""), self._whole()) if self.charge() is None else None
+        return error_of(Frame(b"", b""), self._body.members()) if self.charge() is None else None
 
     def _unpacked(self, inflater: Inflater, chunk: bytes) -> bytes:
         passed = bytearray()
@@ -144,38 +135,8 @@ class Answer:
             if self._first_token_ms is None and self._stream.said.pieces:
                 self._first_token_ms = self._passed_ms()
             return passed
-        self._keep(piece)
+        self._body.add(piece)
         return piece
 
-    def _keep(self, piece: bytes) -> None:
-        self._body += piece
-        if len(self._body) > MOST_BODY or (self._skipped and len(self._body) > 2 * _KEPT_END):
-            del self._body[:-_KEPT_END]
-            self._skipped = True
-
     def _reported(self) -> Reported | None:
-        return reported(self._request.api, self._whole(), self._headers) if self.is_success else None
-
-    def _whole(self) -> Mapping[str, Any]:
-        """The body as it is by now; empty where it is no JSON object, or not one yet."""
-        if self._parsed_at != len(self._body):
-            self._parsed_at = len(self._body)
-            self._parsed = _object(bytes(self._body), self._skipped)
-        return self._parsed
-
-
-def _object(body: bytes, is_end: bool) -> Mapping[str, Any]:
-    try:
-        found = _last_usage(body) if is_end else json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _last_usage(end: bytes) -> dict[str, Any]:
-    """A body of which only the end is known: the usage that stands in it, if it is whole."""
-    places = list(_USAGE.finditer(end))
-    if not places:
-        return {}
-    usage, _ = json.JSONDecoder().raw_decode(end[places[-1].end() :].decode(errors="replace"))
-    return {"usage": usage}
+        return reported(self._request.api, self._body.members(), self._headers) if self.is_success else None

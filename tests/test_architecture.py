@@ -78,6 +78,7 @@ TABLE = (
     Row("wire.apis", "middle"),
     Row("wire.answered", "middle"),
     Row("wire.asked", "middle"),
+    Row("wire.bodies", "middle"),
     Row("wire.framing", "middle"),
     Row("wire.lines", "middle"),
     Row("wire.json_array", "middle"),

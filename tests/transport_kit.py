@@ -6,7 +6,9 @@ A `Play` is one answer. `Player` is the inner transport that plays them in order
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -247,3 +249,33 @@ def only_row(world: World) -> dict[str, Any]:
 def guard_of(world: World, *limits: str, **settings: Any) -> bg.Guard:
     """A guard with a budget of tokens unless others are given, and with these settings."""
     return world.guard(*(limits or ("100M tokens/day",)), settings=bg.GuardSettings(**settings))
+
+
+class Endless:
+    """A sequence of chunks that is made as it is read: `count` of them between a beginning and an end."""
+
+    def __init__(self, chunk: bytes, count: int, end: bytes = b"", begun: bytes = b"") -> None:
+        self.chunk, self.count, self.end, self.begun = chunk, count, end, begun
+
+    def __iter__(self) -> Iterator[bytes]:
+        return itertools.chain([self.begun], itertools.repeat(self.chunk, self.count), [self.end])
+
+
+def peak(world: World, play: Play, asked: Any, url: str = URLS["chat"]) -> int:
+    """The most memory that one exchange takes, in bytes; its answer is dropped as it comes."""
+
+    async def main() -> int:
+        async with guard_of(world, "9000B tokens/day", on_stream_exceed="finish") as guard:
+            transport = BudgetTransport(guard, Player(play))
+            await heard(BudgetTransport(guard, Player(Play(CHAT))), request(STREAMED))  # all is imported
+            tracemalloc.start()
+            response = await transport.handle_async_request(request(asked, url))
+            async for _ in response.stream:
+                pass
+            await response.stream.aclose()
+            return tracemalloc.get_traced_memory()[1]
+
+    try:
+        return asyncio.run(main())
+    finally:
+        tracemalloc.stop()
