@@ -14,6 +14,7 @@ import apsw
 from machine_redis import RedisContender
 from machine_world import Picture
 from redis_kit import RedisServer
+from rollup_kit import rollups_in
 from store_kit import ask_one
 
 from budgetguard.core.model import Balance
@@ -109,6 +110,8 @@ class SQLiteContender:
         for store in self._stores:
             await store.aclose()
         assert self._look.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        found, expected = rollups_in(lambda query: self._look.execute(query).fetchall())
+        assert found == expected
         self._look.close()
 
     def _rows(self, namespace: str) -> list[list[tuple[Any, ...]]]:

@@ -43,6 +43,7 @@ TABLE = (
     Row("core.effects", "core"),
     Row("core.machine", "core"),
     Row("store", "contract"),
+    Row("ledger.rollups", "ledger"),
     Row("ledger.migrations", "ledger"),
     Row("ledger.table", "ledger"),
     Row("ledger.outbox", "ledger"),

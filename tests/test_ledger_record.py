@@ -161,7 +161,9 @@ def made_by_schema_2(path: Path) -> None:
         await store.aclose()
 
     asyncio.run(fill())
-    rows(path, "DROP INDEX token_usage_by_time")
+    rows(path, "DROP INDEX token_usage_by_time; DROP TABLE usage_rollups")
+    for trigger in ("added", "changed", "dropped"):
+        rows(path, f"DROP TRIGGER usage_rollups_{trigger}")
     for column in COLUMNS[-6:]:
         rows(path, f"ALTER TABLE token_usage DROP COLUMN {column}")
     rows(

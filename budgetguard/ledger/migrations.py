@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from budgetguard.errors import StoreUnusable
+from budgetguard.ledger.rollups import FILL, ROLLUPS
 
-SECOND_USAGE_TABLE = """
+SECOND_USAGE_TABLE = f"""
 ALTER TABLE token_usage ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE token_usage ADD COLUMN streamed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE token_usage ADD COLUMN first_token_ms INTEGER;
@@ -14,6 +15,8 @@ ALTER TABLE token_usage ADD COLUMN prompt_hash TEXT;
 ALTER TABLE token_usage ADD COLUMN process TEXT NOT NULL DEFAULT '';
 ALTER TABLE token_usage ADD COLUMN library_version TEXT NOT NULL DEFAULT '';
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
+{ROLLUPS}
+{FILL}
 """
 """What the second version of SQLite's `token_usage` has more than the first."""
 

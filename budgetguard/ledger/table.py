@@ -12,8 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from budgetguard.core.verbs import Row
+from budgetguard.ledger.rollups import ROLLUPS
 
-TABLE = """
+TABLE = f"""
 CREATE TABLE token_usage (
     reservation_id TEXT NOT NULL, namespace TEXT NOT NULL, revision INTEGER NOT NULL,
     timestamp TEXT NOT NULL, settled_at TEXT NOT NULL,
@@ -32,7 +33,9 @@ CREATE TABLE token_usage (
     PRIMARY KEY (reservation_id, namespace)
 );
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
+{ROLLUPS}
 """
+"""Of SQLite, with the rollups that it keeps."""
 COLUMNS = (
     "reservation_id", "namespace", "revision", "timestamp", "settled_at", "team", "agent", "session_id", "task_type",
     "user", "labels", "provider", "model", "prompt_tokens", "completion_tokens", "cache_read_tokens",
