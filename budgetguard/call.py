@@ -50,6 +50,7 @@ class Origin(NamedTuple):
 
 
 NO_ORIGIN = Origin()
+"""Of a call that was reserved by hand: nothing is known of its request."""
 
 
 class Priced(NamedTuple):
@@ -172,8 +173,9 @@ class Call:
         units = self.plan.units
         if not self.plan.claims and policy.guard.on_unmatched == "refuse":
             raise CallUnmatched(
-                f"no budget covers a call of {dict(self.subject)}: add a [[budget]] that matches it, "
-                'or set guard.on_unmatched = "allow"'
+                f"no budget covers a call of {dict(self.subject)}: add a [[budget]] that matches it, or set "
+                'guard.on_unmatched = "allow" (in Python budgets=[bg.Budget(...)], '
+                'settings=bg.GuardSettings(on_unmatched="allow"))'
             )
         if self.estimate is None and not units.isdisjoint(_ESTIMATED_UNITS):
             raise EstimateRequired(
@@ -184,7 +186,8 @@ class Call:
             model, provider = self.subject.get("model"), self.subject.get("provider")
             raise PriceUnknown(
                 f"{self._first_budget(frozenset(['usd']))} counts dollars, and nobody knows what model "
-                f"{model or '(none)'!r} costs: {unknown_price_text(policy.prices, model, provider)}"
+                f"{model or '(none)'!r} costs: "
+                + unknown_price_text(policy.prices, model, provider, by_hand=self.origin is NO_ORIGIN)
             )
 
     def _first_budget(self, units: frozenset[str]) -> str:

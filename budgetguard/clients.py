@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from budgetguard.policy import Policy
     from budgetguard.sync import SyncGuard
     from budgetguard.usage import Usage
+    from budgetguard.wire.apis import Api
 
 Client = TypeVar("Client")
 Library = Literal["httpx2", "httpx"]
@@ -95,19 +96,29 @@ class Clients(ABC):
         sync = new_client(self, library, checked, is_async=False)
         return sync, new_client(self, library, checked, is_async=True)
 
-    def exchange(self, method: str, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange | None:
-        """For integrations: the guarded exchange of one request; None for one that passes as it is.
+    def guarded_api(self, method: str, url: str) -> Api | None:
+        """For integrations: the API that a request goes to; None where it passes as it is.
 
         Args:
             url: scheme, host and path, with the query.
-            labels: those that its client was wrapped with.
 
         Raises:
             UnguardedApi: its API is not known, and the policy does not let it pass.
         """
-        from budgetguard.exchange import exchange_of  # with all that is known of APIs: not for who has no client
+        from budgetguard.exchange import api_of  # with all that is known of APIs: not for who has no client
 
-        return exchange_of(self._gate(), method, url, content, labels)
+        return api_of(self._gate(), method, url)
+
+    def exchange(self, api: Api, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange:
+        """For integrations: the guarded exchange of one request to an API.
+
+        Args:
+            url: only tells repeats from others.
+            labels: those that its client was wrapped with.
+        """
+        from budgetguard.exchange import exchange_of
+
+        return exchange_of(self._gate(), api, url, content, labels)
 
     def _checked(self, labels: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in labels.items():

@@ -24,8 +24,10 @@ from budgetguard.parts import Charge, Part
 from budgetguard.prompts import prompt_hash
 from budgetguard.reserving import open_holds
 from budgetguard.usage import Usage
-from budgetguard.wire.apis import FREE, recognise
+from budgetguard.wire.apis import FREE, Api, recognise
 from budgetguard.wire.asked import Asked, asked, telling_usage
+from budgetguard.wire.hosts import place_of
+from budgetguard.wire.unknown import unknown_api_text
 
 if TYPE_CHECKING:
     from budgetguard.clients import Gate
@@ -195,17 +197,22 @@ class Exchange:
         return None
 
 
-def exchange_of(gate: Gate, method: str, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange | None:
-    """The exchange of one request. Arguments and errors as for `Guard.exchange`."""
+def api_of(gate: Gate, method: str, url: str) -> Api | None:
+    """Arguments, return and errors as for `Guard.guarded_api`."""
     if gate.policy.mode == "off":
         return None
-    host, path = _parts(url)
+    host, path = place_of(url)
     api = recognise(method, host, path, gate.policy.hosts)
     passes = gate.policy.guard.on_unknown_api == "pass" or gate.policy.mode == "shadow"
     if api == FREE or (api is None and passes):
         return None
     if api is None or isinstance(api, str):
-        raise UnguardedApi(_unknown(method, host, path))
+        raise UnguardedApi(unknown_api_text(method, host, path, gate.policy.hosts))
+    return api
+
+
+def exchange_of(gate: Gate, api: Api, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange:
+    """The exchange of one request. Arguments as for `Guard.exchange`."""
     return Exchange(gate, asked(api, content), url, content, labels)
 
 
@@ -216,19 +223,3 @@ def _same_caller(held: Mapping[str, str], mine: Mapping[str, str]) -> bool:
 
 def _ms_since(clock: Callable[[], float], since: float) -> int:
     return int((clock() - since) * 1000)
-
-
-def _parts(url: str) -> tuple[str, str]:
-    """The host, with its port, and the path with the query."""
-    rest = url.partition("://")[2]
-    authority, slash, path = rest.partition("/")
-    return authority.rpartition("@")[2], slash + path
-
-
-def _unknown(method: str, host: str, path: str) -> str:
-    where = path.partition("?")[0]
-    return (
-        f"{method} {where} at {host} is no API that budgetguard knows, so nobody could say what it costs. If it speaks "
-        f'one that is known, declare its host:\n[[host]]\nname = "{host}"\nprovider = "..."\napi = "openai"\n'
-        'If it bills nothing, or may go uncounted, set on_unknown_api = "pass" under [guard].'
-    )

@@ -93,7 +93,9 @@ class GuardSettings:
             was answered without usage.
         on_stream_exceed: where a budget refuses what a stream takes beyond its estimate, the stream ends with
             BudgetExceeded, or goes on to its end, its overage recorded.
-        inject_max_tokens: a request that bounds its output nowhere is given the estimated output as its bound.
+        inject_max_tokens: a request that bounds its output nowhere is given the estimated output as its bound; not one
+            that was signed before it reaches the guard (AWS, save through a wrapped client of boto3), which is sent as
+            it was signed.
 
     Raises:
         ConfigError: lists every fault by the field's path.

@@ -127,15 +127,21 @@ def cost_of(
     return (None, "unknown") if bound is None else (bound.cost_nanousd(usage), f"upper_bound:{bound.model}")
 
 
-def unknown_price_text(table: PriceTable, model: str | None, provider: str | None) -> str:
-    """What a user can do whose model has no price: the lines to add to the policy, and the nearest known names."""
+def unknown_price_text(table: PriceTable, model: str | None, provider: str | None, *, by_hand: bool) -> str:
+    """What a user can do whose model has no price: the lines to add to the policy, and the nearest known names.
+
+    Args:
+        by_hand: who reserves can state the cost; a guarded client cannot.
+    """
     if model is None:
-        return "pass model=... (and provider=...), or a Usage with cost_usd"
+        return "pass model=... (and provider=...), or a Usage with cost_usd" if by_hand else "name it in the request"
     near = _near(tuple(table.models), provider, model)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     rate = "0" if provider in price_data.LOCAL else "DOLLARS"
+    stated = ", or pass cost_usd" if by_hand else ""
     return (
-        "add a [[price]] for it, or pass cost_usd, or set guard.on_unknown_price."
+        f"add a [[price]] for it{stated}, or set guard.on_unknown_price (in Python prices=[bg.Price({model!r}, "
+        f'{{"input": "{rate}", "output": "{rate}"}})], settings=bg.GuardSettings(on_unknown_price=...)).'
         f'{hint} Its dollars for a million tokens are to stand here ("0" where it is free):\n'
         f'[[price]]\nmodel = {_toml_text(model)}\nusd_per_mtok = {{ input = "{rate}", output = "{rate}" }}'
     )

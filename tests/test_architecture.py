@@ -77,6 +77,7 @@ TABLE = (
     Row("wire.hosts", "middle"),
     Row("wire.paths", "middle"),
     Row("wire.apis", "middle"),
+    Row("wire.unknown", "middle"),
     Row("wire.answered", "middle"),
     Row("wire.asked", "middle"),
     Row("wire.bodies", "middle"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import tomllib
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -64,13 +67,73 @@ BOTH_WAYS = pytest.mark.parametrize("way", ["async", "sync"])
 
 
 @BOTH_WAYS
-def test_an_api_that_is_not_known_is_refused_with_what_to_write_and_not_sent(world: World, way: str) -> None:
-    outcome, player = once(world, way, request(ASKED, UNKNOWN))
+@pytest.mark.parametrize(
+    "url",
+    [
+        UNKNOWN, UNKNOWN.replace("/v9/think", "/messages"), "https://api.openai.com/v1/images/generations",
+        "https://api.openai.com/messages",
+    ],
+)  # fmt: skip
+def test_an_api_that_is_not_known_is_refused_with_what_to_write_and_not_sent(world: World, way: str, url: str) -> None:
+    outcome, player = once(world, way, request(ASKED, url))
     assert isinstance(outcome.error, bg.UnguardedApi) and isinstance(outcome.error, openai.OpenAIError)
-    text = str(outcome.error)
-    assert "POST /v9/think at llm.example:8443" in text and '[[host]]\nname = "llm.example:8443"' in text
-    assert 'on_unknown_api = "pass"' in text and "canary" not in text
+    text, place = str(outcome.error), httpx2.URL(url)
+    assert text.startswith(f"POST {place.path} at {place.netloc.decode()} is no") and "canary" not in text
+    assert 'on_unknown_api = "pass"' in text and 'settings=bg.GuardSettings(on_unknown_api="pass")' in text
+    assert ("[[host]]" in text) == ("llm.example:8443/messages" in url), "to declare the host would not help elsewhere"
+    assert ("guard.reserve(estimate=" in text) != ("[[host]]" in text)
     assert (player.requests, ledger_rows(world) if world.path.exists() else []) == ([], [])
+
+
+def test_what_is_refused_for_its_host_is_guarded_once_the_host_is_declared_as_told(world: World) -> None:
+    sent = request(ASKED, "https://llm.example:8443/messages")
+    refused, _ = once(world, "sync", sent)
+    text = str(refused.error)
+    lines = tomllib.loads(text[text.index("[[host]]") :].replace("...", "acme"))["host"]
+    code = text[text.index("bg.Host(") : text.index("], in the TOML")].replace("...", "acme")
+    host = eval(code, {"bg": bg})  # noqa: S307 - our own text
+    assert [bg.Host(**entry) for entry in lines] == [host]
+    outcome, player = once(world, "sync", sent, hosts=[host])
+    assert (outcome.error, len(player.requests), len(ledger_rows(world))) == (None, 1, 1)
+
+
+def test_of_a_path_that_is_declared_in_vain_the_host_is_not_asked_for_again(world: World) -> None:
+    url = "https://llm.example:8443/v1/images/generations"
+    outcome, _ = once(world, "sync", request(ASKED, url), hosts=[bg.Host("llm.example:8443", "acme", "openai")])
+    assert isinstance(outcome.error, bg.UnguardedApi) and "guard.reserve(" in str(outcome.error)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("https://api.openai.com/v1/files", {}), ("https://api.openai.com/v1/chat/completions", {"mode": "off"}),
+        (UNKNOWN, {"settings": bg.GuardSettings(on_unknown_api="pass")}),
+    ],
+)  # fmt: skip
+def test_the_body_of_what_passes_unguarded_is_not_read(world: World, way: str, url: str, options: Any) -> None:
+    def upload() -> Iterator[bytes]:
+        raise AssertionError("it was read before it was sent")
+        yield b""
+
+    async def upload_async() -> AsyncIterator[bytes]:
+        raise AssertionError("it was read before it was sent")
+        yield b""
+
+    sent = httpx2.Request("POST", url, content=upload() if way == "sync" else upload_async())
+    outcome, player = once(world, way, sent, **options)
+    assert (outcome.error, player.requests) == (None, [sent])
+
+
+def test_a_client_is_not_told_to_state_the_cost_of_its_call_itself(world: World) -> None:
+    guard, player = guard_of(world, "$5/day"), Player(WORKED)
+    outcome = heard_sync(BudgetTransport(guard, player), request({**ASKED, "model": "gpt-9"}))
+    with pytest.raises(bg.PriceUnknown, match="cost_usd"):
+        guard.sync.run(partial(guard.reserve, model="gpt-9", estimate=bg.Usage(1, 1)))
+    guard.sync.close()
+    assert isinstance(outcome.error, bg.PriceUnknown) and player.requests == []
+    assert "cost_usd" not in str(outcome.error)
+    assert 'prices=[bg.Price(\'gpt-9\', {"input": "DOLLARS", "output": "DOLLARS"})]' in str(outcome.error)
 
 
 @BOTH_WAYS

@@ -51,11 +51,11 @@ class _Gate:
 
     def signed(self, params: Mapping[str, Any], sign: Callable[[Mapping[str, Any]], Any]) -> Any:
         """The request of one attempt, its body as the guard wants it."""
-        body = params["body"]
-        content = body if isinstance(body, bytes) else str(body or "").encode()
-        exchange = self._guard.exchange(params["method"], params["url"], content, self._labels)
-        if exchange is None:
+        api, body = self._guard.guarded_api(params["method"], params["url"]), params["body"]
+        if api is None:
             return sign(params)
+        content = body if isinstance(body, bytes) else str(body or "").encode()
+        exchange = self._guard.exchange(api, params["url"], content, self._labels)
         self._guard.sync.run(exchange.prepare)
         request = sign(params if exchange.content == content else {**params, "body": exchange.content})
         self._made[request] = exchange

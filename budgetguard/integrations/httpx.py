@@ -1,4 +1,4 @@
-"""A transport for httpx2 and httpx that holds every call to its budgets: async and sync, from one body of code.
+"""A transport for httpx2 and httpx that holds every call to its budgets: async and sync, around the same `Exchange`.
 
     client = httpx2.AsyncClient(transport=BudgetTransport(guard, httpx2.AsyncHTTPTransport()))
 
@@ -48,17 +48,18 @@ class BudgetTransport:
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request of an `AsyncClient`."""
-        content = await request.aread()
+        url = str(request.url)
         try:
-            exchange = self.guard.exchange(request.method, str(request.url), content, self.labels)
-            if exchange is not None:
+            api = self.guard.guarded_api(request.method, url)
+            if api is not None:
+                exchange = self.guard.exchange(api, url, await request.aread(), self.labels)
                 await exchange.admit()
         except BudgetGuardError as error:
             raise for_sdks(error) from error.__cause__
-        if exchange is None:
+        if api is None:
             return await self._inner.handle_async_request(request)
         try:
-            response = await self._inner.handle_async_request(_adapted(request, content, exchange))
+            response = await self._inner.handle_async_request(_adapted(request, exchange))
         except BaseException as error:
             await exchange.end(error)
             raise
@@ -66,17 +67,18 @@ class BudgetTransport:
 
     def handle_request(self, request: Any) -> Any:
         """Send one request of a `Client`."""
-        content = request.read()
+        url = str(request.url)
         try:
-            exchange = self.guard.exchange(request.method, str(request.url), content, self.labels)
-            if exchange is not None:
+            api = self.guard.guarded_api(request.method, url)
+            if api is not None:
+                exchange = self.guard.exchange(api, url, request.read(), self.labels)
                 self.guard.sync.run(exchange.admit)
         except BudgetGuardError as error:
             raise for_sdks(error) from error.__cause__
-        if exchange is None:
+        if api is None:
             return self._inner.handle_request(request)
         try:
-            response = self._inner.handle_request(_adapted(request, content, exchange))
+            response = self._inner.handle_request(_adapted(request, exchange))
         except BaseException as error:
             self.guard.sync.run(exchange.end, error)
             raise
@@ -105,13 +107,13 @@ class BudgetTransport:
         self._inner.__exit__(*error)
 
 
-def _adapted(request: Any, content: bytes, exchange: Exchange) -> Any:
+def _adapted(request: Any, exchange: Exchange) -> Any:
     """The request as it is sent: asked for what the guard needs, in an encoding that it can read."""
     if request.headers.get("authorization", "").startswith(_SIGNED):
         return request  # as it is: its signature covers its headers and its body
     accepted = request.headers.get("accept-encoding", "")
     readable = "identity" if exchange.hides_usage else READABLE
-    if exchange.content == content and accepted in (readable, "identity", ""):
+    if exchange.content == request.content and accepted in (readable, "identity", ""):
         return request
     headers = [(name, value) for name, value in request.headers.raw if name.lower() not in _REWRITTEN]
     headers.append((b"accept-encoding", readable.encode()))
@@ -146,7 +148,7 @@ def _unread(whole: Any) -> Any:
 
 
 class _Body:
-    """The body of a response on its way to the caller, settled once however it ends. `end` is the exchange's."""
+    """The body of a response on its way to the caller; its exchange is ended once, however it ends."""
 
     def __init__(self, inner: Any, exchange: Exchange, guard: Clients) -> None:
         self._inner, self._exchange, self._guard = inner, exchange, guard

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 from urllib.parse import unquote
 
-from budgetguard.wire.hosts import Host, declared, provider_at, split
+from budgetguard.wire.hosts import Family, Host, declared, provider_at, split
 from budgetguard.wire.paths import FREE, Kind, shape_of
 
-__all__ = ["FREE", "Api", "Host", "Kind", "recognise"]
+__all__ = ["FREE", "Api", "Host", "Kind", "family_of", "provider_of", "recognise"]
 
 # No known API bills them: they list, fetch, delete, or open a websocket, which is no exchange of HTTP.
 _FREE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
@@ -45,9 +45,26 @@ def recognise(method: str, host: str, path: str, hosts: Sequence[Host] = ()) -> 
     name, port = split(host)
     own = declared(name, port, hosts)
     provider = own.provider if own else provider_at(name, port)
-    plain = "/" + unquote(path.partition("?")[0].partition("#")[0]).strip("/")
-    found = shape_of(plain, provider, own.api if own else None)
+    found = shape_of(_plain(path), provider, own.api if own else None)
     if found is None:
         return None
     shape, model, streams = found
     return FREE if shape == FREE else Api(shape, provider or name, model, streams)
+
+
+def provider_of(host: str, hosts: Sequence[Host] = ()) -> str | None:
+    """Who answers at a host, as the policy declares it or as it is known; None where nobody is known to."""
+    name, port = split(host)
+    own = declared(name, port, hosts)
+    return own.provider if own else provider_at(name, port)
+
+
+def family_of(path: str) -> Family | None:
+    """A family that has such a path: at a host that is declared to speak it, it would be known. None where none has."""
+    families: tuple[Family, ...] = get_args(Family)
+    return next((family for family in families if shape_of(_plain(path), None, family) is not None), None)
+
+
+def _plain(path: str) -> str:
+    """Decoded, without the query and without a slash at its end."""
+    return "/" + unquote(path.partition("?")[0].partition("#")[0]).strip("/")

@@ -77,6 +77,12 @@ def host_faults(entry: Mapping[str, Any]) -> Iterator[str]:
     return table_faults(entry, HOST_CHECKS, required=HOST_CHECKS)
 
 
+def place_of(url: str) -> tuple[str, str]:
+    """The host of a URL, with its port but without user and password, and its path with the query."""
+    authority, slash, path = url.partition("://")[2].partition("/")
+    return authority.rpartition("@")[2], slash + path
+
+
 def split(host: str) -> tuple[str, str]:
     """A host in lower case and its port, "" where it names none. An IPv6 address comes out in its brackets."""
     if host.count(":") > 1 and not host.startswith("["):
