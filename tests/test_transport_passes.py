@@ -90,7 +90,7 @@ def test_what_is_refused_for_its_host_is_guarded_once_the_host_is_declared_as_to
     refused, _ = once(world, "sync", sent)
     text = str(refused.error)
     lines = tomllib.loads(text[text.index("[[host]]") :].replace("...", "acme"))["host"]
-    code = text[text.index("bg.Host(") : text.index("], in the TOML")].replace("...", "acme")
+    code = text[text.index("bg.Host(") : text.index("], or in the TOML")].replace("...", "acme")
     host = eval(code, {"bg": bg})  # noqa: S307 - our own text
     assert [bg.Host(**entry) for entry in lines] == [host]
     outcome, player = once(world, "sync", sent, hosts=[host])

@@ -22,8 +22,8 @@ def unknown_api_text(method: str, host: str, path: str, hosts: Sequence[Host]) -
     family = family_of(path) if method.upper() == "POST" else None
     if provider_of(host, hosts) is None and family is not None:
         return (
-            f"{where} is no API that budgetguard knows, so nobody could say what it costs. {_UNCOUNTED} If it speaks "
-            f'one that is known, declare its host, in Python hosts=[bg.Host("{host}", provider="...", api="{family}")], '
+            f"{where} is no API that budgetguard knows, so nobody could say what it costs. {_UNCOUNTED} If it speaks a "
+            f'known one, declare its host, in Python hosts=[bg.Host("{host}", provider="...", api="{family}")], or '
             f'in the TOML:\n[[host]]\nname = "{host}"\nprovider = "..."\napi = "{family}"'
         )
     return (
