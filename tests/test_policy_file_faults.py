@@ -194,6 +194,7 @@ KEYS: dict[str, tuple[str, set[str]]] = {
     "host[0].name": ("[[host]]\nprovider = 'p'\napi = 'openai'", {'"x"'}),
     "host[0].provider": ("[[host]]\nname = 'h'\napi = 'openai'", {'"x"', r'"\u0000"'}),
     "host[0].api": ("[[host]]\nname = 'h'\nprovider = 'p'", set()),
+    "host[0].refuses_stream_options": ("[[host]]\nname = 'h'\nprovider = 'p'\napi = 'openai'", {"true"}),
     "price[0].valid_from": ("[[price]]\nmodel = 'm'\nusd_per_request = '1'", {"2026-01-01"}),
 }
 

@@ -70,9 +70,13 @@ def test_hosts_are_read_in_their_order() -> None:
         name = "localhost:8000"
         provider = "vllm"
         api = "openai"
+        refuses_stream_options = true
         """
     )
-    assert policy.hosts == (Host("*.llm.corp.example", "gateway", "openai"), Host("localhost:8000", "vllm", "openai"))
+    assert policy.hosts == (
+        Host("*.llm.corp.example", "gateway", "openai"),
+        Host("localhost:8000", "vllm", "openai", refuses_stream_options=True),
+    )
     assert policy.hosts == Policy(hosts=list(policy.hosts)).hosts
     assert parse("").hosts == ()
 

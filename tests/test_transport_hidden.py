@@ -218,16 +218,6 @@ def test_a_bound_is_not_written_into_a_request_that_has_one_and_it_is_sent_as_it
     assert asyncio.run(main()).requests[0].content == sent
 
 
-def test_a_provider_that_tells_unasked_and_refuses_the_question_is_not_asked(world: World) -> None:
-    async def main() -> Player:
-        player = Player(Play(CHAT))
-        async with guard_of(world) as guard:
-            await heard(BudgetTransport(guard, player), request(HIDDEN, "https://api.mistral.ai/v1/chat/completions"))
-        return player
-
-    assert asyncio.run(main()).sent == HIDDEN
-
-
 @pytest.mark.parametrize("text", ["\ud83d", "\U0001f600 wörld", 'quote " and \\ and \u2028', "\x00"])
 def test_any_text_that_json_can_spell_is_sent_as_it_was_asked(world: World, text: str) -> None:
     asked = {**HIDDEN, "messages": [{"role": "user", "content": text}], "seed": 10**30, "top_p": 0.1}

@@ -270,3 +270,29 @@ def test_a_declared_host_names_the_provider_and_the_family_and_wins_over_what_is
         ("corp.example", "/messages"): None,
     }
     assert {key: recognise("POST", *key, hosts) for key in asked} == asked
+
+
+@pytest.mark.parametrize(
+    ("version", "refuses"),
+    [
+        ("2023-05-15", True), ("2024-02-01", True), ("2024-08-01-preview", True), ("2024-09-01-preview", False),
+        ("2024-10-21", False), ("2025-04-01-preview", False), ("preview", False), ("", False), ("2024", False),
+    ],
+)  # fmt: skip
+def test_azure_is_not_asked_for_usage_by_versions_that_do_not_know_the_question(version: str, refuses: bool) -> None:
+    for query in (f"api-version={version}", f"x=1&api-version={version}#part"):
+        path = f"/openai/deployments/gpt-4/chat/completions?{query}"
+        for host, provider in (("r.openai.azure.com", "azure_openai"), ("gateway.example", "gateway.example")):
+            api = recognise("POST", host, path)
+            assert api == Api("chat", provider, "gpt-4", refuses_stream_options=refuses)
+        # Azure's other API, which has known it in this version already, as the recordings show.
+        api = recognise("POST", "r.services.ai.azure.com", f"/models/chat/completions?{query}")
+        assert api == Api("chat", "azure_openai")
+    assert recognise("POST", "r.openai.azure.com", "/openai/v1/chat/completions") == Api("chat", "azure_openai")
+
+
+def test_a_host_may_refuse_to_be_asked_for_usage() -> None:
+    hosts = [Host("strict.example", "strict", "openai", refuses_stream_options=True), Host("o.example", "o", "openai")]
+    api = recognise("POST", "strict.example", "/v1/chat/completions", hosts)
+    assert api == Api("chat", "strict", refuses_stream_options=True)
+    assert recognise("POST", "o.example", "/v1/chat/completions", hosts) == Api("chat", "o")

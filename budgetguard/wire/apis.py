@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 from urllib.parse import unquote
@@ -13,18 +14,22 @@ __all__ = ["FREE", "Api", "Host", "Kind", "family_of", "provider_of", "recognise
 
 # No known API bills them: they list, fetch, delete, or open a websocket, which is no exchange of HTTP.
 _FREE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_DATED = re.compile(r"(?:^|&)api-version=(\d{4}-\d{2}-\d{2})")
+_AZURE_ASKS_SINCE = "2024-09-01"
 
 
 class Api(NamedTuple):
     """One kind of request of one provider. `model` where the path names it, else None.
 
     `streams` where the path asks for a stream (Gemini, Bedrock); elsewhere the request's body does.
+    `refuses_stream_options` where a chat that asks for its usage would be turned away.
     """
 
     kind: Kind
     provider: str
     model: str | None = None
     streams: bool = False
+    refuses_stream_options: bool = False
 
 
 def recognise(method: str, host: str, path: str, hosts: Sequence[Host] = ()) -> Api | Literal["free"] | None:
@@ -49,7 +54,17 @@ def recognise(method: str, host: str, path: str, hosts: Sequence[Host] = ()) -> 
     if found is None:
         return None
     shape, model, streams = found
-    return FREE if shape == FREE else Api(shape, provider or name, model, streams)
+    if shape == FREE:
+        return FREE
+    refuses = (own is not None and own.refuses_stream_options) or _is_older_azure(path)
+    return Api(shape, provider or name, model, streams, refuses)
+
+
+def _is_older_azure(path: str) -> bool:
+    """Azure OpenAI, before it knew `stream_options`: https://learn.microsoft.com/azure/ai-services/openai/whats-new"""
+    before, _, query = path.partition("?")
+    found = _DATED.search(query) if "/deployments/" in before else None
+    return found is not None and found[1] < _AZURE_ASKS_SINCE
 
 
 def provider_of(host: str, hosts: Sequence[Host] = ()) -> str | None:

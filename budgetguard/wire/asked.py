@@ -11,6 +11,8 @@ from budgetguard.wire.apis import Api
 _TELLS_WHEN_ASKED = frozenset(["chat", "completions"])
 _TELL_UNASKED = frozenset(["mistral"])
 """Providers that always tell, and refuse a request that asks for it (422: "Extra inputs are not permitted")."""
+_OWN_DATA = "data_sources"
+"""Azure's "on your data", which refuses it in any version: https://github.com/openai/openai-python/issues/2296"""
 _MOST_NAME = 512
 
 
@@ -34,8 +36,8 @@ class Asked(NamedTuple):
         """A stream that tells its usage only when asked to, and is not asked."""
         options = self.body.get("stream_options")
         told = isinstance(options, Mapping) and options.get("include_usage") is True
-        asks = self.api.kind in _TELLS_WHEN_ASKED and self.api.provider not in _TELL_UNASKED
-        return self.streams and asks and not told
+        refuses = self.api.refuses_stream_options or self.api.provider in _TELL_UNASKED or _OWN_DATA in self.body
+        return self.streams and self.api.kind in _TELLS_WHEN_ASKED and not refuses and not told
 
 
 def asked(api: Api, content: bytes) -> Asked:

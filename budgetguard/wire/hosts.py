@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from budgetguard.core.amounts import shown
 from budgetguard.errors import ConfigError
-from budgetguard.policy_checks import Check, label_text, one_of, table_faults
+from budgetguard.policy_checks import Check, a_flag, label_text, one_of, table_faults
 from budgetguard.wire.providers import PROVIDERS, REGIONAL
 
 Family = Literal["openai", "anthropic", "gemini", "bedrock", "cohere", "ollama"]
@@ -30,6 +30,8 @@ class Host:
             ("localhost:8000"). Of several that fit, one without `*` and `?` wins, then the longest.
         provider: whom calls are counted and priced under: the label `provider`.
         api: the family of its API. Unmistakable paths of other families are recognised beside it.
+        refuses_stream_options: it turns away chats that ask for their usage (`stream_options`). Streams that do not
+            tell it unasked are counted then.
 
     Raises:
         ConfigError: lists every fault by the field's path.
@@ -38,6 +40,7 @@ class Host:
     name: str
     provider: str
     api: Family
+    refuses_stream_options: bool = False
     port: str | None = field(init=False, repr=False, compare=False)
     rank: tuple[bool, int] = field(init=False, repr=False, compare=False)
     """How closely the name fits: the greatest wins."""
@@ -68,13 +71,14 @@ def _host_name(path: str, value: Any) -> Iterator[str]:
         )
 
 
-HOST_CHECKS: Mapping[str, Check] = {"name": _host_name, "provider": label_text, "api": one_of(*get_args(Family))}
+_REQUIRED: Mapping[str, Check] = {"name": _host_name, "provider": label_text, "api": one_of(*get_args(Family))}
+HOST_CHECKS: Mapping[str, Check] = {**_REQUIRED, "refuses_stream_options": a_flag}
 """The fields of a host, and what each must be."""
 
 
 def host_faults(entry: Mapping[str, Any]) -> Iterator[str]:
     """Every fault of one `[[host]]` table, each beginning with its key; without one, `Host(**entry)` is good."""
-    return table_faults(entry, HOST_CHECKS, required=HOST_CHECKS)
+    return table_faults(entry, HOST_CHECKS, required=_REQUIRED)
 
 
 def place_of(url: str) -> tuple[str, str]:
