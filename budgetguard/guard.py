@@ -197,6 +197,11 @@ class Guard(Clients):
         """
         return Within(self, limits, name)
 
+    async def store(self) -> Store:
+        """The store, open, for who reads more of it than `status` says. Errors: those of `Store.open`, GuardClosed."""
+        await self._engines.current().open()
+        return self._shared.store
+
     async def status(self, **labels: str) -> list[AccountStatus]:
         """A row for each account that matches these labels (globs), in the order of the policy; none in mode "off".
 
@@ -209,8 +214,7 @@ class Guard(Clients):
         for name, value in labels.items():
             check_label(name, value)
         self.policy.labels.check(labels)
-        await self._engines.current().open()
-        return await account_rows(self.policy, self._shared.store, labels)
+        return await account_rows(self.policy, await self.store(), labels)
 
     async def available(self, **labels: str) -> dict[str, Any]:
         """What a call with these labels could still reserve here, by unit: integers; dollars as Decimal.

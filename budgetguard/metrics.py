@@ -52,8 +52,8 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _PLAIN = re.compile(r"(?!__|label_)[a-zA-Z_][a-zA-Z0-9_]*")
 _OWN = frozenset(
-    ("budget", "estimate", "instance", "job", "le", "let_through", "mode", "period", "quantile", "reason", "status",
-     "type", "unit", "verb", "zone")
+    ("budget", "estimate", "instance", "job", "le", "let_through", "mode", "per", "period", "quantile", "reason",
+     "status", "type", "unit", "verb", "zone")
 )  # fmt: skip
 """The labels that the metrics have of their own, and those that Prometheus adds."""
 
@@ -170,6 +170,8 @@ class Prometheus:
         self._tokens = counter("tokens", "Tokens of settled calls; the types do not overlap.", "type", *names)
         self._cost = counter("cost_usd", "Dollars that settled calls cost, as far as that is known.", *names)
         self._errors = counter("store_errors", "Times that the store did not do its part.", "verb", "let_through")
+        for let_through in ("false", "true"):  # from zero on: else nobody would see the first as a rise
+            self._errors.labels("reserve", let_through)
         self._reserve = histogram("reserve_seconds", "How long the store took to admit a call.", SECONDS)
         self._settle = histogram("settle_seconds", "How long the store took to settle a call.", SECONDS)
         self._error_ratio = histogram(

@@ -36,11 +36,16 @@ class AccountStatus(NamedTuple):
 
 
 async def account_rows(policy: Policy, store: Store, labels: Mapping[str, str]) -> list[AccountStatus]:
-    """A row for each matching account, and for each limit of a budget without `per` even before its first call.
+    """The rows of `limited_accounts`, as users see them."""
+    return [as_status(row, limit) for row, limit in await limited_accounts(policy, store, labels)]
+
+
+async def limited_accounts(policy: Policy, store: Store, labels: Mapping[str, str]) -> list[tuple[AccountRow, int]]:
+    """Each matching account and its limit, and for each limit of a budget without `per` one even before its first call.
 
     In the order of the policy's budgets and of their limits, then of the `per` values.
     """
-    found: list[AccountStatus] = []
+    found: list[tuple[AccountRow, int]] = []
     now_ms = await store.open()
     for budget in policy.budgets:
         if not _may_match(budget, labels):
@@ -56,7 +61,7 @@ async def account_rows(policy: Policy, store: Store, labels: Mapping[str, str]) 
             if not rows[identity] and not budget.per:
                 rows[identity] = [_unseen(budget.name, limit, now_ms)]
             rows[identity].sort(key=lambda row: [value or "" for _, value in row.account.per])
-            found += [as_status(row, limit.amount) for row in rows[identity]]
+            found += [(row, limit.amount) for row in rows[identity]]
     return found
 
 
