@@ -131,6 +131,34 @@ def test_a_run_with_a_budget_stops_spending_when_it_is_spent(run: pytest.Pyteste
     run.runpytest_subprocess("--budget", "4usd").assert_outcomes(passed=5)
 
 
+def test_of_several_marks_the_closest_counts(run: pytest.Pytester) -> None:
+    run.makepyfile(
+        CALLS
+        + """
+    pytestmark = pytest.mark.budget("$0.01")
+
+    @pytest.mark.budget("$0.05")
+    class TestAll:
+        def test_of_its_class(self, budget_guard):
+            asyncio.run(call(budget_guard, "0.04"))
+
+        @pytest.mark.budget("$1", "1 requests")
+        def test_of_its_own(self, budget_guard):
+            asyncio.run(call(budget_guard, "0.90"))
+
+        @pytest.mark.budget("20 tokens")
+        def test_of_its_own_and_more(self, budget_guard):
+            asyncio.run(call(budget_guard, "0.90", tokens=11))
+
+    def test_of_its_module(budget_guard):
+        asyncio.run(call(budget_guard, "0.04"))
+    """
+    )
+    done = run.runpytest_subprocess()
+    done.assert_outcomes(passed=2, failed=2)
+    done.stdout.fnmatch_lines(["*: 21 tokens is above 20 tokens (*", "*: $0.04 is above $0.01 (*"])
+
+
 def test_budgets_that_cannot_be_kept_are_told(run: pytest.Pytester) -> None:
     run.makepyfile(
         CALLS
@@ -142,11 +170,27 @@ def test_budgets_that_cannot_be_kept_are_told(run: pytest.Pytester) -> None:
     @pytest.mark.budget("$0.10/day")
     def test_with_a_period(budget_guard):
         pass
+
+    @pytest.mark.budget()
+    def test_of_nothing(budget_guard):
+        pass
+
+    @pytest.mark.budget("$0.10", tokens="20k")
+    def test_by_name(budget_guard):
+        pass
+
+    @pytest.mark.budget(0.10)
+    def test_of_a_number(budget_guard):
+        pass
     """
     )
     done = run.runpytest_subprocess()
-    done.assert_outcomes(errors=2)
-    done.stdout.fnmatch_lines(["*nothing would be counted*", "*the budget of a test has no period*"])
+    done.assert_outcomes(errors=5)
+    done.stdout.fnmatch_lines([
+        "*nothing would be counted*", "*the budget of a test has no period*",
+        "*test_of_nothing: it takes amounts and nothing else, as in budget(*", "*test_by_name: it takes amounts*",
+        "*test_of_a_number: *",
+    ])  # fmt: skip
     refused = run.runpytest_subprocess("--budget", "a lot")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
     refused.stderr.fnmatch_lines(["ERROR: --budget: limit 'a lot'*"])

@@ -29,6 +29,8 @@ _REWRITTEN = frozenset([b"content-length", b"transfer-encoding", b"accept-encodi
 class BudgetTransport:
     """Guards what goes through another transport.
 
+    For SDKs `Guard.wrap` and `Guard.http_clients` do more: some (Groq's, Together's) retry what a transport raises.
+
     Args:
         guard: whose budgets.
         inner: sends the requests; async or sync, of httpx2 or of httpx.

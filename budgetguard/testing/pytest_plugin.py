@@ -4,8 +4,10 @@
     def test_summary(budget_guard, fake_provider): ...
 
 A test that spends more than its mark says fails, and so does the one with which a run passes `--budget 2usd`; later
-ones are not begun. What the `budget_guard` of a test spends is counted, and any other guard that has `budget_meter`
-among its observers. Each process counts by itself.
+ones are not begun. Of several marks the closest counts: a function's own, not its class's or module's; one mark takes
+several amounts. What the `budget_guard` of a test spends is counted, and any other guard that has `budget_meter` among
+its observers; each call when it is settled, so a stream that is still open at the end is not. Each process counts by
+itself.
 """
 
 from __future__ import annotations
@@ -46,15 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Read the mark; refuse one that could count nothing."""
-    amounts = [amount for mark in item.iter_markers("budget") for amount in mark.args]
+    mark = item.get_closest_marker("budget")
     fault = ""
     try:
-        item.stash[_LIMITS] = _limits(amounts, f"the mark of {item.nodeid}")
+        item.stash[_LIMITS] = [] if mark is None else _marked(mark, f"the mark of {item.nodeid}")
     except pytest.UsageError as error:
         fault = str(error)
     if fault:
         pytest.fail(fault, pytrace=False)
-    if amounts and "budget_meter" not in getattr(item, "fixturenames", ()):
+    if mark is not None and "budget_meter" not in getattr(item, "fixturenames", ()):
         pytest.fail(
             f"{item.nodeid} has a budget, and neither budget_guard nor budget_meter: nothing would be counted. Take "
             "budget_guard, or give the guard that it uses observers=[budget_meter]", pytrace=False,
@@ -117,6 +119,12 @@ def _judge(item: pytest.Item) -> None:
         if excess:
             del item.stash[_METER]
             pytest.fail(f"{who} spent more than its budget: {excess} (this test: {meter.text})", pytrace=False)
+
+
+def _marked(mark: pytest.Mark, where: str) -> list[Limit]:
+    if mark.kwargs or not mark.args:
+        raise pytest.UsageError(f'{where}: it takes amounts and nothing else, as in budget("$0.10", "20k tokens")')
+    return _limits(mark.args, where)
 
 
 def _limits(texts: Sequence[str], where: str) -> list[Limit]:
