@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping
 
 from budgetguard.core.amounts import MAX_AMOUNT
-from budgetguard.encodings import Inflater, decoder_of
+from budgetguard.encodings import Plain, decoder_of
 from budgetguard.parts import Charge
 from budgetguard.usage import Usage
 from budgetguard.wire.asked import Asked
@@ -44,7 +44,7 @@ class Answer:
         self.cuts = hides_usage and frames is not None
         """What is passed on lacks a part of what came."""
         self._stream = None if frames is None else Stream(request.api, frames, cuts=self.cuts)
-        self.unpacks = self.cuts and isinstance(self._decoder, Inflater)
+        self.unpacks = self.cuts and self._decoder is not None and self._decoder.is_packed
         """What is passed on is no longer compressed, as it came."""
         self._passed_ms = passed_ms
         self._first_token_ms: int | None = None
@@ -63,9 +63,7 @@ class Answer:
         """
         if self._decoder is None:
             return chunk
-        if isinstance(self._decoder, Inflater):
-            return self._unpacked(self._decoder, chunk)
-        return self._take(chunk)
+        return self._unpacked(self._decoder, chunk) if self._decoder.is_packed else self._take(chunk)
 
     def finish(self) -> bytes:
         """The body has ended; what was held back and is still to be passed on."""
@@ -117,10 +115,10 @@ class Answer:
             return self._stream.said.error
         return error_of(Frame(b"", b""), self._body.members()) if self.charge() is None else None
 
-    def _unpacked(self, inflater: Inflater, chunk: bytes) -> bytes:
+    def _unpacked(self, decoder: Plain, chunk: bytes) -> bytes:
         passed = bytearray()
         try:
-            for piece in inflater.feed(chunk):
+            for piece in decoder.feed(chunk):
                 taken = self._take(piece)
                 if self.cuts:
                     passed += taken

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 READABLE = "gzip, deflate"
 """The content encodings that can be read here."""
+_INFLATED = ("gzip", "x-gzip", "deflate")
 _AT_ONCE = 1024 * 1024
+_MOST_LAYERS = 2
+_MOST_NESTED = 64 * 1024 * 1024
+"""Bytes that are read of a body in two layers: a thousand of them may stand for a billion."""
 _HEADS_OF_ZLIB = (8, 15)
 """The lower half of the first byte of zlib's and gzip's formats, which deflate's own blocks never begin with."""
 
 
 class Plain:
     """A body that is not compressed."""
+
+    is_packed = False
 
     def feed(self, chunk: bytes) -> Iterable[bytes]:
         """The next bytes, as they are."""
@@ -26,6 +33,8 @@ class Inflater(Plain):
     Args:
         raw: servers that say deflate may leave out zlib's frame (RFC 9110, 8.4.1.2).
     """
+
+    is_packed = True
 
     def __init__(self, raw: bool) -> None:
         self._raw = raw
@@ -63,9 +72,39 @@ class Inflater(Plain):
         return head
 
 
+class Nested(Plain):
+    """A body that was compressed twice; the layer that came last is the first of `layers`."""
+
+    is_packed = True
+
+    def __init__(self, layers: Sequence[Plain]) -> None:
+        self._layers = layers
+        self._left_bytes = _MOST_NESTED
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """What the next bytes were before they were compressed.
+
+        Raises:
+            zlib.error: the body is spoiled or too long; nothing more can be read of it.
+        """
+        pieces: Iterable[bytes] = (chunk,) if self._left_bytes >= 0 else ()
+        for layer in self._layers:
+            pieces = itertools.chain.from_iterable(map(layer.feed, pieces))
+        for piece in pieces:
+            self._left_bytes -= len(piece)
+            if self._left_bytes < 0:
+                break
+            yield piece
+        if self._left_bytes < 0:
+            raise zlib.error("too long a body in two layers of compression")
+
+
 def decoder_of(encoding: str) -> Plain | None:
-    """What reads a body with this `content-encoding`, None where it cannot be read here."""
-    name = encoding.strip().lower()
-    if name in ("", "identity"):
-        return Plain()
-    return Inflater(raw=name == "deflate") if name in ("gzip", "x-gzip", "deflate") else None
+    """What reads a body with this `content-encoding`, which lists the layers in their order; None where it cannot be
+    read here.
+    """
+    names = [name for part in encoding.split(",") if (name := part.strip().lower()) not in ("", "identity")]
+    if len(names) > _MOST_LAYERS or not all(name in _INFLATED for name in names):
+        return None
+    layers = [Inflater(raw=name == "deflate") for name in reversed(names)]
+    return Nested(layers) if len(layers) > 1 else layers[0] if layers else Plain()

@@ -108,9 +108,15 @@ def deflated(raw: bytes) -> bytes:
     return packer.compress(raw) + packer.flush()
 
 
+def twice(raw: bytes) -> bytes:
+    return gzip.compress(gzip.compress(raw))
+
+
 PACKED = {
     "gzip": (gzip.compress, "gzip"), "x-gzip": (gzip.compress, "x-gzip"), "deflate": (zlib.compress, "deflate"),
     "deflate without its frame": (deflated, "deflate"), "a lie": (bytes, "gzip"), "identity": (bytes, "identity"),
+    "identity, then gzip": (gzip.compress, "identity, gzip"), "gzip twice": (twice, "gzip, gzip"),
+    "deflate, then gzip": (lambda raw: gzip.compress(zlib.compress(raw)), "Deflate , GZIP"),
 }  # fmt: skip
 
 
