@@ -112,7 +112,7 @@ def twice(raw: bytes) -> bytes:
     return gzip.compress(gzip.compress(raw))
 
 
-PACKED = {
+PACKED: dict[str, tuple[Any, str]] = {
     "gzip": (gzip.compress, "gzip"), "x-gzip": (gzip.compress, "x-gzip"), "deflate": (zlib.compress, "deflate"),
     "deflate without its frame": (deflated, "deflate"), "a lie": (bytes, "gzip"), "identity": (bytes, "identity"),
     "identity, then gzip": (gzip.compress, "identity, gzip"), "gzip twice": (twice, "gzip, gzip"),
