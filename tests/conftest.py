@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from guard_kit import World
+    from postgres_kit import Books, PostgresServer
     from redis_cluster_kit import Cluster
     from redis_kit import RedisServer
     from redis_world import RedisWorld
@@ -140,6 +141,24 @@ def namespace(redis_server: RedisServer) -> Iterator[str]:
 
     with tidy_namespace(redis_server, f"t{uuid.uuid4().hex}") as name:
         yield name
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL that all tests share: each keeps to its own `books`, and leaves the server running."""
+    from postgres_kit import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Books:
+    """A ledger of its own in the shared PostgreSQL, with nothing in it."""
+    from postgres_kit import Books
+
+    return Books(postgres_server, f"t{uuid.uuid4().hex}")
 
 
 @pytest.fixture

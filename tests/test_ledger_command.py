@@ -19,8 +19,8 @@ INTO = ("--to", "sqlite:///ledger.db")
     ("args", "said"),
     [
         ((*REDIS,), "Missing option '--to'"),
-        (("--to", "postgresql://me:secret@db/ledger", *REDIS), "--to: expected sqlite:///file.db, the only kind"),
-        (("--to", "ledger.db", *REDIS), "--to: expected sqlite:///file.db, the only kind"),
+        (("--to", "mysql://me:secret@db/ledger", *REDIS), "--to: expected sqlite:///file.db or postgresql://host"),
+        (("--to", "ledger.db", *REDIS), "--to: expected sqlite:///file.db or postgresql://host"),
         (("--to", "sqlite:///:memory:", *REDIS), "not sqlite:///:memory:"),
         ((*INTO,), "store.url: has no outbox: the table token_usage of a SQLite store is the ledger"),
         ((*INTO, "--store", "sqlite:///none.db"), "has no outbox"),

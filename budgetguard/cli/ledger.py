@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budgetguard.cli.options import ConfigOption, FormatOption, StoreOption
+from budgetguard.cli.options import ConfigOption, Format, FormatOption, StoreOption
 from budgetguard.cli.output import emit, note
 from budgetguard.cli.sources import policy_or_store, shown_store
 from budgetguard.errors import BudgetGuardError, ConfigError
@@ -32,7 +32,12 @@ def ledger() -> None:
 
 @commands.command()
 def drain(
-    to: Annotated[str, typer.Option("--to", metavar="URL", help="The SQL ledger, made if need be: sqlite:///file.db")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="URL", help="The SQL ledger, made if need be: sqlite:///file.db or postgresql://..."
+        ),
+    ],
     config: ConfigOption = None,
     store: StoreOption = None,
     namespace: Annotated[
@@ -56,12 +61,18 @@ def drain(
             raise
     finally:
         target.close()
+    _tell(settings, to, drained, format)
+
+
+def _tell(settings: StoreSettings, to: str, drained: Drained, format: Format) -> None:
+    from budgetguard.ledger import shown_ledger
+
     done = {
-        "store": shown_store(settings), "namespace": settings.namespace, "ledger": to, "rows": drained.rows,
-        "unreadable": list(drained.unreadable),
+        "store": shown_store(settings), "namespace": settings.namespace, "ledger": shown_ledger(to),
+        "rows": drained.rows, "unreadable": list(drained.unreadable),
     }  # fmt: skip
     if format == "table":
-        typer.echo(f"{drained.rows:,} {'row' if drained.rows == 1 else 'rows'} moved into {to}")
+        typer.echo(f"{drained.rows:,} {'row' if drained.rows == 1 else 'rows'} moved into {done['ledger']}")
     else:
         emit(format, [done], list(done), ())
     if drained.unreadable:

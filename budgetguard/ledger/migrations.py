@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from budgetguard.errors import StoreUnusable
-from budgetguard.ledger.rollups import FILL, ROLLUPS
+from budgetguard.ledger import rollups
 
 SECOND_USAGE_TABLE = f"""
 ALTER TABLE token_usage ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
@@ -15,14 +15,14 @@ ALTER TABLE token_usage ADD COLUMN prompt_hash TEXT;
 ALTER TABLE token_usage ADD COLUMN process TEXT NOT NULL DEFAULT '';
 ALTER TABLE token_usage ADD COLUMN library_version TEXT NOT NULL DEFAULT '';
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
-{ROLLUPS}
-{FILL}
+{rollups.SQLITE}
+{rollups.FILL}
 """
 """What the second version of SQLite's `token_usage` has more than the first."""
 
 
-def steps_between(what: str, version: int, schema: int, steps: Mapping[int, str]) -> list[str]:
-    """The SQL (of SQLite) that leads from a version to the schema, in order; none where it is that already.
+def steps_between(what: str, version: int, schema: int, steps: Mapping[int, str]) -> list[tuple[str, int]]:
+    """The SQL that leads from a version to the schema, in order, each with the version that it makes.
 
     Args:
         what: how an error calls the database.
@@ -37,4 +37,4 @@ def steps_between(what: str, version: int, schema: int, steps: Mapping[int, str]
             f"{what} has schema {version} and this budgetguard reads schema {schema}: "
             "use the version that wrote it, or another file"
         )
-    return [f"{steps[number]};\nPRAGMA user_version = {number + 1}" for number in numbers]
+    return [(steps[number], number + 1) for number in numbers]

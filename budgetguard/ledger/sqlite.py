@@ -121,8 +121,8 @@ class SQLiteLedger:
         if version < LEAST_OF_LEDGERS:
             store_schema.migrate(db, version)
         else:
-            for step in steps_between(f"the ledger {self._path}", version, SCHEMA, MIGRATIONS):
-                db.execute(step)
+            for step, made in steps_between(f"the ledger {self._path}", version, SCHEMA, MIGRATIONS):
+                db.execute(f"{step};\nPRAGMA user_version = {made}")
         if _columns(db) != COLUMNS:
             raise StoreUnusable(f"the ledger {self._path} has other columns than its schema says: name another file")
 

@@ -156,8 +156,8 @@ def migrate(db: apsw.Connection, version: int) -> None:
     Raises:
         StoreUnusable: it is newer, or older than any that is known.
     """
-    for step in steps_between("the store", version, SCHEMA, MIGRATIONS):
-        db.execute(step)
+    for step, made in steps_between("the store", version, SCHEMA, MIGRATIONS):
+        db.execute(f"{step};\nPRAGMA user_version = {made}")
 
 
 def patience(timeout_ms: int) -> Callable[[int], bool]:

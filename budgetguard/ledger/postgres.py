@@ -1,0 +1,180 @@
+"""A ledger in PostgreSQL: the extra `postgres`, psycopg 3."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from budgetguard.core.verbs import Row
+from budgetguard.errors import BudgetGuardError, ConfigError, StoreAway, StoreUnusable
+from budgetguard.ledger import postgres_schema as schema
+from budgetguard.ledger.migrations import steps_between
+from budgetguard.ledger.table import COLUMNS, ledger_row
+
+TIMEOUT_MS = 30_000
+# What is wrong with one row, and nothing with the database: whoever asked for the write finds out which.
+OF_A_ROW = (psycopg.DataError, psycopg.IntegrityError)
+_TIMES = frozenset(COLUMNS.index(name) for name in ("timestamp", "settled_at"))
+_JSONS = frozenset(COLUMNS.index(name) for name in ("labels", "accounts", "would_refuse"))
+_NUL, _NUL_IN_JSON, _INSTEAD = "\0", "\\u0000", "\ufffd"
+"""PostgreSQL holds no NUL in a text, though a label may have one."""
+
+
+class PostgresLedger:
+    """The ledger in the database of a URL, in the first schema of its search path. Safe from any thread.
+
+    Rows are copied into a temporary table and merged from there: a database is asked three times for a batch.
+
+    Args:
+        url: as libpq takes it: `postgresql://user:password@host:port/database?sslmode=require`.
+        timeout_ms: of a batch; a connection is waited for at most as long.
+
+    Raises:
+        StoreAway: from `write`, if the database cannot be reached, is stopping, or does not answer in time.
+        StoreUnusable: from `write`, if the ledger has another schema, or may not be made or written.
+    """
+
+    def __init__(self, url: str, timeout_ms: int = TIMEOUT_MS) -> None:
+        self._url = url
+        self._timeout_ms = timeout_ms
+        self._lock = threading.Lock()
+        self._db: psycopg.Connection[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"PostgresLedger({shown(self._url)!r})"
+
+    def write(self, rows: Sequence[tuple[str, Row]]) -> None:
+        found = [postgres_row(namespace, row) for namespace, row in rows]
+        with self._lock:
+            self._translated(lambda: self._write(found))
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _write(self, rows: Sequence[Sequence[Any]]) -> None:
+        db = self._opened()
+        if not rows:
+            return
+        with db.transaction(), db.cursor() as cursor:
+            cursor.execute(schema.ONE_AT_A_TIME)
+            cursor.execute(schema.INCOMING)
+            with cursor.copy(schema.COPY_ROWS) as copy:
+                for row in rows:
+                    copy.write_row(row)
+            cursor.execute(schema.WRITE_ROWS)
+
+    def _translated(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except (BudgetGuardError, *OF_A_ROW):
+            raise
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._drop()
+            raise StoreAway(f"the ledger {shown(self._url)} cannot be reached: {_text(error)}") from error
+        except psycopg.Error as error:
+            self._drop()
+            raise StoreUnusable(
+                f"the ledger {shown(self._url)} cannot be written: {_text(error)}; "
+                "let its user make and write tables there, or name another database"
+            ) from error
+
+    def _opened(self) -> psycopg.Connection[Any]:
+        if self._db is None or self._db.closed:
+            db = connect(self._url, self._timeout_ms)
+            try:
+                db.execute(schema.DURABLE)
+                with db.transaction():
+                    self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            self._db = db
+        return self._db
+
+    def _prepare(self, db: psycopg.Connection[Any]) -> None:
+        """Make the tables where there are none; see that they are as this version writes them."""
+        db.execute(schema.ONE_AT_A_TIME)
+        version = read_version(db)
+        steps = steps_between(f"the ledger {shown(self._url)}", version, schema.SCHEMA, schema.MIGRATIONS)
+        for step, _ in steps:
+            db.execute(step)
+        if steps:
+            db.execute(schema.MAKE_VERSION)
+            db.execute(schema.FORGET_VERSION)
+            db.execute(schema.WRITE_VERSION, (schema.SCHEMA,))
+
+    def _drop(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+
+def connect(url: str, timeout_ms: int) -> psycopg.Connection[Any]:
+    """A connection in UTC, whose statements end after so long, and that is given up when the network is silent."""
+    seconds = max(2, timeout_ms // 1000)
+    return psycopg.connect(
+        url, autocommit=True, connect_timeout=seconds, tcp_user_timeout=timeout_ms, keepalives_idle=seconds,
+        application_name="budgetguard", prepare_threshold=None,
+        options=f"-c timezone=UTC -c statement_timeout={timeout_ms} {_options(url)}",
+    )  # fmt: skip
+
+
+def read_version(db: psycopg.Connection[Any]) -> int:
+    """The schema of the ledger that stands there; 0 for none."""
+    ((exists,),) = db.execute(schema.HAS_VERSION).fetchall()
+    return max((version for (version,) in db.execute(schema.READ_VERSION)), default=0) if exists else 0
+
+
+def postgres_row(namespace: str, row: Row) -> list[Any]:
+    """The row of `token_usage`, in the order of `COLUMNS`, as COPY takes it."""
+    return [_sent(place, value) for place, value in enumerate(ledger_row(namespace, row))]
+
+
+def shown(url: str) -> str:
+    """The host and database of a URL, and nothing that may be a password.
+
+    Raises:
+        ConfigError: it is none that libpq can read.
+    """
+    try:
+        said = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:  # its text may quote a part of the password
+        said = {"port": "?"}
+    host, port, name = (str(said.get(part) or "") for part in ("host", "port", "dbname"))
+    if "@" in host + name or not f"0{port}".replace(",", "0").isdecimal():
+        raise ConfigError(
+            "ledger", ["libpq cannot read this URL; in a password write %40 for @, %2F for /, %3A for :, %3F for ?"]
+        )
+    return f"postgresql://{host}{port and ':'}{port}/{name}"
+
+
+def _sent(place: int, value: Any) -> Any:
+    if place in _TIMES:
+        return f"{value}+00"
+    if place in _JSONS:
+        return json.dumps(_replaced(json.loads(value)), ensure_ascii=False) if _NUL_IN_JSON in value else value
+    return _replaced(value)
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_replaced(name): _replaced(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item) for item in value]
+    return value.replace(_NUL, _INSTEAD) if isinstance(value, str) else value
+
+
+def _options(url: str) -> str:
+    """What the URL itself asks of the session."""
+    return str(conninfo_to_dict(url).get("options") or "")
+
+
+def _text(error: psycopg.Error) -> str:
+    """What it says, in one line."""
+    return " ".join(str(error).split())
