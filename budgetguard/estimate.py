@@ -20,7 +20,7 @@ from budgetguard.estimates.tokenizers import Counter, counter
 from budgetguard.usage import Usage
 from budgetguard.wire.apis import Api
 
-__all__ = ["Estimate", "EstimateSettings", "estimate", "load_tokenizers", "with_bound"]
+__all__ = ["Estimate", "EstimateSettings", "estimate", "load_tokenizers", "why_so_much", "with_bound"]
 
 MOST_EXACT_BYTES = 600
 """A text up to this length is counted, which takes up to 20 us with rs-bpe; a longer one is weighed."""
@@ -88,6 +88,18 @@ def with_bound(api: Api, body: Mapping[str, Any], most_output_tokens: int) -> di
     elif isinstance(table := bounded.get(path[0], {}), Mapping):
         bounded[path[0]] = {**table, path[1]: most}
     return bounded
+
+
+def why_so_much(api: Api, body: Mapping[str, Any], settings: EstimateSettings = _DEFAULTS) -> str:
+    """Why the output is estimated as high as it is, and what lowers that; "" where the request itself bounds it."""
+    model = _model(api, body)
+    if bound_of(api, body) is not None or not has_output(api, body, model):
+        return ""
+    most, choices, path = most_of_model(model), choices_of(api, body), path_of_bound(api, body, model)
+    several = f"{choices:,} x " if choices > 1 else ""
+    whose = "this model's maximum" if most else "what [estimate] default_output_tokens says"
+    what_to_do = f": set {'.'.join(path)}" if path else ""
+    return f"{several}{most or settings.default_output_tokens:,} output tokens are {whose}{what_to_do}"
 
 
 def needs_tokenizers(settings: EstimateSettings = _DEFAULTS) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budgetguard.answer import Answer
 from budgetguard.attempts import next_attempt
@@ -18,10 +18,11 @@ from budgetguard.call import Origin
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.endings import LEFT_UNREAD, cause_of, charge_if_left, charge_of, rule_of, status_of
 from budgetguard.errors import BudgetExceeded, BudgetGuardError, UnguardedApi
-from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, with_bound
+from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, why_so_much, with_bound
 from budgetguard.hold import Hold
 from budgetguard.parts import Charge, Part
 from budgetguard.prompts import prompt_hash
+from budgetguard.refusal import explain
 from budgetguard.reserving import open_holds
 from budgetguard.usage import Usage
 from budgetguard.wire.apis import FREE, Api, recognise
@@ -67,8 +68,9 @@ class Exchange:
         self._hold: Hold | None = None
         self._part: Part | None = None
         self._is_own = True
-        self._is_prepared = self._ended = False
+        self._is_prepared = self._is_bounded = self._ended = False
         self._may_grow = True
+        self._asked_for = 0
 
     async def prepare(self) -> None:
         """Estimate, and say what is to be sent: it tells its usage and, where that is wanted, bounds its output.
@@ -81,10 +83,11 @@ class Exchange:
         self._is_prepared = True
         if needs_tokenizers(settings):
             await asyncio.to_thread(load_tokenizers, settings)
-        self._estimate, bounded = estimate(request.api, request.body, len(self.content), settings)
+        self._estimate, self._is_bounded = estimate(request.api, request.body, len(self.content), settings)
         body = request.body
-        if not bounded and self._gate.policy.guard.inject_max_tokens and body:
+        if not self._is_bounded and self._gate.policy.guard.inject_max_tokens and body:
             body = with_bound(request.api, body, self._estimate.output_tokens)
+            self._is_bounded = True
         if self.hides_usage:
             body = telling_usage(body)
         if body != request.body:
@@ -100,7 +103,7 @@ class Exchange:
         self._hold = self._around()
         if self._hold is not None:
             self._is_own = False
-            self._part = await self._hold.draw(self._estimate)
+            self._part = await self._hold.draw(self._estimate, self._request.model, self._request.api.provider)
         else:
             self._hold = await self._gate.admit(self._own, self._estimate, self._of_client, self._origin())
             self._part = self._hold.whole()
@@ -127,12 +130,12 @@ class Exchange:
             headers: by lower-case name.
         """
         self.answer = answer = Answer(
-            self._request, self._estimate, status, headers, hides_usage=self.hides_usage, passed_ms=self._passed_ms
-        )
+            self._request, self._estimate, status, headers, hides_usage=self.hides_usage,
+            bound=self._estimate.output_tokens if self._is_bounded else None, passed_ms=self._passed_ms,
+        )  # fmt: skip
         if self._part is not None and answer.is_stream:
             # Whoever drops the stream has taken this. It must not hold the exchange: that holds the hold.
-            rule = self._gate.policy.guard.on_cancel if self._is_own else "streamed"
-            self._part.follow(partial(charge_if_left, rule, answer, self._estimate))
+            self._part.follow(partial(charge_if_left, self._gate.policy.guard.on_cancel, answer, self._estimate))
         return answer
 
     async def keep_ahead(self) -> None:
@@ -155,13 +158,17 @@ class Exchange:
             self._may_grow = False
             if self._gate.policy.guard.on_stream_exceed == "stop":
                 raise
-        except BudgetGuardError:  # the store is away, or the hold has ended
-            self._may_grow = False  # it was admitted; its overage is recorded
+        except ReservationFinished:
+            self._may_grow = False  # its overage is recorded
+        except StoreError:
+            self._asked_for = wanted.output_tokens  # it is asked again before it comes to that
 
     def is_short(self) -> bool:
         """A stream has come to its estimate, and the hold may still grow."""
         answer = self.answer
-        return answer is not None and self._may_grow and answer.reaches(self._estimate.output_tokens)
+        if answer is None or not self._may_grow:
+            return False
+        return answer.reaches(max(self._estimate.output_tokens, self._asked_for))
 
     async def end(self, error: BaseException | None) -> None:
         """Settle, once. `error` is what ended the exchange; None if the caller has had the whole answer."""
@@ -171,12 +178,22 @@ class Exchange:
         self._ended = True
         charge, cause = self._charged(error), cause_of(error, self.answer)
         self._attempt.has_failed = cause not in ("", LEFT_UNREAD)
-        if charge is not None:
-            part.end(charge)
-        if self._is_own and hold.open:  # its guard may have been closed meanwhile, and it with that
-            await (hold.release() if charge is None else hold.end(status_of(charge, error, cause), cause))
-        elif charge is None:
-            hold.drop(part)
+        if not self._is_own:
+            await hold.finish(part, charge)
+        elif hold.open:  # its guard may have been closed meanwhile, and it with that
+            if charge is None:
+                await hold.release()
+            else:
+                part.end(charge)
+                await hold.end(status_of(charge, error, self.answer, cause), cause)
+
+    def __del__(self) -> None:
+        """Nobody reads it any more: a hold that is shared learns how far it came. One of its own sees to itself."""
+        hold, part = self._hold, self._part
+        if self._ended or self._is_own or hold is None or part is None:
+            return
+        charge = part.charge() or Charge(self._estimate, "estimate")
+        hold.leave(part, charge)
 
     def _charged(self, error: BaseException | None) -> Charge | None:
         """What is settled: None for nothing at all."""
@@ -213,7 +230,17 @@ def api_of(gate: Gate, method: str, url: str) -> Api | None:
 
 def exchange_of(gate: Gate, api: Api, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange:
     """The exchange of one request. Arguments as for `Guard.exchange`."""
-    return Exchange(gate, asked(api, content), url, content, labels)
+    request = asked(api, content)
+    return Exchange(gate._replace(admit=partial(_admitted, gate, request)), request, url, content, labels)
+
+
+async def _admitted(gate: Gate, request: Asked, *of_call: Any) -> Hold:
+    """As the gate admits; a refusal says why so much was asked, which only the request tells."""
+    try:
+        return await gate.admit(*of_call)
+    except BudgetExceeded as refusal:
+        explain(refusal, why_so_much(request.api, request.body, gate.policy.estimate))
+        raise
 
 
 def _same_caller(held: Mapping[str, str], mine: Mapping[str, str]) -> bool:

@@ -20,6 +20,7 @@ from budgetguard.errors import BudgetExceeded
 if TYPE_CHECKING:
     from budgetguard.store import Store
 
+_OF_OUTPUT = ("tokens", "output_tokens", "usd")
 COUNTED_MOST = 200
 """How many open calls a refusal counts: beyond that it says "200+"."""
 
@@ -44,6 +45,12 @@ def budget_exceeded(
     model = escaped(subject.get("model", ""))
     lines.append(f"  {' '.join(part for part in (labels, model) if part) or 'no labels'} | {id}")
     return BudgetExceeded("\n".join(lines), violations, retry_after_s(violations), id, dict(subject))
+
+
+def explain(refusal: BudgetExceeded, why: str) -> None:
+    """Add to its text why so much output was asked for, if that is what was refused. Its other lines stay."""
+    if why and any(violation.account.unit in _OF_OUTPUT for violation in refusal.violations):
+        refusal.args = (f"{refusal}\n  {why}", *refusal.args[1:])
 
 
 def retry_after_s(violations: Sequence[Violation]) -> float | None:
