@@ -17,6 +17,8 @@ from budgetguard.wire.statements import error_of
 from budgetguard.wire.stream import Stream
 
 _REDIRECTED = 300
+_DOUBT = 2
+"""What is counted in a stream is rather too much: only at so many times its bound is the bound not believed."""
 
 
 class Answer:
@@ -27,17 +29,18 @@ class Answer:
         estimate: of the request, whose input stands where the answer does not tell it.
         headers: of the response, by lower-case name.
         hides_usage: the caller has not asked for the chunk that tells the usage, and is not to see it.
+        bound: the output that the request allows at most, None where it does not say.
         passed_ms: how long ago the request was admitted.
     """
 
     def __init__(
         self, request: Asked, estimate: Usage, status: int, headers: Mapping[str, str], *, hides_usage: bool,
-        passed_ms: Callable[[], int],
+        bound: int | None, passed_ms: Callable[[], int],
     ) -> None:  # fmt: skip
         self.status = status
         self.is_success = status < _REDIRECTED
         """The request was carried out: neither turned away nor sent elsewhere."""
-        self._request, self._estimate, self._headers = request, estimate, headers
+        self._request, self._estimate, self._headers, self._bound = request, estimate, headers, bound
         self._decoder = decoder_of(headers.get("content-encoding", "")) if self.is_success else None
         media = headers.get("content-type", "")
         frames = frames_for(media, request.api.kind, streams=request.streams) if self._decoder else None
@@ -99,14 +102,26 @@ class Answer:
 
     def reaches(self, output_tokens: int) -> bool:
         """Whether so much of a stream's output has come; may be asked after every chunk."""
-        return self._stream is not None and self._stream.reaches(output_tokens)
+        bound = self._bound
+        if self._stream is None:
+            return False
+        if bound is None or output_tokens > bound:
+            return self._stream.reaches(output_tokens)
+        return self._stream.reaches(_DOUBT * bound) or self._stated() > bound
 
     def streamed_tokens(self) -> int:
         """The output of a stream that has come by now."""
         if self._stream is None:
             return 0
-        report = self._stream.report()
-        return max(report.streamed_tokens(), 0 if report.so_far is None else report.so_far.usage.output_tokens)
+        counted, bound = self._stream.report().streamed_tokens(), self._bound
+        if bound is not None and counted < _DOUBT * bound:
+            counted = min(counted, bound)
+        return max(counted, self._stated())
+
+    def _stated(self) -> int:
+        """The output that a stream has stated by now."""
+        said = None if self._stream is None else self._stream.said.so_far
+        return 0 if said is None else said.usage.output_tokens
 
     @property
     def error(self) -> str | None:

@@ -75,6 +75,13 @@ class Priced(NamedTuple):
         prices = self.source if self.source == other.source else f"{self.source}+{other.source}"
         return Priced(amounts._replace(requests=1), row, prices)
 
+    def widened(self, wanted: Priced) -> Priced:
+        """The least estimate that is neither below this one nor below `wanted` in any unit."""
+        amounts = Amounts(*map(max, self.amounts, wanted.amounts))
+        more = wanted if wanted.amounts.tokens >= self.amounts.tokens else self
+        known = self.row.cost_nanousd is not None or wanted.row.cost_nanousd is not None
+        return Priced(amounts, more.row._replace(cost_nanousd=amounts.usd if known else None), more.source)
+
 
 NO_ESTIMATE = Priced(Amounts(requests=1, concurrent=1), UsageRow(), "")
 """What a call asks that came without an estimate."""
@@ -182,8 +189,15 @@ class Call:
                 f"{self._first_budget(_ESTIMATED_UNITS)} counts tokens or dollars, "
                 "and this call came without an estimate: pass estimate=bg.Usage(...)"
             )
-        if self.priced.row.cost_nanousd is None and "usd" in units:
-            model, provider = self.subject.get("model"), self.subject.get("provider")
+        self.refuse_unpriced(self.priced, policy, self.subject.get("model"), self.subject.get("provider"))
+
+    def refuse_unpriced(self, found: Priced, policy: Policy, model: str | None, provider: str | None) -> None:
+        """Pass what has a cost, or what no dollar budget covers.
+
+        Raises:
+            PriceUnknown: names the model and what to add.
+        """
+        if found.row.cost_nanousd is None and "usd" in self.plan.units:
             raise PriceUnknown(
                 f"{self._first_budget(frozenset(['usd']))} counts dollars, and nobody knows what model "
                 f"{model or '(none)'!r} costs: "

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from budgetguard.core.verbs import EndStatus
 from budgetguard.errors import BudgetGuardError
 from budgetguard.outcome import is_unsent
-from budgetguard.parts import Charge
+from budgetguard.parts import LEFT_UNREAD, Charge
+from budgetguard.sharing import NOTHING
 from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ TURNED_AWAY = frozenset([503, 529])
 """Answers of servers that are too busy to begin."""
 TIMED_OUT = frozenset([408, 499])
 """Time ran out, with the provider perhaps still at work."""
-_NOTHING = Charge(Usage(0, 0), "counted")
-LEFT_UNREAD = "left_unread"
 _LEFT = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 """What ends a call whose caller does not want it any more."""
 
@@ -49,9 +48,11 @@ def rule_of(error: BaseException | None, answer: Answer | None, settings: GuardS
     if not answer.is_success:
         refused = answer.status < 500 and answer.status not in TIMED_OUT
         return "release" if refused or answer.status in TURNED_AWAY else settings.on_error
+    if answer.error:  # SDKs leave a stream when they read it
+        return settings.on_error
     if isinstance(error, _LEFT):
         return settings.on_cancel
-    return settings.on_error if error is not None or answer.error else settings.on_unknown_outcome
+    return settings.on_error if error is not None else settings.on_unknown_outcome
 
 
 def charge_of(rule: WithoutUsage, answer: Answer | None, estimate: Usage) -> Charge | None:
@@ -67,24 +68,26 @@ def charge_of(rule: WithoutUsage, answer: Answer | None, estimate: Usage) -> Cha
 
 def charge_if_left(rule: WithoutUsage, answer: Answer, estimate: Usage) -> Charge:
     """The same for a stream that nobody reads any more, though it may have told its usage by then."""
-    return answer.timed(answer.charge() or charge_of(rule, answer, estimate) or _NOTHING)
+    return answer.timed(answer.charge() or charge_of(rule, answer, estimate) or NOTHING)
 
 
 def cause_of(error: BaseException | None, answer: Answer | None) -> str:
     """The name of what went wrong, for the ledger; "" for nothing: a caller may leave after the last word."""
     if answer is not None and not answer.is_success:
         return f"http_{answer.status}"
+    told = None if answer is None else answer.error
+    if told is not None:
+        return told
     if isinstance(error, GeneratorExit):
         return "" if answer is not None and answer.charge() else LEFT_UNREAD
-    if error is not None:
-        return type(error).__name__
-    return (answer.error or "") if answer is not None else ""
+    return "" if error is None else type(error).__name__
 
 
-def status_of(charge: Charge, error: BaseException | None, cause: str) -> EndStatus:
+def status_of(charge: Charge, error: BaseException | None, answer: Answer | None, cause: str) -> EndStatus:
     """The status of its ledger row."""
     if charge.source == "estimate":
         return "assumed"
     if charge.source == "reported" or not cause:
         return "settled"
-    return "cancelled" if isinstance(error, _LEFT) else "error"
+    failed = answer is not None and answer.error
+    return "cancelled" if isinstance(error, _LEFT) and not failed else "error"

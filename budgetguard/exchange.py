@@ -16,11 +16,11 @@ from budgetguard.answer import Answer
 from budgetguard.attempts import next_attempt
 from budgetguard.call import Origin
 from budgetguard.core.amounts import MAX_AMOUNT
-from budgetguard.endings import LEFT_UNREAD, cause_of, charge_if_left, charge_of, rule_of, status_of
-from budgetguard.errors import BudgetExceeded, BudgetGuardError, UnguardedApi
+from budgetguard.endings import cause_of, charge_if_left, charge_of, rule_of, status_of
+from budgetguard.errors import BudgetExceeded, ReservationFinished, StoreError, UnguardedApi
 from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, why_so_much, with_bound
 from budgetguard.hold import Hold
-from budgetguard.parts import Charge, Part
+from budgetguard.parts import LEFT_UNREAD, Charge, Part
 from budgetguard.prompts import prompt_hash
 from budgetguard.refusal import explain
 from budgetguard.reserving import open_holds

@@ -7,21 +7,23 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.call import Call, Priced, check_estimate
-from budgetguard.core.amounts import Amounts
 from budgetguard.core.effects import chargeable
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
 from budgetguard.errors import GuardClosed, ReservationFinished, StoreClockBehind, StoreError
-from budgetguard.parts import Charge, Part, Parts
+from budgetguard.parts import LEFT_UNREAD
+from budgetguard.sharing import Shared
 from budgetguard.usage import Usage, read_usage
 from budgetguard.within import tell_scopes
 
 if TYPE_CHECKING:
     from budgetguard.engine import Engine
+    from budgetguard.policy import Policy
 
 NOT_RECORDED = "left without record()"
+UNDER_WAY = "left while a call in it was under way"
 
 
-class Hold:
+class Hold(Shared):
     """What one call has reserved. Made by `guard.reserve(...)`.
 
     `record` what the call used as often as it becomes known; `settle` (or leaving the block) charges it.
@@ -31,19 +33,15 @@ class Hold:
     """
 
     __slots__ = (
-        "__weakref__", "_call", "_engine", "_in_doubt", "_open", "_parts", "_since", "admitted_ms", "lease_lost",
-        "would_refuse",
+        "__weakref__", "_engine", "_in_doubt", "_open", "_since", "lease_lost", "would_refuse",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, call: Call, verdict: Verdict) -> None:
+        super().__init__(call, verdict.admitted_ms)
         self._engine = engine
-        self._call = call
-        self._parts = Parts(call)
         self._open = True
         self._in_doubt = verdict.word == "unknown"
         self._since = engine.loop.time()
-        self.admitted_ms = verdict.admitted_ms
-        """The store's time at which the call was admitted."""
         self.would_refuse = verdict.would_refuse
         """The names of the shadow budgets that had no room for it."""
         self.lease_lost = False
@@ -92,45 +90,6 @@ class Hold:
         self._parts.record(usage)
         return usage
 
-    async def draw(self, estimate: Usage) -> Part:
-        """Let another call share what is held, which grows where that is not enough for all of them.
-
-        Errors: those of `grow`; the call has no share then.
-        """
-        self._must_be_open()
-        part = self._parts.add(Part(estimate))
-        try:
-            await self._fit()
-        except BaseException:
-            self._parts.drop(part)
-            raise
-        return part
-
-    async def widen(self, part: Part, estimate: Usage) -> None:
-        """Let a call that shares the hold take more than expected. Errors: those of `grow`; it takes no more then."""
-        self._must_be_open()
-        before, part.estimate = part.estimate, estimate
-        try:
-            await self._fit()
-        except BaseException:
-            part.estimate = before
-            raise
-
-    async def _fit(self) -> None:
-        """Grow to what the calls under this hold may take together."""
-        wanted = self._parts.most()
-        amounts, held = self._priced(Charge(wanted, "estimate")).amounts, self._call.priced.amounts
-        if self._call.estimate is not None and any(a > h for a, h in zip(amounts, held, strict=True)):
-            await self.grow(wanted)
-
-    def drop(self, part: Part) -> None:
-        """Nothing was billed for this share."""
-        self._parts.drop(part)
-
-    def whole(self) -> Part:
-        """The share of the one call that this hold was made for: all of it."""
-        return self._parts.add(Part(self._call.estimate or Usage(0, 0)))
-
     async def end(self, status: EndStatus, error_type: str = "") -> None:
         """Charge what is known of the calls by now; the estimate, assumed, where nothing is."""
         if self.open:
@@ -142,6 +101,7 @@ class Hold:
         Safe to cancel: what was begun is finished in the background. Never fails because of a limit or a store that
         is away. Errors: those of `record`.
         """
+        self._must_be_open()
         if response is not None:
             self.record(response)
         await self._end(self._settlement("settled", ""))
@@ -149,7 +109,8 @@ class Hold:
     async def release(self) -> None:
         """Return the whole hold: nothing was sent, or the provider bills nothing for it."""
         self._must_be_open()
-        await self._end(Release(self.id, self._engine.shared.policy.guard.replay_keep_ms))
+        self._owes = not self._parts.are_final
+        await self._end(Release(self.id, self._policy.guard.replay_keep_ms))
 
     async def grow(self, estimate: Usage) -> None:
         """Make `estimate` the new total estimate of the call.
@@ -160,10 +121,12 @@ class Hold:
             StoreError: the store did not decide; the hold stands.
         """
         self._must_be_open()
+        await self._grow_to(self._parts.alone(check_estimate(estimate), self._policy, self.admitted_ms))
+
+    async def _grow_to(self, wanted: Priced) -> None:
         call, engine = self._call, self._engine_here()
-        wanted = self._priced(Charge(check_estimate(estimate), "estimate"))
-        to = Amounts(*map(max, wanted.amounts, call.priced.amounts))
-        op = Grow(call.id, call.plan, to, wanted.row)
+        wider = call.priced.widened(wanted)
+        op = Grow(call.id, call.plan, wider.amounts, wider.row)
         verdict = await self._ask_growth(op)
         if verdict.word == "refused" and verdict.sweep_due and await engine.swept():
             verdict = await self._ask_growth(op)
@@ -174,7 +137,7 @@ class Hold:
         if verdict.word in ("finished", "unknown") and engine.shared.policy.mode != "shadow":
             raise ReservationFinished(f"the hold {call.id} has ended ({verdict.word}) and cannot grow")
         if verdict.word != "replayed":
-            call.priced = wanted._replace(amounts=to)
+            call.priced = wider
         engine.tell.alerts(verdict.alerts)
 
     async def _ask_growth(self, op: Grow) -> Verdict:
@@ -205,7 +168,7 @@ class Hold:
     def _end_after(self, error: BaseException | None) -> tuple[Settle | Release, str]:
         """What ends the hold, and for what cause."""
         error_type = "" if error is None else type(error).__name__
-        if self._parts.is_known:
+        if self._parts.is_known or not self._parts.are_final:
             cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
             status: EndStatus = "settled" if error is None else "cancelled" if cancelled else "error"
             return self._settlement(status, error_type), error_type
@@ -213,7 +176,7 @@ class Hold:
         if error is not None:
             try:
                 if self._engine.shared.outcome_of(error) == "release":
-                    return Release(self.id, self._engine.shared.policy.guard.replay_keep_ms), cause
+                    return Release(self.id, self._policy.guard.replay_keep_ms), cause
             except Exception as fault:  # noqa: BLE001 - the user's function; its fault must not hide the call's error
                 cause = f"{error_type}, and outcome_of failed: {fault!r}"
         return self._settlement("assumed", error_type), cause
@@ -226,7 +189,7 @@ class Hold:
         known = self._parts.is_recorded if self._engine.loop.is_running() else self._parts.is_known
         if not self.open or not known:
             return None
-        op = self._settlement("settled", "")
+        op = self._settlement("settled", "") if self._engine.loop.is_running() else self._left()
         self._closed()
         return op
 
@@ -234,7 +197,7 @@ class Hold:
         """Nobody has it any more: charge what was recorded. Where nothing was, its lease ends it."""
         try:
             if self._open and self._parts.is_known and self._engine.pid == os.getpid():
-                op = self._settlement("settled", "")
+                op = self._left()
                 self._open = False
                 self._engine.courier.post(op)
         except Exception:  # noqa: BLE001 - half made, or at the end of the interpreter: its lease ends it
@@ -245,20 +208,34 @@ class Hold:
         self._engine = engine
         engine.holds[self.id] = self
 
-    def _settlement(self, status: EndStatus, error_type: str) -> Settle:
-        self._must_be_open()
+    def _left(self) -> Settle:
+        """What ends it where nobody has it any more: a stream may have said its last word, or not."""
+        told = self._parts.are_told
+        return self._settlement("settled" if told else "cancelled", "" if told else LEFT_UNREAD, is_left=True)
+
+    def _settlement(self, status: EndStatus, error_type: str, *, is_left: bool = False) -> Settle:
+        """What ends it, or replaces what ended it. `is_left`: of calls under way nobody will ever tell more."""
         call, engine = self._call, self._engine
-        charged = self._parts.total(engine.shared.policy, self.admitted_ms)
-        if charged is None:
-            status, charged = "assumed", call.priced
+        self._owes = not is_left and not self._parts.are_final
+        goes_on = self._owes and status == "settled"
+        charged = self._parts.total(self._policy, self.admitted_ms, at_most=goes_on)
+        if charged is None or self._owes:
+            status, charged = "assumed", charged or call.priced
         return Settle(
             call.id, call.plan, chargeable(charged.amounts), charged.row, call.info, status,
-            call.priced.amounts, self.admitted_ms, engine.shared.policy.guard.replay_keep_ms, engine.now_ms(),
+            call.priced.amounts, self.admitted_ms, self._policy.guard.replay_keep_ms, engine.now_ms(),
             int((engine.loop.time() - self._since) * 1000), error_type, charged.source,
         )  # fmt: skip
 
-    def _priced(self, charge: Charge) -> Priced:
-        return self._parts.priced(charge, self._engine.shared.policy, self.admitted_ms)
+    async def _amend(self) -> None:
+        await self._end(self._settlement("settled", ""))
+
+    def _post_amendment(self) -> None:
+        self._engine.courier.post(self._settlement("settled", ""))
+
+    @property
+    def _policy(self) -> Policy:
+        return self._engine.shared.policy
 
     def _must_be_open(self) -> None:
         if not self._open:
@@ -283,11 +260,14 @@ class Hold:
         self._closed()
         self._engine = engine
         delivered = engine.deliver(op, self._call.plan.identities)
-        engine.tell.ended(op, self.subject, cause)
+        engine.tell.ended(op, self.subject, self._cause(cause))
         await delivered
 
     def _post(self, op: Settle | Release, cause: str) -> None:
         """The same without waiting for it."""
         self._closed()
         self._engine.courier.post(op)
-        self._engine.tell.ended(op, self.subject, cause)
+        self._engine.tell.ended(op, self.subject, self._cause(cause))
+
+    def _cause(self, cause: str) -> str:
+        return UNDER_WAY if self._owes else cause

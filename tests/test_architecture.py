@@ -130,6 +130,7 @@ TABLE = (
     Row("duties", "middle"),
     Row("engine", "middle", types=("hold",)),
     Row("parts", "middle"),
+    Row("sharing", "middle"),
     Row("within", "middle"),
     Row("hold", "middle"),
     Row("admission", "middle", owns=("tenacity",)),

@@ -64,9 +64,10 @@ with guard.sync.reserve(estimate=ESTIMATE) as hold:
 """, [("error", 7)], 3),
     "an interrupt while calls are under way": ("""
 async def main():
-    task = asyncio.create_task(hang())
-    asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
-    await asyncio.gather(hang(), task)
+    tasks = [asyncio.create_task(hang()) for _ in range(2)]
+    while len(inside) < 2: await asyncio.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.gather(*tasks)
 asyncio.run(main())
 """, [("assumed", 8)] * 2, -signal.SIGINT),
     "an interrupt in a sync caller's block": ("""

@@ -13,6 +13,7 @@ from guard_kit import World
 from transport_kit import (
     ASKED,
     CHAT,
+    DONE,
     HANG,
     HIDDEN,
     JSON,
@@ -99,6 +100,12 @@ CASES: dict[str, Case] = {
     "a stream left unread": Case(Play([*HALF, STOP]), "on_cancel", "left_unread", True, 2),
     "a body of success that is an error": Case(Play([json.dumps(ERROR).encode()], JSON), "on_error", "overloaded"),
     "an error inside a stream": Case(Play([*HALF, event(ERROR)]), "on_error", "overloaded", True),
+    "one that its caller leaves, as SDKs do": Case(
+        Play([*HALF, event(ERROR), DONE]), "on_error", "overloaded", True, 3
+    ),
+    "one after which nothing comes": Case(
+        Play([*HALF, event(ERROR)], ending=HANG), "on_error", "overloaded", True, "cancels"
+    ),
     "a body without usage": Case(Play([WITHOUT], JSON), "on_unknown_outcome"),
     "a body that is cut": Case(Play([PLAIN[:30]], JSON), "on_unknown_outcome"),
     "an empty body": Case(Play([], JSON), "on_unknown_outcome"),

@@ -34,6 +34,7 @@ import budgetguard as bg
 from budgetguard.events import Overage
 from budgetguard.exchange import STEP_LEAST
 from budgetguard.integrations.httpx import BudgetTransport
+from budgetguard.stores.sqlite import SQLiteStore
 
 WORDS = 40
 TOKENS = 100
@@ -81,6 +82,56 @@ def test_what_is_held_stays_ahead_of_what_has_come_and_grows_in_steps(world: Wor
     assert 4 < len(steps) < WORDS // 2 and min(steps) >= STEP_LEAST
     assert max(held) < 2 * WORDS * TOKENS
     assert only_row(world)["completion_tokens"] == 4_000
+
+
+def test_a_stream_that_keeps_to_the_bound_of_its_request_is_never_stopped_nor_held_for_more(world: World) -> None:
+    """What is counted in a stream is rather too much; no call takes more than its own bound."""
+    bound = WORDS * TOKENS * 2 // 3
+    asked = {**STREAMED, "max_tokens": bound}
+    held: list[int] = []
+    usage = event({"choices": [], "usage": {"prompt_tokens": 14, "completion_tokens": bound}})
+    play = Play([*TEXT, STOP, usage, DONE], on_chunk=lambda _: held.append(world.reserved()))
+
+    async def main() -> Heard:
+        async with guard_of(world, f"{bound + 100} tokens/day") as guard:
+            return await heard(BudgetTransport(guard, Player(play)), request(asked))
+
+    outcome = asyncio.run(main())
+    assert outcome.error is None and set(held) == {held[0]}
+    assert only_row(world)["completion_tokens"] == bound
+
+
+def test_a_stream_that_is_cut_is_charged_at_most_its_bound(world: World) -> None:
+    bound = WORDS * TOKENS * 2 // 3
+
+    async def main() -> None:
+        async with guard_of(world) as guard:
+            play = Play(TEXT, ending=httpx2.ReadError("reset"))
+            await heard(BudgetTransport(guard, Player(play)), request({**STREAMED, "max_tokens": bound}))
+
+    asyncio.run(main())
+    assert only_row(world)["completion_tokens"] == bound
+
+
+def test_a_store_that_is_away_for_a_moment_ends_no_growth(world: World) -> None:
+    """The stream goes on, and is stopped where a budget refuses it later."""
+    asks = 0
+
+    class Away(SQLiteStore):
+        async def grow(self, ops: Any) -> Any:
+            nonlocal asks
+            asks += 1
+            if asks == 1:
+                raise bg.StoreAway("for a moment")
+            return await super().grow(ops)
+
+    async def main() -> Heard:
+        store = Away(str(world.path), clock=world.clock)
+        async with world.guard("1000 tokens/day", store=store) as guard:
+            return await heard(BudgetTransport(guard, Player(Play(LONG))), request(SHORT))
+
+    assert isinstance(asyncio.run(main()).error, bg.BudgetExceeded)
+    assert asks > 2
 
 
 @BOTH_WAYS

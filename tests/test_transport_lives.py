@@ -60,7 +60,7 @@ def test_a_stream_that_outlives_its_event_loop_waits_in_the_spool_for_the_next_g
     else:
         asyncio.run(later())
         assert [event.count for event in world.heard.of(SpoolReplayed)] == [1]
-    check(only_row(world), 1, "settled")
+    check(only_row(world), 1)
 
 
 @pytest.mark.parametrize("place", ["before the answer", "in a stream", "in a body"])
@@ -94,7 +94,7 @@ def test_a_sync_stream_that_nobody_has_any_more_is_charged_what_came(world: Worl
     del response, chunks
     gc.collect()
     guard.sync.close()
-    check(only_row(world), 1, "settled")
+    check(only_row(world), 1)
 
 
 def test_a_stream_begun_in_one_thread_and_closed_in_another_is_settled_once(world: World) -> None:

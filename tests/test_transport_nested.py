@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 import pytest
 from guard_kit import World
-from store_kit import rows
 from transport_kit import (
     ASKED,
     CHAT,
@@ -248,9 +247,9 @@ def test_sync_calls_inside_a_sync_hold_draw_from_it(world: World) -> None:
     assert only_row(world)["total_tokens"] == 2 * 570
 
 
-def test_a_stream_read_on_after_its_hold_has_ended_is_not_broken(world: World) -> None:
+def test_a_stream_read_on_after_its_hold_has_ended_is_not_broken_by_a_budget_and_charged(world: World) -> None:
     async def main() -> bytes:
-        async with guard_of(world) as guard:
+        async with guard_of(world, "1000 tokens/day") as guard:
             long = Play([*[word("x" * 350) for _ in range(40)], STOP, DONE])
             transport = BudgetTransport(guard, Player(long))
             async with guard.reserve(estimate=ESTIMATE):
@@ -260,4 +259,5 @@ def test_a_stream_read_on_after_its_hold_has_ended_is_not_broken(world: World) -
             return found
 
     assert asyncio.run(main()).endswith(DONE)
-    assert (world.held(), rows(world.path, "SELECT count(*) FROM token_usage")) == (0, [(1,)])
+    (row,) = ledger_rows(world)
+    assert (world.held(), row["status"]) == (0, "settled") and world.spent() == row["total_tokens"] > 40 * 350 / 4

@@ -147,7 +147,7 @@ def _may_be_dead(words: bytes, now_ms: int) -> bool:
 
 def _hold_row(id: str, fields: list[Any], accounts: Mapping[bytes, Account], now_ms: int) -> HoldRow:
     """Of an open reservation's record, as `lua/lib/holds.lua` writes it."""
-    labels, _, host, _ = readable(unpack, fields[10])
+    labels, _, host, *_ = readable(unpack, fields[10])
     digests = readable(digests_in, fields[6])
     return HoldRow(
         id, {name.decode(): value.decode() for name, value in labels.items()},
