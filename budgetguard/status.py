@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -45,24 +46,34 @@ async def limited_accounts(policy: Policy, store: Store, labels: Mapping[str, st
 
     In the order of the policy's budgets and of their limits, then of the `per` values.
     """
-    found: list[tuple[AccountRow, int]] = []
     now_ms = await store.open()
-    for budget in policy.budgets:
-        if not _may_match(budget, labels):
-            continue
-        limits = {limit.identity: limit for limit in budget.parsed_limits(policy.timezone)}
-        rows: dict[str, list[AccountRow]] = {identity: [] for identity in limits}
+    budgets = [budget for budget in policy.budgets if _may_match(budget, labels)]
+    if not labels:  # one reading for all of them: each would look at every account
+        read = defaultdict(list)
+        async for row in every(store.read_accounts):
+            read[row.account.budget].append(row)
+        return [found for b in budgets for found in _limited(b, policy.timezone, read[b.name], now_ms)]
+    limited: list[tuple[AccountRow, int]] = []
+    for budget in budgets:
         per = {name: wanted for name, wanted in labels.items() if name in budget.per}
-        async for row in every(store.read_accounts, budget=glob.escape(budget.name), labels=per):
-            identity = f"{row.account.unit}/{row.account.period}"
-            if identity in limits and tuple(name for name, _ in row.account.per) == tuple(budget.per):
-                rows[identity].append(row)
-        for identity, limit in limits.items():
-            if not rows[identity] and not budget.per:
-                rows[identity] = [_unseen(budget.name, limit, now_ms)]
-            rows[identity].sort(key=lambda row: [value or "" for _, value in row.account.per])
-            found += [(row, limit.amount) for row in rows[identity]]
-    return found
+        rows = [row async for row in every(store.read_accounts, budget=glob.escape(budget.name), labels=per)]
+        limited += _limited(budget, policy.timezone, rows, now_ms)
+    return limited
+
+
+def _limited(budget: Budget, timezone: str, found: list[AccountRow], now_ms: int) -> list[tuple[AccountRow, int]]:
+    """Of the accounts of a budget's name those that its limits judge."""
+    limits = {limit.identity: limit for limit in budget.parsed_limits(timezone)}
+    rows: dict[str, list[AccountRow]] = {identity: [] for identity in limits}
+    for row in found:
+        identity = f"{row.account.unit}/{row.account.period}"
+        if identity in limits and tuple(name for name, _ in row.account.per) == tuple(budget.per):
+            rows[identity].append(row)
+    for identity, limit in limits.items():
+        if not rows[identity] and not budget.per:
+            rows[identity] = [_unseen(budget.name, limit, now_ms)]
+        rows[identity].sort(key=lambda row: [value or "" for _, value in row.account.per])
+    return [(row, limit.amount) for identity, limit in limits.items() for row in rows[identity]]
 
 
 def _unseen(budget: str, limit: Limit, now_ms: int) -> AccountRow:

@@ -54,12 +54,15 @@ def test_the_wheel_reserves_away_from_the_checkout(installed: Path, tmp_path: Pa
     assert Path(where).is_relative_to(installed.parent.parent)
 
 
-def test_the_wheel_carries_the_lua_folder_and_the_typing_mark(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_carries_the_lua_folder_the_typing_mark_and_what_is_for_monitoring(
+    installed: Path, tmp_path: Path
+) -> None:
     lua = Path(run(installed, "-I", "-c", LUA_DIR, cwd=tmp_path).strip())
     assert lua.is_relative_to(installed.parent.parent)
     assert (lua.parent.name, lua.name) == ("budgetguard", "lua")
     assert (lua / "README.md").is_file()
     assert (lua.parent / "py.typed").is_file()
+    assert {path.name for path in (lua.parent / "monitoring").iterdir()} == {"rules.yml", "dashboard.json"}
 
 
 def test_the_wheel_has_the_command(installed: Path, tmp_path: Path) -> None:
