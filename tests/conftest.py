@@ -5,6 +5,7 @@ A test also fails if asyncio logs an error meanwhile: an exception that nobody f
 
 from __future__ import annotations
 
+import gc
 import logging
 import uuid
 from collections.abc import Generator, Iterator
@@ -35,11 +36,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "early" not in item.keywords)
     if config.getoption("--long"):
         return
     for item in items:
         if "long" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage walks through it again. Several SDKs are among it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

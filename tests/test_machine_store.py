@@ -254,6 +254,7 @@ def run(
     print(", ".join(f"{word} {words[word]}" for word in sorted(words)))
 
 
+@pytest.mark.early
 def test_every_store_decides_as_the_oracle_does(request: pytest.FixtureRequest, redis_server: RedisServer) -> None:
     run(50_000, 12, request, redis_server)
     assert set(words) >= REACHABLE

@@ -7,6 +7,7 @@ imports, nor by hanging. The same tests pass in an unchanged copy.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -14,8 +15,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,6 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 TESTS = CHECKOUT / "tests"
 COPIED = ("budgetguard", "tests", "lua", "pyproject.toml", "README.md")
-AT_ONCE = 2
 DEADLINE_S, UNCHANGED_DEADLINE_S = 120, 600
 NOT_A_BUG = re.compile(
     r"^E +(NameError|UnboundLocalError|ImportError|ModuleNotFoundError|SyntaxError)\b"
@@ -129,30 +128,32 @@ def hunted(mutant: Mutant, folder: Path) -> Outcome:
         shutil.rmtree(copy)
 
 
-Hunts = dict[str, Future[Outcome]]
-
-
 @pytest.fixture(scope="module")
-def hunts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunts]:
-    """The runs of the mutants that are asked for, some at a time; first all their tests in an unchanged copy."""
-    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    asked = [MUTANTS[item.callspec.params["name"]] for item in items if item.originalname == "test_is_killed"]
-    copy = copied(tmp_path_factory.mktemp("unchanged"))
-    where = python(copy, "-c", "import budgetguard; print(budgetguard.__file__)", deadline_s=60)
-    assert Path(where.printed.strip()).is_relative_to(copy), "the copy is not what is tested"
-    killers = list(dict.fromkeys(killer for mutant in asked for killer in mutant.killers))
-    unchanged = ran_tests(copy, killers, UNCHANGED_DEADLINE_S)
-    assert unchanged.code == 0, f"the tests do not pass without a bug:\n{unchanged.printed}"
-    pool = ThreadPoolExecutor(AT_ONCE)
-    yield {mutant.name: pool.submit(hunted, mutant, tmp_path_factory.mktemp("mutant")) for mutant in asked}
-    pool.shutdown(cancel_futures=True)
+def unchanged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The tests of all mutants that are asked for pass in an unchanged copy: tried once, by one of the workers."""
+    base = tmp_path_factory.getbasetemp()
+    done = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "unchanged.done"
+    with done.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return
+        items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+        asked = [MUTANTS[item.callspec.params["name"]] for item in items if item.originalname == "test_is_killed"]
+        copy = copied(tmp_path_factory.mktemp("unchanged"))
+        where = python(copy, "-c", "import budgetguard; print(budgetguard.__file__)", deadline_s=60)
+        assert Path(where.printed.strip()).is_relative_to(copy), "the copy is not what is tested"
+        killers = list(dict.fromkeys(killer for mutant in asked for killer in mutant.killers))
+        tried = ran_tests(copy, killers, UNCHANGED_DEADLINE_S)
+        assert tried.code == 0, f"the tests do not pass without a bug:\n{tried.printed}"
+        done.touch()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", MUTANTS)
-def test_is_killed(name: str, hunts: Hunts) -> None:
+@pytest.mark.usefixtures("unchanged")
+def test_is_killed(name: str, tmp_path: Path) -> None:
     assert MUTANTS[name].faults() == []
-    outcome = hunts[name].result()
+    outcome = hunted(MUTANTS[name], tmp_path)
     assert outcome.code is not None, f"{name}: its tests hang, they have no deadline of their own:\n{outcome.printed}"
     assert outcome.code == 1, f"{name} lives, or its tests did not run (exit code {outcome.code}):\n{outcome.printed}"
     assert not NOT_A_BUG.search(outcome.printed), f"{name} is no bug, the copy is broken:\n{outcome.printed}"
