@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import venv
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from budgetguard.errors import StoreUnusable
 from budgetguard.stores import scripts
@@ -36,15 +38,37 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def needed(asking: Distribution, extras: frozenset[str] = frozenset()) -> dict[str, Distribution]:
+    """What a distribution declares to need, and what that needs in turn, as installed where the tests run."""
+    found: dict[str, Distribution] = {}
+    for requirement in map(Requirement, asking.requires or ()):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            known = distribution(requirement.name)
+            assert known.version in requirement.specifier, f"{asking.name} needs {requirement}, not {known.version}"
+            found |= {requirement.name: known, **needed(known, frozenset(requirement.extras))}
+    return found
+
+
 @pytest.fixture(scope="module")
 def installed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a clean environment that has the wheel and its dependencies, and nothing of the checkout."""
+    """The Python of a clean environment that has the wheel and its dependencies, and nothing of the checkout.
+
+    The dependencies are links to those that the tests run with: pip has found these for the same declarations.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", checkout, cwd=folder)
     (wheel,) = (folder / "dist").glob("llm_budgetguard-*-py3-none-any.whl")
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", wheel, cwd=folder)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-input", "--no-deps"]
+    run(*pip, "--disable-pip-version-check", wheel, cwd=folder)
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    (guard,) = distributions(name="llm-budgetguard", path=[str(site)])
+    for found in needed(guard).values():
+        for name in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            if not (site / name).exists():
+                (site / name).symlink_to(Path(str(found.locate_file(name))))
     return python
 
 
