@@ -8,7 +8,8 @@ USER, PASSWORD = "budgetguard", "kit/secret@1"
 EVERY_NAMESPACE = "~bg:{*}:*"
 COMMANDS = (
     "del", "eval", "evalsha", "exists", "get", "hdel", "hget", "hmget", "hscan", "hset", "info", "mget", "pexpire",
-    "pttl", "set", "time", "xadd", "xdel", "xlen", "xrange", "zadd", "zrangebyscore", "zrem", "zscan",
+    "pttl", "set", "time", "xack", "xadd", "xautoclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xlen",
+    "xrange", "xreadgroup", "zadd", "zrangebyscore", "zrem", "zscan",
 )  # fmt: skip
 DATABASE, SENTINEL, CLUSTER = "select", "role", "cluster|slots"
 """What other kinds of URLs need beside these."""

@@ -60,8 +60,11 @@ def open_store(
     return SQLiteStore(url.removeprefix(SQLITE), namespace, timeout_ms, clock)
 
 
-def open_outbox(url: str | None, namespace: str, timeout_ms: int) -> RedisOutbox:
+def open_outbox(url: str | None, namespace: str, timeout_ms: int, claim_after_ms: int = 0) -> RedisOutbox:
     """The outbox of a namespace in Redis, for the event loop that runs.
+
+    Args:
+        claim_after_ms: entries that another reader has had for so long are taken over.
 
     Raises:
         ConfigError: the URL is SQLite's, whose `token_usage` is the ledger itself, or no store's.
@@ -71,7 +74,7 @@ def open_outbox(url: str | None, namespace: str, timeout_ms: int) -> RedisOutbox
         raise ConfigError("store.url", ["has no outbox: the table token_usage of a SQLite store is the ledger itself"])
     from budgetguard.stores.redis.outbox import RedisOutbox
 
-    return RedisOutbox(url, namespace, timeout_ms)
+    return RedisOutbox(url, namespace, timeout_ms, claim_after_ms)
 
 
 async def store_exists(url: str | None, namespace: str, timeout_ms: int, *, allow_eviction: bool = False) -> bool:
