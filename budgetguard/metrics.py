@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -158,8 +159,10 @@ class Prometheus:
     def _make(self, registry: CollectorRegistry) -> None:
         from prometheus_client import Counter, Gauge, Histogram
 
-        def counter(name: str, says: str, *labels: str) -> Counter:
-            return Counter(f"budgetguard_{name}", says, labels, registry=registry)
+        def counter(name: str, says: str, *labels: str) -> Callable[..., Counter]:
+            """What finds the counter for values of the labels; there are not many, so it remembers all."""
+            whole = Counter(f"budgetguard_{name}", says, labels, registry=registry)
+            return cache(whole.labels) if labels else lambda: whole
 
         def histogram(name: str, says: str, steps: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"budgetguard_{name}", says, labels, registry=registry, buckets=steps)
@@ -171,7 +174,7 @@ class Prometheus:
         self._cost = counter("cost_usd", "Dollars that settled calls cost, as far as that is known.", *names)
         self._errors = counter("store_errors", "Times that the store did not do its part.", "verb", "let_through")
         for let_through in ("false", "true"):  # from zero on: else nobody would see the first as a rise
-            self._errors.labels("reserve", let_through)
+            self._errors("reserve", let_through)
         self._reserve = histogram("reserve_seconds", "How long the store took to admit a call.", SECONDS)
         self._settle = histogram("settle_seconds", "How long the store took to settle a call.", SECONDS)
         self._error_ratio = histogram(
@@ -193,7 +196,7 @@ class Prometheus:
 
     def _ended(self, subject: Mapping[str, str], status: str) -> tuple[str, ...]:
         labels = self._of(subject)
-        self._calls.labels(status, *labels).inc()
+        self._calls(status, *labels).inc()
         return labels
 
     def _released(self, event: Released) -> None:
@@ -210,17 +213,14 @@ class Prometheus:
             ("reasoning", event.reasoning_tokens),
         ):
             if tokens:
-                self._tokens.labels(kind, *labels).inc(tokens)
-        self._cost_of(labels).inc((event.cost_nanousd or 0) / NANOUSD_PER_USD)
+                self._tokens(kind, *labels).inc(tokens)
+        self._cost(*labels).inc((event.cost_nanousd or 0) / NANOUSD_PER_USD)
         if event.settle_s is not None:
             self._settle.observe(event.settle_s)
         if event.estimated_tokens and event.usage_source in ("reported", "counted"):
             over = event.input_tokens + event.output_tokens - event.estimated_tokens
             estimate = "low" if over > 0 else "high"
             self._error_ratio.labels(estimate).observe(abs(over) / event.estimated_tokens)
-
-    def _cost_of(self, labels: tuple[str, ...]) -> Counter:
-        return self._cost.labels(*labels) if labels else self._cost
 
     def _refused(self, event: Refused) -> None:
         for budget, reason in dict.fromkeys((v.account.budget, v.reason) for v in event.violations):
@@ -236,7 +236,7 @@ class Prometheus:
 
     def _refusal(self, budget: str, reason: str, mode: Literal["enforce", "shadow"]) -> None:
         (told,) = self._budgets(OF_A_RUN.sub("", budget))
-        self._refusals.labels(told, reason, mode).inc()
+        self._refusals(told, reason, mode).inc()
 
     def _store_problem(self, event: StoreProblem) -> None:
-        self._errors.labels(event.verb.strip("_"), str(event.let_through).lower()).inc()
+        self._errors(event.verb.strip("_"), str(event.let_through).lower()).inc()
