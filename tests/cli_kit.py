@@ -17,7 +17,8 @@ import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+
+from warm_commands import Ended, warm_command
 
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import CallInfo, Plan, UsageRow
@@ -50,14 +51,6 @@ HOSTILE = "writer\x1b[31m\u202e\n"
 CALLS = (("crawler", 120_000, 2_500_000_000), (HOSTILE, 499_999, 4_993_100_007))
 
 
-class Ended(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    out: str
-    err: str
-    code: int
-
-
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """An environment of its own: nothing of the user's state, configuration or terminal."""
     left_out = re.compile("BUDGETGUARD_.*|NO_COLOR|FORCE_COLOR|COLUMNS|LINES|PYTHONUNBUFFERED")
@@ -72,7 +65,12 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def command(folder: Path, *args: str, **more: str) -> Ended:
-    """Run `budgetguard ...` in a folder, its output in pipes."""
+    """Run `budgetguard ...` in a folder, its output in files."""
+    return warm_command(CHECKOUT, folder, args, environment(folder, **more), DEADLINE_S)
+
+
+def started(folder: Path, *args: str, **more: str) -> Ended:
+    """The same, started as users start it, its output in pipes."""
     done = subprocess.run(
         [*COMMAND, *args], cwd=folder, env=environment(folder, **more), capture_output=True, text=True,
         timeout=DEADLINE_S, check=False, stdin=subprocess.DEVNULL,

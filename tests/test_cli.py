@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from cli_kit import DEADLINE_S, HOSTILE, POLICY, command, fill
+from cli_kit import DEADLINE_S, HOSTILE, POLICY, command, fill, started
 
 from budgetguard.cli.app import run
 from budgetguard.policy_file import load_policy
@@ -35,7 +35,7 @@ def words(table: str) -> list[str]:
 
 
 def test_init_writes_a_policy_that_is_valid_and_overwrites_nothing(tmp_path: Path) -> None:
-    first = command(tmp_path, "init")
+    first = started(tmp_path, "init")
     assert (first.code, first.err) == (0, "")
     assert "budgetguard.toml is written" in first.out
     assert [budget.name for budget in load_policy(tmp_path / "budgetguard.toml", {}).budgets] == [
@@ -80,7 +80,7 @@ def test_init_accept_loss_opens_the_store_as_it_is_and_says_what_is_in_it(place:
 
 
 def test_check_shows_every_limit_of_the_policy(place: Path) -> None:
-    table = command(place, "check")
+    table = started(place, "check")
     assert (table.code, table.err) == (0, "")
     assert "budgetguard.toml is valid: 2 budgets, 5 limits; mode enforce;" in table.out
     assert "search-team team=search - $50/total delay, up to 30 s - 50 %, 80 %, 100 %" in words(table.out)
@@ -155,7 +155,7 @@ def test_check_goes_on_without_a_store_that_it_cannot_read(tmp_path: Path) -> No
 
 
 def test_status_shows_accounts_in_each_format(place: Path) -> None:
-    table = command(place, "status")
+    table = started(place, "status")
     assert (table.code, table.err) == (0, "")
     assert "each-agent agent=crawler 500k tokens/total 44 % 120,000 100,000 280,000 -" in words(table.out)
     assert "\x1b" not in table.out
@@ -226,7 +226,7 @@ def test_what_does_not_print_in_a_label_is_escaped(place: Path) -> None:
 
 
 def test_holds_shows_open_ones_with_age_and_host_in_each_format(place: Path) -> None:
-    table = command(place, "holds")
+    table = started(place, "holds")
     assert (table.code, table.err) == (0, "")
     assert table.out.splitlines()[1].startswith("r-open")
     assert "host-1:42  agent=crawler team=search tenant=acme" in table.out
@@ -270,7 +270,7 @@ def test_every_command_takes_the_common_options(name: str, capsys: pytest.Captur
 
 
 def test_without_a_command_it_says_which_there_are(tmp_path: Path) -> None:
-    done = command(tmp_path)
+    done = started(tmp_path)
     assert (done.code, done.err) == (0, "")
     names = ("init", "check", "status", "holds", "ledger", "simulate", "demo")
     assert [name for name in names if name not in done.out] == []
