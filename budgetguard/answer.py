@@ -17,8 +17,9 @@ from budgetguard.wire.statements import error_of
 from budgetguard.wire.stream import Stream
 
 _REDIRECTED = 300
-_DOUBT = 2
-"""What is counted in a stream is rather too much: only at so many times its bound is the bound not believed."""
+DOUBT = 4
+"""What is counted in a stream is rather too much, of a short one most of all: the recorded streams that kept to their
+bound counted up to 2.4 times of it. Only at so many times its bound is the bound not believed."""
 
 
 class Answer:
@@ -107,14 +108,14 @@ class Answer:
             return False
         if bound is None or output_tokens > bound:
             return self._stream.reaches(output_tokens)
-        return self._stream.reaches(_DOUBT * bound) or self._stated() > bound
+        return self._stream.reaches(DOUBT * bound) or self._stated() > bound
 
     def streamed_tokens(self) -> int:
         """The output of a stream that has come by now."""
         if self._stream is None:
             return 0
         counted, bound = self._stream.report().streamed_tokens(), self._bound
-        if bound is not None and counted < _DOUBT * bound:
+        if bound is not None and counted < DOUBT * bound:
             counted = min(counted, bound)
         return max(counted, self._stated())
 

@@ -19,6 +19,7 @@ from wire_kit import Exchange, exchanges
 from wire_truth import KINDS, STREAMS, api_of, frames_of, report_of, stream_of
 
 import budgetguard as bg
+from budgetguard.answer import DOUBT
 from budgetguard.estimate import estimate
 from budgetguard.integrations.httpx import BudgetTransport
 from budgetguard.wire.apis import recognise
@@ -111,7 +112,7 @@ def expected(found: Recording, came: bytes, is_end: bool) -> tuple[Row, bytes]:
     said = report.so_far.usage if report.so_far else None
     input_tokens = (said.input_tokens if said else 0) or own.input_tokens
     counted = report.streamed_tokens()
-    if is_bounded and counted < 2 * own.output_tokens:  # no call takes more than its request allows
+    if is_bounded and counted < DOUBT * own.output_tokens:  # no call takes more than its request allows
         counted = min(counted, own.output_tokens)
     output_tokens = max(counted, said.output_tokens if said else 0)
     return (input_tokens, output_tokens, "counted"), passed

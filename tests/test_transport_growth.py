@@ -31,6 +31,7 @@ from transport_kit import (
 )  # fmt: skip
 
 import budgetguard as bg
+from budgetguard.answer import DOUBT
 from budgetguard.events import Overage
 from budgetguard.exchange import STEP_LEAST
 from budgetguard.integrations.httpx import BudgetTransport
@@ -40,7 +41,7 @@ WORDS = 40
 TOKENS = 100
 """Of each word, about: a text of 350 bytes."""
 SHORT = {**STREAMED, "max_tokens": 100}
-"""Its estimate is soon passed: the provider does not keep to the bound."""
+"""Its bound is soon passed so far that nobody believes in it."""
 TEXT = [word("x" * 350) for _ in range(WORDS)]
 USAGE = {"prompt_tokens": 20, "completion_tokens": 4_000}
 LONG = [*TEXT, STOP, event({"choices": [], "usage": USAGE}), DONE]
@@ -76,7 +77,8 @@ def test_what_is_held_stays_ahead_of_what_has_come_and_grows_in_steps(world: Wor
 
     asyncio.run(main())
     came = [number * TOKENS for number in range(WORDS)]
-    assert all(reserved > tokens for reserved, tokens in zip(held, came, strict=False))
+    doubted = [(reserved, tokens) for reserved, tokens in zip(held, came, strict=False) if tokens >= DOUBT * 100]
+    assert len(doubted) > WORDS / 2 and all(reserved > tokens for reserved, tokens in doubted)
     assert held[0] < 200 and held == sorted(held)
     steps = [more - less for less, more in itertools.pairwise(held) if more > less]
     assert 4 < len(steps) < WORDS // 2 and min(steps) >= STEP_LEAST
