@@ -14,7 +14,7 @@ ROOM = bg.Budget("room", ["1k tokens/day"], on_exceed="delay", max_delay="60s")
 
 
 def in_line(guard: bg.Guard) -> int:
-    """How many calls wait. Nothing public tells: they are told once they are admitted or refused."""
+    """How many calls wait, for a guard that tells nobody when they begin to."""
     return len({waiter.number for waiters in guard._engines.current().line._blocked.values() for waiter in waiters})
 
 
