@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.core.verbs import Expire, Extend, Settle, Settlement
+from budgetguard.draining import Drain, Draining
 from budgetguard.duties import Duties, answers_to
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
 from budgetguard.events import Event, Expired, LeaseLost, StoreProblem
@@ -40,6 +41,8 @@ class Resources:
     outcome_of: Callable[[BaseException], Outcome]
     check_policy: Callable[[], None]
     """Read the policy's file again if it has changed."""
+    drain: Callable[[], Drain] | None
+    """Makes the drain of an event loop; None where nothing is drained here."""
 
 
 class Engine:
@@ -72,6 +75,9 @@ class Engine:
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 3000, self.beat)
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 4000, self._tend, jitter=0.3)
         self._duties.every(lambda: 1.0, self._watch)
+        self._draining = Draining(shared.drain(), shared.notify) if shared.drain is not None else None
+        if self._draining is not None:
+            self._duties.begin(self._draining.pause_s, self._draining.drain_ledger)
         self._until_end = self._ends_with_the_loop()
         with contextlib.suppress(StopIteration):  # begun here and now, so that the loop knows it
             self._until_end.__anext__().send(None)
@@ -119,6 +125,8 @@ class Engine:
                 await asyncio.wait([self._working])
             for op in await self.courier.deliver():
                 self._under_way[op.id] = op
+            if self._draining is not None:
+                await self._draining.end()
             self._drop()
         finally:
             await self.shared.store.leave()
@@ -126,6 +134,8 @@ class Engine:
     def left_over(self) -> list[Op]:
         """The event loop runs no more: what was recorded or posted here and still has to be delivered."""
         self._drop()
+        if self._draining is not None:
+            self._draining.drop()
         with contextlib.suppress(StopIteration):
             self._until_end.aclose().send(None)
         return [*self._abandoned(), *self._undelivered()]

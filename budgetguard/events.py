@@ -213,6 +213,32 @@ class OutboxFilling(Event):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LedgerAway(Event):
+    """The SQL ledger, or the outbox, cannot be drained now. Told once, until it can; rows wait in the outbox."""
+
+    name: ClassVar[str] = "budget.ledger_away"
+    level: ClassVar[Level] = "error"
+    error: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LedgerBack(Event):
+    """What was told to be away is drained again, and all that had waited is in the ledger."""
+
+    name: ClassVar[str] = "budget.ledger_back"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowUnreadable(Event):
+    """An entry of the outbox is no row that the ledger can hold. It stays there, and holds up no other."""
+
+    name: ClassVar[str] = "budget.row_unreadable"
+    level: ClassVar[Level] = "error"
+    entry_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class WritesLost(Event):
     """The store has lost what it had acknowledged between two instants of its time, as after a failover.
 

@@ -25,6 +25,7 @@ _SPAN = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?(ms|s|m|h|d)")
 STORE_SCHEMES = (
     "sqlite", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"
 )  # fmt: skip
+_LEDGER_URL = re.compile(r"sqlite:///(?!:memory:$).+|postgres(ql)?://.+")
 LEAST_SECRET_BYTES = 16
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DAY_MS = SPAN_UNITS_MS["day"]
@@ -219,6 +220,13 @@ def a_store_url(path: str, value: Any) -> Iterator[str]:
         return
     shape = f"begins with {shown(scheme)}" if colon else "has no ://"
     yield f"{path} must be a URL such as sqlite:///budgets.db; it {shape}"
+
+
+def a_ledger_url(path: str, value: Any) -> Iterator[str]:
+    """The URL of a SQL ledger; None: none. Of a wrong one nothing is shown: it may hold a password."""
+    if value is None or (isinstance(value, str) and _is_plain(value) and _LEDGER_URL.fullmatch(value)):
+        return
+    yield f'{path} must be a URL such as "sqlite:///ledger.db" or "postgresql://user:password@host/database"'
 
 
 def a_table(faults: Callable[[Mapping[str, Any]], Iterable[str]]) -> Check:

@@ -225,6 +225,9 @@ def _policy(document: Mapping[str, Any], base_dir: Path) -> Policy:
         store["url"] = resolved_url(store["url"], base_dir)
     if "spool" in store:
         store["spool"] = os.path.abspath(base_dir / store["spool"])
+    ledger = dict(document.get("ledger", {}))
+    if "url" in ledger:
+        ledger["url"] = resolved_url(ledger["url"], base_dir)
     return Policy(
         [Budget(**entry) for entry in document.get("budget", ())],
         mode=document.get("mode", "enforce"),
@@ -235,7 +238,7 @@ def _policy(document: Mapping[str, Any], base_dir: Path) -> Policy:
         prices=PriceTable([Price(**entry) for entry in document.get("price", ())]),
         estimate=EstimateSettings(**document.get("estimate", {})),
         hosts=[Host(**entry) for entry in document.get("host", ())],
-        ledger=LedgerSettings(**document.get("ledger", {})),
+        ledger=LedgerSettings(**ledger),
     )
 
 

@@ -12,6 +12,7 @@ from budgetguard.policy_checks import (
     Check,
     a_count,
     a_flag,
+    a_ledger_url,
     a_namespace,
     a_path,
     a_secret,
@@ -147,9 +148,11 @@ class StoreSettings:
 
 @dataclass(frozen=True)
 class LedgerSettings:
-    """What the ledger keeps of calls.
+    """What the ledger keeps of calls, and where it is in SQL.
 
     Args:
+        url: a guard on Redis drains into it while it is at work: `sqlite:///file.db` or `postgresql://...`. None: that
+            is left to `budgetguard ledger drain`. A SQLite store is its own ledger.
         prompt_key: a secret of at least 16 bytes, with which prompts are hashed, so that equal ones can be found; None:
             nothing is kept of prompts. Their text never is.
 
@@ -157,6 +160,7 @@ class LedgerSettings:
         ConfigError: lists every fault by the field's path.
     """
 
+    url: str | None = field(default=None, repr=False)
     prompt_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -187,7 +191,7 @@ STORE_CHECKS: Mapping[str, Check] = {
     "ledger": one_of("outbox", "none"),
     "allow_eviction": a_flag,
 }
-LEDGER_CHECKS: Mapping[str, Check] = {"prompt_key": a_secret}
+LEDGER_CHECKS: Mapping[str, Check] = {"url": a_ledger_url, "prompt_key": a_secret}
 LABEL_CHECKS: Mapping[str, Check] = {"required": label_names, "known": label_names, "default": label_values}
 
 

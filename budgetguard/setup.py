@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from budgetguard.draining import Drain
 from budgetguard.engine import Resources
 from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.events import Event, Observer, PolicyReloaded
@@ -70,7 +71,7 @@ class PolicySource:
         new = self._file.load()
         self.env_labels = env_labels(new)
         old, shared.policy = shared.policy, new
-        resets = [*self._of_the_store(shared.policy.store), *budget_changes(old, shared.policy)]
+        resets = [*self._of_the_store(new.store), *self._of_the_ledger(new), *budget_changes(old, new)]
         shared.notify(PolicyReloaded(str(self._file.path), tuple(resets)))
         return True
 
@@ -80,6 +81,10 @@ class PolicySource:
         was = self.policy.store
         changed = [name for name in opened_with if getattr(wanted, name) != getattr(was, name)]
         return [f"store.{name.removesuffix('_ms')}: takes effect when the process starts again" for name in changed]
+
+    def _of_the_ledger(self, new: Policy) -> list[str]:
+        changed = new.ledger.url != self.policy.ledger.url
+        return ["ledger.url: takes effect when the process starts again"] if changed else []
 
 
 def env_labels(policy: Policy) -> Mapping[str, str]:
@@ -169,7 +174,30 @@ def resources_of(
     else:
         opened, url = store, repr(store)
     spool = open_spool(url, settings.namespace, settings.spool)
-    return Resources(source.policy, opened, spool, notify, outcome_of, check_policy)
+    drain = _drain_of(source.policy, url) if source.policy.ledger.url is not None else None
+    return Resources(source.policy, opened, spool, notify, outcome_of, check_policy, drain)
+
+
+def _drain_of(policy: Policy, store_url: str | None) -> Callable[[], Drain]:
+    """What makes the drain of an event loop.
+
+    Raises:
+        ConfigError: the store has no outbox, or nobody keeps it.
+    """
+    from budgetguard.ledger.background import Background
+
+    settings, url = policy.store, policy.ledger.url or ""
+    if settings.ledger == "none":
+        raise ConfigError("ledger.url", ['store.ledger = "none" keeps no rows for it: take out one of the two'])
+
+    def made() -> Background:
+        return Background(url, store_url, settings.namespace, settings.timeout_ms)
+
+    try:
+        made().drop()
+    except ConfigError as error:
+        raise ConfigError("ledger.url", error.faults) from None
+    return made
 
 
 def observed(observers: Sequence[Observer]) -> Callable[[Event], None]:
