@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,12 +75,20 @@ class Priced(NamedTuple):
         prices = self.source if self.source == other.source else f"{self.source}+{other.source}"
         return Priced(amounts._replace(requests=1), row, prices)
 
-    def widened(self, wanted: Priced) -> Priced:
-        """The least estimate that is neither below this one nor below `wanted` in any unit."""
-        amounts = Amounts(*map(max, self.amounts, wanted.amounts))
-        more = wanted if wanted.amounts.tokens >= self.amounts.tokens else self
+    def widened(self, wanted: Priced, units: Collection[str]) -> Priced:
+        """The least estimate that is below neither in the units that are counted.
+
+        Its row says the same of them: where input or output is counted, its tokens are the sum of the most of both.
+        """
+        most = Amounts(*map(max, self.amounts, wanted.amounts))
+        row = self.row if self.amounts.tokens > wanted.amounts.tokens else wanted.row
+        if "input_tokens" in units or "output_tokens" in units:
+            row = row._replace(prompt_tokens=most.input_tokens, completion_tokens=most.output_tokens)
         known = self.row.cost_nanousd is not None or wanted.row.cost_nanousd is not None
-        return Priced(amounts, more.row._replace(cost_nanousd=amounts.usd if known else None), more.source)
+        row = row._replace(cost_nanousd=most.usd if known else None)
+        read, written = row.prompt_tokens, row.completion_tokens
+        amounts = most._replace(tokens=read + written, input_tokens=read, output_tokens=written)
+        return Priced(amounts, row, wanted.source)
 
 
 NO_ESTIMATE = Priced(Amounts(requests=1, concurrent=1), UsageRow(), "")

@@ -113,7 +113,7 @@ class Hold(Shared):
         await self._end(Release(self.id, self._policy.guard.replay_keep_ms))
 
     async def grow(self, estimate: Usage) -> None:
-        """Make `estimate` the new total estimate of the call.
+        """Make `estimate` the new total estimate of the call; nothing that a budget counts becomes less than it was.
 
         Raises:
             BudgetExceeded: a budget has no room for it; the hold stands as it was.
@@ -125,7 +125,7 @@ class Hold(Shared):
 
     async def _grow_to(self, wanted: Priced) -> None:
         call, engine = self._call, self._engine_here()
-        wider = call.priced.widened(wanted)
+        wider = call.priced.widened(wanted, call.plan.units)
         op = Grow(call.id, call.plan, wider.amounts, wider.row)
         verdict = await self._ask_growth(op)
         if verdict.word == "refused" and verdict.sweep_due and await engine.swept():

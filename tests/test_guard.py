@@ -84,6 +84,25 @@ def test_by_hand_a_hold_is_settled_released_or_grown_once(world: World) -> None:
     asyncio.run(main())
 
 
+def test_a_growth_that_asks_for_less_input_holds_the_most_of_both_where_a_budget_counts_them(world: World) -> None:
+    """What is assumed of it then is the same in the ledger and on every account."""
+
+    async def main() -> None:
+        guard = world.guard("10k tokens/day", "10k input_tokens/day", "10k output_tokens/day")
+        async with guard:
+            hold = await guard.reserve(estimate=ESTIMATE)
+            await hold.grow(bg.Usage(100, 1_000))
+            held = {row.unit: row.reserved for row in await guard.status()}
+            assert held == {"tokens": 1_600, "input_tokens": 600, "output_tokens": 1_000}
+            await hold.settle()
+            spent = {row.unit: row.spent for row in await guard.status()}
+        assert spent == held
+        row = world.row(hold.id)
+        assert (row["prompt_tokens"], row["completion_tokens"], row["status"]) == (600, 1_000, "assumed")
+
+    asyncio.run(main())
+
+
 def test_a_growth_without_room_is_refused_and_the_hold_stands(world: World) -> None:
     async def main() -> None:
         guard = world.guard("1k tokens/day")

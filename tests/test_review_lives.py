@@ -68,7 +68,7 @@ def test_a_shorter_lease_is_kept_from_the_reload_on(world: World, tmp_path: Path
 
 def test_one_spoiled_reservation_hides_neither_what_expired_nor_whose_lease_was_lost(world: World) -> None:
     async def main() -> None:
-        holder = world.guard("1700 tokens/day", settings=bg.GuardSettings(lease_ms=150))
+        holder = world.guard("1700 tokens/day", settings=bg.GuardSettings(lease_ms=3_000))  # a beat a second
         async with holder, world.guard("1700 tokens/day") as other:
             spoiled, lost = await taken(holder, estimate=ESTIMATE), await taken(holder, estimate=ESTIMATE)
             rows(world.path, "UPDATE reservations SET body = '' WHERE id = ?", spoiled.id)

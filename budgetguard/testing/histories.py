@@ -87,6 +87,8 @@ class Call:
     tried_since_ms: int
     admitted_ms: int
     lease_ms: int
+    asked: Amounts = field(default_factory=Amounts)
+    """The estimate that it asked for last, granted or not yet answered."""
     said: list[Any] = field(default_factory=list)
 
     @property
@@ -139,9 +141,12 @@ class Clients:
         if isinstance(op, Announce):
             return
         self.heard_ms = answer.now_ms
+        if isinstance(op, Grow) and answer.word != "granted":
+            next(found for found in reversed(self.calls) if found.id == op.id).asked = Amounts()
         if isinstance(op, (Reserve, Grow)) and answer.word == "granted":
             (call,) = (found for found in reversed(self.calls) if found.id == op.id)
             call.estimate = op.estimate if isinstance(op, Reserve) else Amounts(*map(max, call.estimate, op.to))
+            call.asked = call.estimate
             if isinstance(op, Reserve):
                 call.plan, call.admitted_ms = op.plan, answer.admitted_ms
 
@@ -188,12 +193,12 @@ class Clients:
         return Release(call.id, REPLAY_KEEP_MS)
 
     def _grow(self, call: Call, dice: Dice) -> Grow:
-        old, more = call.estimate, _amounts(dice)
+        old, more = Amounts(*map(max, call.estimate, call.asked)), _amounts(dice)
         _, prompt, completion, usd = (a + b * dice.roll(2) for a, b in zip(old[:4], more, strict=False))
-        to = Amounts(prompt + completion, prompt, completion, usd, 1, 1)
+        to = call.asked = Amounts(prompt + completion, prompt, completion, usd, 1, 1)
         then_ms = (call.admitted_ms, self.heard_ms)[dice.roll(2)]
         plan = plan_at(call.subject._replace(policy=self.policy), then_ms // 60_000)
-        return Grow(call.id, plan, to, _usage(Amounts(*map(max, to, call.estimate))))
+        return Grow(call.id, plan, to, _usage(to))
 
     def _extend(self, call: Call, dice: Dice) -> Extend:
         return Extend(call.id, LEASES_MS[dice.roll(4)])
