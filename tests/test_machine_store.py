@@ -234,7 +234,10 @@ def run(
     operations: int, histories: int, request: pytest.FixtureRequest, server: RedisServer | None,
     machine: type[Histories] = Histories,
 ) -> None:  # fmt: skip
-    """Run histories until there were so many operations, from a seed that is printed; `--hypothesis-seed` sets it."""
+    """Run histories until there were so many operations, from a seed that is printed; `--hypothesis-seed` sets it.
+
+    A history has some 700 operations: of the last ones no more are run than it takes.
+    """
     done.update(operations=0, transactions=0, histories=0)
     words.clear()
     machine.server = server
@@ -245,8 +248,8 @@ def run(
         run_state_machine_as_test(
             seed(number)(machine),
             settings=settings(
-                max_examples=histories, stateful_step_count=60, deadline=None, database=None, print_blob=True,
-                suppress_health_check=list(HealthCheck), phases=phases,
+                max_examples=min(histories, 1 + (operations - done["operations"]) // 800), stateful_step_count=60,
+                deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck), phases=phases,
             ),
         )  # fmt: skip
         number += 1
