@@ -18,7 +18,7 @@ INTO = ("--to", "sqlite:///ledger.db")
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((*REDIS,), "Missing option '--to'"),
+        ((*REDIS,), "--to: say which SQL ledger: sqlite:///file.db or postgresql://..., or set ledger.url"),
         (("--to", "mysql://me:secret@db/ledger", *REDIS), "--to: expected sqlite:///file.db or postgresql://host"),
         (("--to", "ledger.db", *REDIS), "--to: expected sqlite:///file.db or postgresql://host"),
         (("--to", "sqlite:///:memory:", *REDIS), "not sqlite:///:memory:"),

@@ -20,6 +20,7 @@ from budgetguard.cli import holds, ledger
 from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
 from budgetguard.cli.init import init
+from budgetguard.cli.ledger_books import export, prune
 from budgetguard.cli.metrics import metrics
 from budgetguard.cli.output import note
 from budgetguard.cli.simulate import simulate
@@ -58,6 +59,8 @@ app.command()(init)
 app.command()(check)
 app.command()(status)
 app.add_typer(holds.commands, name="holds")
+ledger.commands.command()(export)
+ledger.commands.command()(prune)
 app.add_typer(ledger.commands, name="ledger")
 app.command()(metrics)
 app.command()(simulate)

@@ -14,30 +14,25 @@ from budgetguard.cli.options import ConfigOption, Format, FormatOption, StoreOpt
 from budgetguard.cli.output import emit, note
 from budgetguard.cli.sources import policy_or_store, shown_store
 from budgetguard.errors import BudgetGuardError, ConfigError
-from budgetguard.policy import StoreSettings
-from budgetguard.policy_checks import a_namespace
+from budgetguard.policy import Policy, StoreSettings
+from budgetguard.policy_checks import a_ledger_url, a_namespace
 
 if TYPE_CHECKING:
     from budgetguard.ledger.drain import Drained, Ledger
     from budgetguard.ledger.outbox import Outbox
 
 EVERY_S = 1.0
-commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Move ledger rows out of the store.")
-
-
-@commands.callback()
-def ledger() -> None:
-    """Keeps `drain` a command of its own: typer would take an only one for the whole."""
+commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The ledger in SQL.")
 
 
 @commands.command()
 def drain(
     to: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--to", metavar="URL", help="The SQL ledger, made if need be: sqlite:///file.db or postgresql://..."
         ),
-    ],
+    ] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
     namespace: Annotated[
@@ -53,7 +48,11 @@ def drain(
     """
     from budgetguard.ledger.drain import Drained
 
-    target, settings, drained = _ledger(to), _settings(config, store, namespace), Drained()
+    policy, settings = _settings(config, store, namespace)
+    url = to or (policy.ledger.url if policy is not None else None)
+    if url is None:
+        raise ConfigError("--to", ["say which SQL ledger: sqlite:///file.db or postgresql://..., or set ledger.url"])
+    target, drained = _ledger(url), Drained()
     try:
         asyncio.run(_drain(settings, target, drained, follow))
     except KeyboardInterrupt:
@@ -61,7 +60,7 @@ def drain(
             raise
     finally:
         target.close()
-    _tell(settings, to, drained, format)
+    _tell(settings, url, drained, format)
 
 
 def _tell(settings: StoreSettings, to: str, drained: Drained, format: Format) -> None:
@@ -88,20 +87,40 @@ def _ledger(url: str) -> Ledger:
         raise ConfigError("--to", error.faults) from None
 
 
-def _settings(config: Path | None, store: str | None, namespace: str | None) -> StoreSettings:
-    _, settings = policy_or_store(config, store)
+def named_ledger(ledger: str | None, policy: Policy | None, settings: StoreSettings) -> str:
+    """The URL of the ledger that a command reads: the one named, the policy's, or the SQLite store itself.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from budgetguard.stores import default_url
+
+    url = ledger or (policy.ledger.url if policy is not None else None) or settings.url or default_url()
+    faults = list(a_ledger_url("--ledger", url)) if ledger is not None or url.startswith("sqlite") else []
+    if faults:
+        raise ConfigError("command line", faults)
+    if not url.startswith(("sqlite:", "postgres")):
+        raise ConfigError(
+            "--ledger", ["say which SQL ledger, or set ledger.url: this store's rows are drained into one"]
+        )
+    return url
+
+
+def _settings(config: Path | None, store: str | None, namespace: str | None) -> tuple[Policy | None, StoreSettings]:
+    policy, settings = policy_or_store(config, store)
     if namespace is None:
-        return settings
+        return policy, settings
     faults = list(a_namespace("--namespace", namespace))
     if faults:
         raise ConfigError("command line", faults)
-    return replace(settings, namespace=namespace)
+    return policy, replace(settings, namespace=namespace)
 
 
 async def _drain(settings: StoreSettings, target: Ledger, drained: Drained, follow: bool) -> None:
+    from budgetguard.ledger.background import CLAIM_AFTER_MS
     from budgetguard.stores import open_outbox
 
-    outbox = open_outbox(settings.url, settings.namespace, settings.timeout_ms)
+    outbox = open_outbox(settings.url, settings.namespace, settings.timeout_ms, CLAIM_AFTER_MS if follow else 0)
     try:
         # Even where nothing waits: whether it can be written is told now, not with the first row.
         await asyncio.to_thread(target.write, ())

@@ -31,6 +31,13 @@ class Ledger(Protocol):
             Exception: any other is the fault of one of the rows. Nothing was written then, either.
         """
 
+    def prune(self, namespace: str, before_ms: int, most: int) -> int:
+        """Forget at most so many rows of calls that were admitted before an instant, and their sums; how many.
+
+        Raises:
+            StoreAway, StoreUnusable: as `write`; nothing was forgotten then.
+        """
+
     def close(self) -> None:
         """Let go of the database."""
 

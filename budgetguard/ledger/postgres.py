@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -14,8 +14,9 @@ from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError, ConfigError, StoreAway, StoreUnusable
 from budgetguard.ledger import postgres_schema as schema
 from budgetguard.ledger.migrations import steps_between
-from budgetguard.ledger.table import COLUMNS, ledger_row
+from budgetguard.ledger.table import COLUMNS, ledger_row, timestamp
 
+T = TypeVar("T")
 TIMEOUT_MS = 30_000
 # What is wrong with one row, and nothing with the database: whoever asked for the write finds out which.
 OF_A_ROW = (psycopg.DataError, psycopg.IntegrityError)
@@ -53,6 +54,10 @@ class PostgresLedger:
         with self._lock:
             self._translated(lambda: self._write(found))
 
+    def prune(self, namespace: str, before_ms: int, most: int) -> int:
+        with self._lock:
+            return self._translated(lambda: self._prune(namespace, before_ms, most))
+
     def close(self) -> None:
         with self._lock:
             self._drop()
@@ -69,9 +74,19 @@ class PostgresLedger:
                     copy.write_row(row)
             cursor.execute(schema.WRITE_ROWS)
 
-    def _translated(self, job: Callable[[], None]) -> None:
+    def _prune(self, namespace: str, before_ms: int, most: int) -> int:
+        db = self._opened()
+        with db.transaction():
+            db.execute(schema.ONE_AT_A_TIME)
+            before = f"{timestamp(before_ms)}+00"
+            forgotten = db.execute(schema.PRUNE_ROWS, (namespace, before, most)).rowcount
+            if forgotten < most:
+                db.execute(schema.PRUNE_ROLLUPS, (namespace, before_ms))
+        return forgotten
+
+    def _translated(self, job: Callable[[], T]) -> T:
         try:
-            job()
+            return job()
         except (BudgetGuardError, *OF_A_ROW):
             raise
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:

@@ -39,6 +39,10 @@ DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"""
 
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
+PRUNE_ROWS = """
+DELETE FROM token_usage WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM token_usage WHERE namespace = %s AND timestamp < %s LIMIT %s))"""
+PRUNE_ROLLUPS = rollups.PRUNE.replace("?", "%s")
 INCOMING = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
 SELECT {_NAMES} FROM token_usage LIMIT 0"""  # noqa: S608 - of constants

@@ -84,6 +84,8 @@ CREATE TRIGGER usage_rollups_dropped AFTER DELETE ON token_usage BEGIN
 END;
 """
 """The table, and what keeps it."""
+PRUNE = "DELETE FROM usage_rollups WHERE namespace = ? AND start_ms < ? AND calls = 0"
+"""Once the rows before an instant are gone: what sums nothing any more."""
 FILL = "\n".join(_fill(width_ms) for width_ms in WIDTHS_MS)
 """Of SQLite: counts the rows that were there before the triggers."""
 

@@ -11,15 +11,18 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
 from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError, StoreAway, StoreUnusable
+from budgetguard.ledger import rollups
 from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
-from budgetguard.ledger.table import COLUMNS, TABLE, WRITE_ROW, ledger_row
+from budgetguard.ledger.table import COLUMNS, PRUNE_ROWS, TABLE, WRITE_ROW, ledger_row, timestamp
 from budgetguard.stores.sqlite import schema as store_schema
 
+T = TypeVar("T")
 SCHEMA = 1_002
 """SQLite's `user_version` of a file that is only a ledger; a store's are below `LEAST_OF_LEDGERS`."""
 LEAST_OF_LEDGERS = 1_000
@@ -55,6 +58,10 @@ class SQLiteLedger:
         with self._lock:
             self._translated(lambda: self._write(found))
 
+    def prune(self, namespace: str, before_ms: int, most: int) -> int:
+        with self._lock:
+            return self._translated(lambda: self._prune(namespace, before_ms, most))
+
     def close(self) -> None:
         with self._lock:
             if self._db is not None:
@@ -65,9 +72,21 @@ class SQLiteLedger:
         db = self._opened()
         _in_one_transaction(db, lambda: db.executemany(WRITE_ROW, rows))
 
-    def _translated(self, job: Callable[[], None]) -> None:
+    def _prune(self, namespace: str, before_ms: int, most: int) -> int:
+        db = self._opened()
+
+        def forget() -> int:
+            db.execute(PRUNE_ROWS, (namespace, timestamp(before_ms), most))
+            forgotten = db.changes()
+            if forgotten < most:
+                db.execute(rollups.PRUNE, (namespace, before_ms))
+            return forgotten
+
+        return _in_one_transaction(db, forget)
+
+    def _translated(self, job: Callable[[], T]) -> T:
         try:
-            job()
+            return job()
         except (BudgetGuardError, *OF_A_ROW):
             raise
         except (apsw.BusyError, apsw.LockedError) as error:
@@ -131,12 +150,13 @@ def _columns(db: apsw.Connection) -> tuple[object, ...]:
     return tuple(name for (name,) in db.execute("SELECT name FROM pragma_table_info('token_usage')"))
 
 
-def _in_one_transaction(db: apsw.Connection, job: Callable[[], object]) -> None:
+def _in_one_transaction(db: apsw.Connection, job: Callable[[], T]) -> T:
     db.execute("BEGIN IMMEDIATE")
     try:
-        job()
+        result = job()
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+    return result

@@ -55,6 +55,9 @@ WRITE_ROW = (
     f"ON CONFLICT DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in COLUMNS[2:])} "
     "WHERE excluded.revision > revision"
 )
+PRUNE_ROWS = """
+DELETE FROM token_usage WHERE rowid IN (
+    SELECT rowid FROM token_usage WHERE namespace = ? AND timestamp < ? LIMIT ?)"""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LABEL_COLUMNS = {"team": "team", "agent": "agent", "session": "session_id", "task": "task_type", "user": "user"}
 _OWN_COLUMN = frozenset([*LABEL_COLUMNS, "model", "provider"])

@@ -1,0 +1,59 @@
+"""A ledger in PostgreSQL that is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from budgetguard.errors import StoreAway, StoreUnusable
+from budgetguard.ledger import postgres_schema as schema
+from budgetguard.ledger.postgres import connect, read_version, shown
+from budgetguard.ledger.reading import ROWS, Stretch, record
+
+TIMEOUT_MS = 600_000
+"""Of one question: an export reads as long as who takes the rows."""
+AT_ONCE = 2_000
+_TIMES = ("timestamp", "settled_at")
+
+
+class PostgresBook:
+    """A `Book` in the database of a URL."""
+
+    def __init__(self, url: str) -> None:
+        self._shown = shown(url)
+        try:
+            self._db = connect(url, TIMEOUT_MS)
+            version = read_version(self._db)
+        except psycopg.Error as error:
+            raise self._translated(error) from error
+        if version != schema.SCHEMA:
+            self._db.close()
+            found = f"has schema {version}" if version else "has no tables yet"
+            raise StoreUnusable(
+                f"the ledger {self._shown} {found} and this budgetguard reads schema {schema.SCHEMA}: "
+                "drain into it, or use the version that wrote it"
+            )
+
+    def rows(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
+        try:
+            with self._db.transaction(), self._db.cursor(name="rows") as cursor:
+                cursor.itersize = AT_ONCE
+                cursor.execute(ROWS.replace("?", "%s"), stretch.bindings)
+                for row in cursor:
+                    made = record(row)
+                    for name in _TIMES:
+                        made[name] = made[name].strftime("%Y-%m-%d %H:%M:%S.%f")
+                    yield made
+        except psycopg.Error as error:
+            raise self._translated(error) from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _translated(self, error: psycopg.Error) -> StoreAway | StoreUnusable:
+        text = " ".join(str(error).split())
+        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+            return StoreAway(f"the ledger {self._shown} cannot be reached: {text}")
+        return StoreUnusable(f"the ledger {self._shown} cannot be read: {text}; let its user read token_usage")

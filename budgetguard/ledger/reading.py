@@ -1,0 +1,55 @@
+"""A ledger that is only read: its rows, the same from SQLite and from PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from budgetguard.ledger.table import COLUMNS, timestamp
+
+NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
+ROWS = f"""
+SELECT {NAMES} FROM token_usage WHERE namespace = ? AND timestamp >= ? AND timestamp < ?
+ORDER BY timestamp, reservation_id"""  # noqa: S608 - of constants
+FIRST_MS, LAST_MS = 0, 253_402_300_799_000
+"""1970-01-01 and 9999-12-31."""
+_JSONS = ("labels", "accounts", "would_refuse")
+
+
+class Stretch(NamedTuple):
+    """The calls of a namespace that were admitted from `since_ms` on and before `until_ms`."""
+
+    namespace: str
+    since_ms: int = FIRST_MS
+    until_ms: int = LAST_MS
+
+    @property
+    def bindings(self) -> tuple[str, str, str]:
+        """For `ROWS`: instants as texts in UTC."""
+        return self.namespace, timestamp(self.since_ms), timestamp(self.until_ms)
+
+
+class Book(Protocol):
+    """A ledger to be read, as it stands when a question is asked. Blocking.
+
+    Raises:
+        StoreAway: from every method, if it cannot be reached.
+        StoreUnusable: from every method, if there is none, or one of another schema.
+    """
+
+    def rows(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
+        """Its rows by column, the oldest first: times as texts in UTC, JSON as values."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+def record(row: Sequence[Any]) -> dict[str, Any]:
+    """A row by column; JSON as values, and whether it was streamed as true or false."""
+    made = dict(zip(COLUMNS, row, strict=True))
+    for name in _JSONS:
+        if isinstance(made[name], str):
+            made[name] = json.loads(made[name])
+    made["streamed"] = bool(made["streamed"])
+    return made

@@ -1,0 +1,50 @@
+"""A ledger in a SQLite file that is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from budgetguard.errors import StoreAway, StoreUnusable
+from budgetguard.ledger.reading import ROWS, Stretch, record
+from budgetguard.ledger.sqlite import BUSY_MS, SCHEMA
+from budgetguard.stores.sqlite import schema as store_schema
+
+
+class SQLiteBook:
+    """A `Book` in a SQLite file: a ledger's, or a store's."""
+
+    def __init__(self, path: str) -> None:
+        if not Path(path).exists():
+            raise StoreUnusable(f"there is no ledger {path}: name the file that a store or `ledger drain` writes")
+        self._path = path
+        try:
+            self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+            self._db.set_busy_timeout(BUSY_MS)
+            ((version,),) = self._db.execute("PRAGMA user_version").fetchall()
+        except apsw.Error as error:
+            raise self._translated(error) from error
+        if version not in (SCHEMA, store_schema.SCHEMA):
+            self._db.close()
+            raise StoreUnusable(
+                f"the ledger {path} has schema {version} and this budgetguard reads {SCHEMA}, or "
+                f"{store_schema.SCHEMA} of a store: let the version that is newer read it, or write to it once"
+            )
+
+    def rows(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
+        try:
+            for row in self._db.execute(ROWS, stretch.bindings):
+                yield record(row)
+        except apsw.Error as error:
+            raise self._translated(error) from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _translated(self, error: apsw.Error) -> StoreAway | StoreUnusable:
+        if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+            return StoreAway(f"the ledger {self._path} is held by another process: {error}")
+        return StoreUnusable(f"the ledger {self._path} cannot be read: {error}")
