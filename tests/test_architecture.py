@@ -46,6 +46,7 @@ TABLE = (
     Row("ledger.rollups", "ledger"),
     Row("ledger.migrations", "ledger"),
     Row("ledger.table", "ledger"),
+    Row("ledger.totals", "ledger"),
     Row("ledger.outbox", "ledger"),
     Row("stores.worker", "stores"),
     Row("stores.batching", "stores"),

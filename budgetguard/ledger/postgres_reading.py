@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -11,6 +11,7 @@ from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.ledger import postgres_schema as schema
 from budgetguard.ledger.postgres import connect, read_version, shown
 from budgetguard.ledger.reading import ROWS, Stretch, record
+from budgetguard.ledger.totals import NOWHERE, Total, Where, totals
 
 TIMEOUT_MS = 600_000
 """Of one question: an export reads as long as who takes the rows."""
@@ -25,6 +26,8 @@ class PostgresBook:
         self._shown = shown(url)
         try:
             self._db = connect(url, TIMEOUT_MS)
+            # All of an answer as it stands at one instant.
+            self._db.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             version = read_version(self._db)
         except psycopg.Error as error:
             raise self._translated(error) from error
@@ -35,6 +38,16 @@ class PostgresBook:
                 f"the ledger {self._shown} {found} and this budgetguard reads schema {schema.SCHEMA}: "
                 "drain into it, or use the version that wrote it"
             )
+
+    def totals(self, stretch: Stretch, group_by: Sequence[str] = (), where: Where = NOWHERE) -> list[Total]:
+        try:
+            with self._db.transaction():
+                return totals(self._ask, stretch, group_by, where)
+        except psycopg.Error as error:
+            raise self._translated(error) from error
+
+    def _ask(self, question: str, bindings: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+        return self._db.execute(question.replace("?", "%s"), bindings)
 
     def rows(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from budgetguard.ledger.table import COLUMNS, timestamp
+from budgetguard.ledger.totals import NOWHERE, Total, Where
 
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 ROWS = f"""
@@ -37,6 +38,13 @@ class Book(Protocol):
         StoreAway: from every method, if it cannot be reached.
         StoreUnusable: from every method, if there is none, or one of another schema.
     """
+
+    def totals(self, stretch: Stretch, group_by: Sequence[str] = (), where: Where = NOWHERE) -> list[Total]:
+        """Exact sums by these columns (of `rollups.LABELS`), of the calls whose columns have these values.
+
+        Read from `usage_rollups`, and of the ledger itself only what lies before the first and after the last whole
+        five minutes. A group that has no calls is left out; those that lack a label are under ''.
+        """
 
     def rows(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
         """Its rows by column, the oldest first: times as texts in UTC, JSON as values."""

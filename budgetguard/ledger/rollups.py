@@ -15,7 +15,7 @@ from math import log
 WIDTHS_MS = (300_000, 3_600_000)
 KEY = ("namespace", "width_ms", "start_ms", "team", "agent", "task_type", "model", "provider", "latency_class")
 SUMS = ("calls", "errors", "prompt_tokens", "completion_tokens", "cost_nanousd", "unpriced_calls")
-_LABELS = KEY[3:8]
+LABELS = KEY[3:8]
 _PLACES = ", ".join(str(place) for place in range(1, len(KEY) + 1))
 
 
@@ -23,7 +23,7 @@ def _table(integer: str, ending: str) -> str:
     return f"""
 CREATE TABLE usage_rollups (
     namespace TEXT NOT NULL, width_ms {integer} NOT NULL, start_ms {integer} NOT NULL,
-    {", ".join(f"{name} TEXT NOT NULL" for name in _LABELS)}, latency_class {integer} NOT NULL,
+    {", ".join(f"{name} TEXT NOT NULL" for name in LABELS)}, latency_class {integer} NOT NULL,
     {", ".join(f"{name} {integer} NOT NULL" for name in SUMS)},
     PRIMARY KEY ({", ".join(KEY)})
 ){ending};
@@ -32,17 +32,19 @@ CREATE TABLE usage_rollups (
 
 def _key(row: str, width_ms: str, at_s: str) -> str:
     """The values of `KEY` that a row of `token_usage` counts under. `at_s` is its timestamp in seconds."""
-    labels = ", ".join(f"coalesce({row}{name}, '')" for name in _LABELS)
+    labels = ", ".join(f"coalesce({row}{name}, '')" for name in LABELS)
+    return f"{row}namespace, {width_ms}, {at_s} * 1000 / {width_ms} * {width_ms}, {labels}, {latency_class_of(row)}"
+
+
+def latency_class_of(row: str) -> str:
+    """The class of a row of `token_usage`, in SQL. `row` is what its columns are named with: "NEW.", or nothing."""
     # A power of two stays in its class, though its logarithm comes out a little larger.
     slow = f"CAST(ceil(ln({row}latency_ms) * {4 / log(2)!r} - 0.000000001) AS INTEGER)"
-    return (
-        f"{row}namespace, {width_ms}, {at_s} * 1000 / {width_ms} * {width_ms}, {labels}, "
-        f"CASE WHEN {row}latency_ms > 0 THEN {slow} ELSE -1 END"
-    )
+    return f"CASE WHEN {row}latency_ms > 0 THEN {slow} ELSE -1 END"
 
 
-def _sums(row: str) -> list[str]:
-    """What a row adds to each of `SUMS`."""
+def sums_of(row: str) -> list[str]:
+    """What a row of `token_usage` adds to each of `SUMS`, in SQL."""
     return [
         "1", f"CAST({row}error_type IS NOT NULL AND {row}status <> 'cancelled' AS INTEGER)", f"{row}prompt_tokens",
         f"{row}completion_tokens", f"coalesce({row}cost_nanousd, 0)", f"CAST({row}cost_nanousd IS NULL AS INTEGER)",
@@ -50,7 +52,7 @@ def _sums(row: str) -> list[str]:
 
 
 def _fill(width_ms: int) -> str:
-    sums = ", ".join(f"sum({term})" for term in _sums(""))
+    sums = ", ".join(f"sum({term})" for term in sums_of(""))
     return (
         f"INSERT INTO usage_rollups SELECT {_key('', str(width_ms), 'unixepoch(timestamp)')}, {sums} "  # noqa: S608 - of constants
         f"FROM token_usage WHERE status <> 'released' GROUP BY {_PLACES};"
@@ -58,7 +60,7 @@ def _fill(width_ms: int) -> str:
 
 
 def _step(row: str, width_ms: int, sign: str) -> str:
-    sums = ", ".join(sign + term for term in _sums(row))
+    sums = ", ".join(sign + term for term in sums_of(row))
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
     return (
         f"INSERT INTO usage_rollups SELECT {_key(row, str(width_ms), f'unixepoch({row}timestamp)')}, {sums} "
@@ -92,7 +94,7 @@ FILL = "\n".join(_fill(width_ms) for width_ms in WIDTHS_MS)
 
 def _part(rows: str, sign: str) -> str:
     key = _key("", "width_ms", "CAST(floor(extract(epoch FROM timestamp)) AS BIGINT)")
-    sums = ", ".join(f"{sign}sum({term})" for term in _sums(""))
+    sums = ", ".join(f"{sign}sum({term})" for term in sums_of(""))
     widths = ", ".join(f"(CAST({width_ms} AS BIGINT))" for width_ms in WIDTHS_MS)
     return (
         f"SELECT {key}, {sums} FROM {rows} CROSS JOIN (VALUES {widths}) AS widths (width_ms) "  # noqa: S608 - of constants

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import apsw
 from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.ledger.reading import ROWS, Stretch, record
 from budgetguard.ledger.sqlite import BUSY_MS, SCHEMA
+from budgetguard.ledger.totals import NOWHERE, Total, Where, totals
 from budgetguard.stores.sqlite import schema as store_schema
 
 
@@ -33,6 +34,19 @@ class SQLiteBook:
                 f"the ledger {path} has schema {version} and this budgetguard reads {SCHEMA}, or "
                 f"{store_schema.SCHEMA} of a store: let the version that is newer read it, or write to it once"
             )
+
+    def totals(self, stretch: Stretch, group_by: Sequence[str] = (), where: Where = NOWHERE) -> list[Total]:
+        try:
+            self._db.execute("BEGIN")  # all of it as it stands at one instant
+            try:
+                return totals(self._ask, stretch, group_by, where)
+            finally:
+                self._db.execute("ROLLBACK")
+        except apsw.Error as error:
+            raise self._translated(error) from error
+
+    def _ask(self, question: str, bindings: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+        return self._db.execute(question, bindings)
 
     def rows(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
         try:
