@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from redis.asyncio import Redis
-
 import budgetguard as bg
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.testing import BilledCall, ProviderPrice
@@ -144,6 +142,8 @@ class RedisCheckThenAct:
     """The same with a counter in Redis, whose additions at least are atomic."""
 
     def __init__(self, url: str, limit_tokens: int, at_once: int) -> None:
+        from redis.asyncio import Redis  # here, since it makes the start of every process of a storm slower
+
         self._redis = Redis.from_url(url)
         self._limit_tokens = limit_tokens
         self._at_once = asyncio.Semaphore(at_once)
