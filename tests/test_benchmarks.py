@@ -38,6 +38,10 @@ REDIS_FIGURES = (
 )
 
 
+LEDGER_FIGURES = (
+    "rows drained, per executemany of the same",
+    *(f"by agent over the last {span}, ms" for span in ("hour", "24 hours", "7 days")),
+)
 TRANSPORT_FIGURES = tuple(f"a {kind} call, p{percent}" for kind in ("plain", "streamed") for percent in (50, 99))
 
 
@@ -47,8 +51,9 @@ TRANSPORT_FIGURES = tuple(f"a {kind} call, p{percent}" for kind in ("plain", "st
         (["bench_guard.py"], SQLITE_FIGURES),
         (["bench_guard.py", "--store", "redis"], REDIS_FIGURES),
         (["bench_transport.py"], TRANSPORT_FIGURES),
+        (["bench_ledger.py"], LEDGER_FIGURES),
     ],
-    ids=["sqlite", "redis", "transport"],
+    ids=["sqlite", "redis", "transport", "ledger"],
 )
 def test_the_benchmark_runs_to_its_end_and_prints_its_table(
     checkout: Path, tmp_path: Path, arguments: list[str], figures: tuple[str, ...]

@@ -17,6 +17,7 @@ from virtual_time import Patiently, VirtualLoop, run
 
 import budgetguard as bg
 from budgetguard.errors import ConfigError, StoreUnusable
+from budgetguard.estimate import load_tokenizers
 from budgetguard.integrations.httpx import BudgetTransport
 from budgetguard.ledger.table import COLUMNS
 from budgetguard.policy_file import parse_policy
@@ -79,6 +80,7 @@ def test_a_stream_says_when_its_first_output_came_and_not_its_first_byte(tmp_pat
             await heard(transport, request(STREAMED), most_chunks=3)
             await heard(transport, request(STREAMED), most_chunks=1)
 
+    load_tokenizers()  # else a thread does, for which this loop does not wait
     run(loop, main())
     told = rows(world.path, "SELECT streamed, first_token_ms, latency_ms FROM token_usage ORDER BY reservation_id")
     assert told == [(1, 500, 1_750), (1, 500, 750), (1, None, 250)]
