@@ -173,7 +173,10 @@ class Clients:
         """The reserve once more: in the windows of now, under the policy of now, perhaps with another amount."""
         plan = plan_at(call.subject._replace(policy=self.policy), self.heard_ms // 60_000)
         op = self._reserve(call)._replace(plan=plan)
-        return op if dice.roll(3) else op._replace(estimate=_amounts(dice))
+        if dice.roll(3):
+            return op
+        other = _amounts(dice)
+        return op._replace(estimate=other, info=replace(op.info, usage=_usage(other)))
 
     def _settle(self, call: Call, dice: Dice, status: EndStatus = "settled") -> Settle:
         actual = (call.estimate, _amounts(dice), _amounts(dice))[dice.roll(3)]
