@@ -7,11 +7,14 @@ from contextlib import aclosing
 from typing import Any
 
 from drain_kit import books
+from postgres_kit import Books
 from redis_kit import key_prefix
 from redis_world import RedisWorld
+from rollup_kit import rollups_in
 from store_kit import amounts, ask, settle
 
 from budgetguard.ledger.drain import drain
+from budgetguard.ledger.postgres import PostgresLedger
 from budgetguard.ledger.sqlite import SQLiteLedger
 from budgetguard.stores import open_outbox
 from budgetguard.stores.redis.outbox import GROUP, RedisOutbox
@@ -160,3 +163,68 @@ def test_many_drains_at_once_move_each_row_and_leave_nothing(redis_world: RedisW
 
     asyncio.run(main())
     assert len(books(tmp_path / "ledger.db")) == 100 and redis_world.server.ask("XLEN", stream(redis_world)) == 0
+
+
+STEPS = 6
+"""Of a batch: before and after it is read, written, dropped."""
+
+
+class Killed(BaseException):
+    """The process ends here, without another word."""
+
+
+class Mortal:
+    """An outbox and a ledger of a process that is killed before its n-th step, or right after it."""
+
+    def __init__(self, outbox: RedisOutbox, ledger: PostgresLedger, fatal: int) -> None:
+        self.outbox, self.ledger, self.left = outbox, ledger, fatal
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+    async def read(self, most: int, after: str = "") -> Any:
+        self.step()
+        found = await self.outbox.read(most, after)
+        self.step()
+        return found
+
+    def write(self, rows: Any) -> None:
+        self.step()
+        self.ledger.write(rows)
+        self.step()
+
+    async def drop(self, entry_ids: Any) -> None:
+        self.step()
+        await self.outbox.drop(entry_ids)
+        self.step()
+
+
+def test_a_drain_that_is_killed_between_any_two_steps_leaves_each_row_once_and_no_entry(
+    redis_world: RedisWorld, postgres: Books
+) -> None:
+    """Again and again, a step later each time: what it had is taken over by the next, and delivered more than once."""
+
+    async def life(fatal: int) -> bool:
+        ledger = PostgresLedger(postgres.url)
+        async with aclosing(reader(redis_world, claim_after_ms=0)) as outbox:
+            mortal = Mortal(outbox, ledger, fatal)
+            try:
+                await drain(mortal, mortal, 3)  # type: ignore[arg-type]
+            except Killed:
+                return False
+            finally:
+                ledger.close()
+        return True
+
+    async def main() -> None:
+        for fatal in range(1, 2 * STEPS + 1):
+            await filled(redis_world, 4, first=4 * fatal)
+            assert not await life(fatal)
+        assert await life(0)
+
+    asyncio.run(main())
+    assert {id for _, id in postgres.books()} == {f"r{n}" for n in range(4, 4 * (2 * STEPS + 1))}
+    assert rollups_in(postgres.ask)[0] == rollups_in(postgres.ask)[1]
+    assert redis_world.server.ask("XLEN", stream(redis_world)) == 0
