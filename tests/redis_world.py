@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from store_kit import plan, stands
 import budgetguard as bg
 from budgetguard.core.model import Plan
 from budgetguard.core.verbs import Row
+from budgetguard.errors import StoreAway
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.outbox import row_from
 from budgetguard.stores.redis.reading import balance_from
@@ -42,10 +44,16 @@ class RedisWorld:
 
     @contextlib.asynccontextmanager
     async def opened(self, timeout_ms: int = PATIENT_MS, **options: Any) -> AsyncIterator[RedisStore]:
-        """The same, open, and closed at the end."""
-        store = self.store(timeout_ms, **options)
+        """The same, open, and closed at the end. A busy machine may need more than one short timeout to open it."""
+        store, ends_s = self.store(timeout_ms, **options), time.monotonic() + PATIENT_MS / 1000
         try:
-            await store.open()
+            while True:
+                try:
+                    await store.open()
+                    break
+                except StoreAway:
+                    if time.monotonic() > ends_s:
+                        raise
             yield store
         finally:
             await store.aclose()
@@ -66,7 +74,7 @@ class RedisWorld:
 
     async def stands(self) -> dict[str, tuple[int, int]]:
         """What is spent and reserved on every account, as a store on a connection of its own reads it."""
-        store = RedisStore(self._look_url, self.namespace)
+        store = RedisStore(self._look_url, self.namespace, PATIENT_MS)
         try:
             return await stands(store)
         finally:

@@ -29,9 +29,9 @@ SQLITE_LINE = 'url = "sqlite:///budgets.db"'
 NAMESPACE = "prod"
 
 
-def on(url: str, policy: str = POLICY) -> str:
-    """The policy on a Redis. It is not long that an absent one is asked."""
-    return policy.replace(SQLITE_LINE, f'url = "{url}"\nnamespace = "{NAMESPACE}"\ntimeout = "300ms"')
+def on(url: str, policy: str = POLICY, timeout: str = "30s") -> str:
+    """The policy on a Redis."""
+    return policy.replace(SQLITE_LINE, f'url = "{url}"\nnamespace = "{NAMESPACE}"\ntimeout = "{timeout}"')
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +138,11 @@ Said = Callable[[str], dict[str, Ended]]
 
 @pytest.fixture
 def wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Said:
-    """What each command says of a store with this URL."""
+    """What each command says of a store with this URL. It is not long that an absent one is asked."""
     monkeypatch.chdir(tmp_path)
 
     def said(url: str) -> dict[str, Ended]:
-        (tmp_path / "budgetguard.toml").write_text(on(url), encoding="utf-8")
+        (tmp_path / "budgetguard.toml").write_text(on(url, timeout="300ms"), encoding="utf-8")
         found = {}
         for name in ("status", "holds", "check", "init --accept-loss", "ledger drain --to sqlite:///ledger.db"):
             code = run(name.split())

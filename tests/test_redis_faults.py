@@ -35,7 +35,7 @@ from budgetguard.core.model import Plan
 
 ESTIMATE, ACTUAL = amounts(100, 50), amounts(100, 40)
 TOKENS = "all tokens/total"
-TIMEOUT_MS = 600
+TIMEOUT_MS, LONG_MS = 600, 20_000
 
 
 @pytest.fixture
@@ -126,19 +126,26 @@ def test_where_a_script_was_forgotten_what_was_perhaps_applied_is_never_called_u
 ) -> None:
     """Its text is refused until the deadline: that tells nothing of what was asked before."""
 
-    async def main() -> None:
-        of, now_ms = world.plan("20k tokens/total"), world.now_ms()
-        ops = [op_of("reserve", of, now_ms, f"r{number}") for number in range(100 if PASS in faults else 1)]
-        async with world.opened(TIMEOUT_MS) as store:
+    async def main(timeout_ms: int) -> list[Any]:
+        of, now_ms = world.plan("40k tokens/total"), world.now_ms()
+        count = 100 if PASS in faults else 1
+        ops = [op_of("reserve", of, now_ms, f"{timeout_ms}-{number}") for number in range(count)]
+        proxy.faults = lambda request: PASS
+        async with world.opened(timeout_ms) as store:
             by_sha = Once(*faults, when=lambda request: request.name == "EVALSHA")
             proxy.faults = lambda request: answered("-OOM x") if request.name == "EVAL" else by_sha(request)
             answers = await asyncio.gather(*(ask_one(store, op) for op in ops), return_exceptions=True)
             assert len(by_sha.hits) == len(faults)
-        assert {getattr(answer, "word", type(answer)) for answer in answers} == told
-        granted = sum(getattr(answer, "word", "") == "granted" for answer in answers)
-        assert await world.stands() == {TOKENS: (0, 150 * (granted or 1))}
+        return [getattr(answer, "word", type(answer)) for answer in answers]
 
-    asyncio.run(main())
+    granted = 0
+    for timeout_ms in (TIMEOUT_MS, LONG_MS):  # the second where a busy machine has not heard the last refusal in time
+        words = asyncio.run(main(timeout_ms))
+        granted += words.count("granted")
+        if set(words) == told:
+            break
+    assert set(words) == told
+    assert asyncio.run(world.stands()) == {TOKENS: (0, 150 * (granted or 1))}
 
 
 def test_an_answer_that_cannot_be_read_is_told_to_those_whose_it_is(world: RedisWorld, proxy: Proxy) -> None:

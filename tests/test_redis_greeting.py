@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from daemon_kit import wait_until
 from fault_kit import ERROR_LINES, Once, answered
-from redis_ask_kit import SHORT_MS, connected, echo, ends_in_time
+from redis_ask_kit import LONG_MS, SHORT_MS, connected, echo, ends_in_time, unusable
 from redis_kit import RedisServer, make_certificates
 from redis_proxy import Proxy
 
@@ -42,6 +42,11 @@ def end_of(url: str, *commands: tuple[str | int, ...], timeout_ms: int = SHORT_M
     return asyncio.run(run())
 
 
+def why_unusable(url: str, *commands: tuple[str | int, ...]) -> str:
+    """What must be mended before it can be used."""
+    return str(asyncio.run(unusable(url, *commands)))
+
+
 @pytest.fixture(scope="module")
 def locked() -> Iterator[RedisServer]:
     """One with a password, a TLS port and a user of few permissions, who may not say which library it is."""
@@ -56,9 +61,7 @@ def test_password_users_and_databases_are_those_of_the_url(locked: RedisServer) 
     assert asked(f"redis://default:{quote(PASSWORD, safe='')}@127.0.0.1:{locked.port}") == [b"PONG"]
     assert asked(locked.url.removesuffix("/0") + "/5", ("SET", "db", "five")) == [b"OK"]
     assert asked(f"{locked.unix_url}?db=5", ("GETDEL", "db")) == [b"five"]
-    error = end_of(locked.url.removesuffix("/0") + "/99")
-    assert isinstance(error, StoreUnusable)
-    assert "it has no database 99" in str(error)
+    assert "it has no database 99" in why_unusable(locked.url.removesuffix("/0") + "/99")
 
 
 def test_a_user_of_few_permissions_needs_none_that_budgetguard_does_not_name(locked: RedisServer) -> None:
@@ -66,22 +69,21 @@ def test_a_user_of_few_permissions_needs_none_that_budgetguard_does_not_name(loc
     url = f"redis://app:app-secret@127.0.0.1:{locked.port}"
     assert asked(url, ("GET", "bg:x"), echo("x")) == [None, b"x"]
     assert locked.ask("ACL", "LOG") == []
-    answer, refused = asked(url, ("GET", "bg:x"), ("SET", "bg:x", 1), timeout_ms=SHORT_MS)
+    for timeout_ms in (SHORT_MS, LONG_MS):  # the second where a busy machine hears nothing within the first
+        answer, refused = asked(url, ("GET", "bg:x"), ("SET", "bg:x", 1), timeout_ms=timeout_ms)
+        if isinstance(refused, StoreUnusable):
+            break
     assert answer is None
     assert isinstance(refused, StoreUnusable)
     assert "'set' command" in str(refused)
     assert "README" in str(refused)
-    assert isinstance(end_of(url, ("GET", "other:x")), StoreUnusable)
-    assert "'info' command" in str(end_of(f"redis://blind:blind-secret@127.0.0.1:{locked.port}"))
+    assert "README" in why_unusable(url, ("GET", "other:x"))
+    assert "'info' command" in why_unusable(f"redis://blind:blind-secret@127.0.0.1:{locked.port}")
 
 
 def test_what_a_script_may_not_do_is_told_as_a_permission(locked: RedisServer) -> None:
-    error = end_of(
-        f"redis://app:app-secret@127.0.0.1:{locked.port}",
-        ("EVAL", SET, 1, "bg:x"),
-    )
-    assert isinstance(error, StoreUnusable)
-    assert "README" in str(error)
+    url = f"redis://app:app-secret@127.0.0.1:{locked.port}"
+    assert "README" in why_unusable(url, ("EVAL", SET, 1, "bg:x"))
 
 
 @pytest.mark.parametrize(
@@ -89,17 +91,15 @@ def test_what_a_script_may_not_do_is_told_as_a_permission(locked: RedisServer) -
     [("", "give user:password@"), (":wrong-secret@", "does not accept"), ("nobody:wrong-secret@", "does not accept")],
 )
 def test_a_wrong_login_is_told_without_the_password(locked: RedisServer, login: str, words: str) -> None:
-    error = end_of(f"redis://{login}127.0.0.1:{locked.port}")
-    assert isinstance(error, StoreUnusable)
-    assert words in str(error)
-    assert "wrong-secret" not in str(error)
+    said = why_unusable(f"redis://{login}127.0.0.1:{locked.port}")
+    assert words in said
+    assert "wrong-secret" not in said
 
 
 def test_a_password_that_nobody_asked_for_is_told(redis_server: RedisServer) -> None:
-    error = end_of(redis_server.url.replace("//", "//:my-secret@"))
-    assert isinstance(error, StoreUnusable)
-    assert "does not accept" in str(error)
-    assert "my-secret" not in str(error)
+    said = why_unusable(redis_server.url.replace("//", "//:my-secret@"))
+    assert "does not accept" in said
+    assert "my-secret" not in said
 
 
 def test_a_login_that_is_mended_before_the_deadline_is_never_told(locked: RedisServer) -> None:
@@ -117,9 +117,7 @@ def test_a_certificate_is_checked_as_the_url_says(locked: RedisServer, tmp_path:
     make_certificates(tmp_path)  # of another authority
     url = locked.tls_url.partition("?")[0]
     for unknown in (url, f"{url}?ssl_ca_certs={tmp_path}/ca.crt"):
-        error = end_of(unknown)
-        assert isinstance(error, StoreUnusable)
-        assert "its certificate is not accepted" in str(error)
+        assert "its certificate is not accepted" in why_unusable(unknown)
     assert asked(f"{url}?ssl_cert_reqs=none") == [b"PONG"]
     assert asked(locked.tls_url.replace("127.0.0.1", "localhost")) == [b"PONG"]
 
@@ -129,15 +127,13 @@ def test_tls_files_that_cannot_be_read_are_told_and_renewed_ones_are_read_again(
 ) -> None:
     file = tmp_path / "ca.crt"
     url = f"{locked.tls_url.partition('?')[0]}?ssl_ca_certs={file}"
-    assert "No such file" in str(end_of(url))
+    assert "No such file" in why_unusable(url)
     file.write_text("no certificate")
-    error = end_of(url)
-    assert isinstance(error, StoreUnusable)
-    assert "ssl_ca_certs" in str(error)
+    assert "ssl_ca_certs" in why_unusable(url)
     file.write_bytes(locked.ca_file.read_bytes())
     assert asked(url) == [b"PONG"]
     make_certificates(tmp_path)  # of another authority, in the same file
-    assert "its certificate is not accepted" in str(end_of(url))
+    assert "its certificate is not accepted" in why_unusable(url)
 
 
 def test_tls_and_none_do_not_meet(locked: RedisServer) -> None:
@@ -181,12 +177,9 @@ def test_a_server_that_evicts_is_refused_at_once_unless_that_is_allowed() -> Non
 
 def test_a_full_memory_is_told_and_what_needs_none_passes() -> None:
     with RedisServer(maxmemory="1") as server:
-        error = end_of(server.url, ("SET", "bg:{t}:x", 1))
-        assert isinstance(error, StoreUnusable)
-        assert "raise maxmemory" in str(error)
+        assert "raise maxmemory" in why_unusable(server.url, ("SET", "bg:{t}:x", 1))
         assert asked(server.url, ("DEL", "bg:{t}:x")) == [0]
-        in_script = end_of(server.url, ("EVAL", SET, 1, "bg:{t}:x"))
-        assert "raise maxmemory" in str(in_script)
+        assert "raise maxmemory" in why_unusable(server.url, ("EVAL", SET, 1, "bg:{t}:x"))
 
 
 def test_a_server_without_a_place_for_one_more_client_is_asked_until_it_has_one() -> None:
