@@ -13,12 +13,14 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from warm_commands import Ended, warm_command
+from warm_python import WarmProcess
 
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import CallInfo, Plan, UsageRow
@@ -28,6 +30,7 @@ from budgetguard.stores import open_store
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "budgetguard.cli")
+MAIN = "from budgetguard.cli import main; main()"
 DEADLINE_S = 60
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -51,6 +54,14 @@ HOSTILE = "writer\x1b[31m\u202e\n"
 CALLS = (("crawler", 120_000, 2_500_000_000), (HOSTILE, 499_999, 4_993_100_007))
 
 
+class Ended(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    out: str
+    err: str
+    code: int
+
+
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """An environment of its own: nothing of the user's state, configuration or terminal."""
     left_out = re.compile("BUDGETGUARD_.*|NO_COLOR|FORCE_COLOR|COLUMNS|LINES|PYTHONUNBUFFERED")
@@ -65,8 +76,12 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def command(folder: Path, *args: str, **more: str) -> Ended:
-    """Run `budgetguard ...` in a folder, its output in files."""
-    return warm_command(CHECKOUT, folder, args, environment(folder, **more), DEADLINE_S)
+    """Run `budgetguard ...` in a folder, its output in files; in a process that need not import it first."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        code = WarmProcess(MAIN, args, folder, environment(folder, **more), out, err).wait_for(DEADLINE_S)
+        out.seek(0)
+        err.seek(0)
+        return Ended(out.read().decode(), err.read().decode(), code)
 
 
 def started(folder: Path, *args: str, **more: str) -> Ended:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from storm_stores import StormStore
+from warm_python import WarmProcess
 
-WORKER = Path(__file__).with_name("storm_worker.py")
+PROGRAM = f"import runpy; runpy.run_path({str(Path(__file__).with_name('storm_worker.py'))!r}, run_name='__main__')"
 STEPS = ("admitted", "billed", "recorded", "settled")
 ENDS = ("settled", "refused", "away")
 DEADLINE_S = 120.0
@@ -83,25 +84,26 @@ class Fleet:
         """True if the process was killed, as it should be."""
         options = {**self._options, "worker": worker, "numbers": sorted(self._left[worker])}
         errors = self.folder / f"worker-{worker}.log"
-        with errors.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, str(WORKER), json.dumps({**options, "folder": str(self.folder)}),
-                stdout=asyncio.subprocess.PIPE, stderr=log,
-            )  # fmt: skip
+        ours, theirs = os.pipe()
+        with errors.open("ab") as log, os.fdopen(theirs, "wb") as out:
+            args = [json.dumps({**options, "folder": str(self.folder)})]
+            process = WarmProcess(PROGRAM, args, Path.cwd(), os.environ, out, log)
+        lines, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(ours, "rb"))
         try:
-            return await self._attend(worker, process, strike, errors)
+            return await self._attend(worker, process, lines, strike, errors)
         finally:
+            pipe.close()
             if process.returncode is None:
                 process.kill()
                 await process.wait()
 
     async def _attend(
-        self, worker: int, process: asyncio.subprocess.Process, strike: Strike | None, errors: Path
+        self, worker: int, process: WarmProcess, lines: asyncio.StreamReader, strike: Strike | None, errors: Path
     ) -> bool:
-        assert process.stdout is not None
         seen: Counter[str] = Counter()
         resuming: list[asyncio.Task[None]] = []
-        async for line in process.stdout:
+        async for line in lines:
             step, number, said = line.decode().rstrip("\n").split(" ", 2)
             if step == "done":
                 self.spooled += int(number)
@@ -126,7 +128,7 @@ class Fleet:
         assert not self._left[worker]
         return False
 
-    async def _pause(self, process: asyncio.subprocess.Process) -> None:
+    async def _pause(self, process: WarmProcess) -> None:
         """Stop the process, outside of a transaction, until others have expired a hold of it."""
         while True:
             process.send_signal(signal.SIGSTOP)

@@ -231,10 +231,10 @@ def test_the_fixtures_serve_synchronous_and_asynchronous_clients(run: pytest.Pyt
 def test_the_example_in_the_readme_is_a_test_that_passes(run: pytest.Pytester, checkout: Path) -> None:
     text = (checkout / "README.md").read_text(encoding="utf-8")
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "budget_guard" in block]
-    run.makepyfile(example)
-    run.runpytest_subprocess().assert_outcomes(passed=1)
-    run.makepyfile(example.replace("$0.001", "$0.0002"))
-    run.runpytest_subprocess().assert_outcomes(failed=1)
+    run.makepyfile(test_example=example, test_tighter=example.replace("$0.001", "$0.0002"))
+    done = run.runpytest_subprocess("-rf")
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["FAILED test_tighter.py*"])
 
 
 def test_a_suite_that_does_not_use_it_is_not_disturbed(run: pytest.Pytester) -> None:
