@@ -19,10 +19,13 @@ from budgetguard.ledger.books import open_book
 from budgetguard.ledger.reading import Book, Stretch
 from budgetguard.ledger.totals import Total
 
-SPAN_MS = 5 * HOUR_MS
+SPAN_MS = 60 * HOUR_MS
 GROUPS = [(), ("team",), ("agent", "task_type"), ("team", "agent", "task_type", "model", "provider")]
 LABEL_OF = {"team": "team", "agent": "agent", "task_type": "task", "model": "model", "provider": "provider"}
-EDGES_MS = [0, 1, 299_999, 300_000, 300_001, HOUR_MS - 1, HOUR_MS, HOUR_MS + 1, 3 * HOUR_MS + 299_000, SPAN_MS]
+EDGES_MS = [
+    0, 1, 299_999, 300_000, 300_001, HOUR_MS - 1, HOUR_MS, HOUR_MS + 1, 3 * HOUR_MS + 299_000,
+    12 * HOUR_MS - 1, 12 * HOUR_MS, 36 * HOUR_MS, 36 * HOUR_MS + 1, SPAN_MS,
+]  # fmt: skip
 
 
 def made(dice: random.Random, number: int) -> Row:

@@ -1,8 +1,8 @@
 """`usage_rollups`: sums of the ledger for each stretch of time, so that questions need not read every row.
 
 Triggers on `token_usage` keep them: whoever writes a row keeps them, and a revision applies the difference. A call
-counts in the stretches (of 5 minutes, of an hour) in which it was admitted. Labels that it lacks are ''. What was
-released is no call. `errors` are calls that failed, those apart that their caller cancelled.
+counts in the stretches (of 5 minutes, of an hour) in which it was admitted. Labels that it lacks are ''.
+What was released is no call. `errors` are calls that failed, those apart that their caller cancelled.
 
 `latency_class` is a class of a logarithmic scale: class n is what took above 2^((n-1)/4) and at most 2^(n/4) ms, so
 that the middle of a class is within 10 % of all in it; -1 is what took no time that was measured.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from math import log
 
 WIDTHS_MS = (300_000, 3_600_000)
+"""Each a multiple of the one before."""
 KEY = ("namespace", "width_ms", "start_ms", "team", "agent", "task_type", "model", "provider", "latency_class")
 SUMS = ("calls", "errors", "prompt_tokens", "completion_tokens", "cost_nanousd", "unpriced_calls")
 LABELS = KEY[3:8]

@@ -12,7 +12,6 @@ from budgetguard.errors import ConfigError
 from budgetguard.ledger import rollups
 from budgetguard.ledger.table import timestamp
 
-FIVE_MINUTES_MS, HOUR_MS = rollups.WIDTHS_MS
 Where = Mapping[str, str]
 NOWHERE: Where = MappingProxyType({})
 Ask = Callable[[str, Sequence[Any]], Iterable[tuple[Any, ...]]]
@@ -81,13 +80,6 @@ def totals(ask: Ask, between: Between, group_by: Sequence[str] = (), where: Wher
 
 def _questions(between: Between, group_by: Sequence[str], where: Where) -> Iterable[tuple[str, list[Any]]]:
     """What to ask, together all of the stretch, and no call twice."""
-    namespace, since_ms, until_ms = between.namespace, between.since_ms, between.until_ms
-    first_ms, last_ms = -(-since_ms // FIVE_MINUTES_MS) * FIVE_MINUTES_MS, until_ms // FIVE_MINUTES_MS * FIVE_MINUTES_MS
-    if first_ms >= last_ms:
-        first_ms = last_ms = until_ms
-    hour_ms, end_ms = -(-first_ms // HOUR_MS) * HOUR_MS, last_ms // HOUR_MS * HOUR_MS
-    if hour_ms >= end_ms:
-        hour_ms = end_ms = last_ms
     places = ", ".join(str(place) for place in range(1, len(group_by) + 2))
     filters = "".join(f" AND coalesce({name}, '') = ?" for name in where)
     kept = ", ".join([*group_by, "latency_class", *(f"sum({name})" for name in rollups.SUMS)])
@@ -103,11 +95,24 @@ def _questions(between: Between, group_by: Sequence[str], where: Where) -> Itera
         f"SELECT {single} FROM token_usage WHERE namespace = ? AND timestamp >= ? AND timestamp < ? "  # noqa: S608 - of constants
         f"AND status <> 'released'{filters} GROUP BY {places}"
     )
-    for width_ms, from_ms, to_ms in (
-        (HOUR_MS, hour_ms, end_ms), (FIVE_MINUTES_MS, first_ms, hour_ms), (FIVE_MINUTES_MS, end_ms, last_ms)
-    ):  # fmt: skip
-        if from_ms < to_ms:
-            yield wide, [namespace, width_ms, from_ms, to_ms, *where.values()]
-    for from_ms, to_ms in ((since_ms, first_ms), (last_ms, until_ms)):
-        if from_ms < to_ms:
-            yield rows, [namespace, timestamp(from_ms), timestamp(to_ms), *where.values()]
+    for width_ms, from_ms, to_ms in _parts(between.since_ms, between.until_ms):
+        if width_ms is None:
+            yield rows, [between.namespace, timestamp(from_ms), timestamp(to_ms), *where.values()]
+        else:
+            yield wide, [between.namespace, width_ms, from_ms, to_ms, *where.values()]
+
+
+def _parts(since_ms: int, until_ms: int) -> list[tuple[int | None, int, int]]:
+    """Where to read which part of a stretch: the widest rollups in its middle, narrower ones before and after them,
+    and single rows (None) at its ends.
+    """
+    parts: list[tuple[int | None, int, int]] = []
+    narrower: int | None = None
+    for width_ms in rollups.WIDTHS_MS:
+        first_ms, last_ms = -(-since_ms // width_ms) * width_ms, until_ms // width_ms * width_ms
+        if first_ms >= last_ms:
+            break
+        parts += [(narrower, since_ms, first_ms), (narrower, last_ms, until_ms)]
+        since_ms, until_ms, narrower = first_ms, last_ms, width_ms
+    parts.append((narrower, since_ms, until_ms))
+    return [part for part in parts if part[1] < part[2]]
