@@ -121,7 +121,7 @@ def dice(number: int) -> random.Random:
 
 
 def filled(path: Path, numbers: random.Random) -> None:
-    """200,000 rows of today: most through the statement that the store uses, some through the store."""
+    """200,000 rows of today: some through the store, some through its statement, and copies of them at other costs."""
 
     async def through_the_store(now_ms: int) -> None:
         store = SQLiteStore(str(path))
@@ -140,7 +140,14 @@ def filled(path: Path, numbers: random.Random) -> None:
     asyncio.run(through_the_store(now_ms))
     db = apsw.Connection(str(path))
     with db:
-        db.executemany(table.WRITE_ROW, (made(n, now_ms, numbers) for n in range(ROWS - 2_000)))
+        db.executemany(table.WRITE_ROW, (made(n, now_ms, numbers) for n in range(ROWS // 10 - 2_000)))
+        others = {"reservation_id": "? || reservation_id", "cost_nanousd": "1 + (cost_nanousd * 48271 + ?) % ?"}
+        names = [name for _, name, *_, hidden in db.execute("PRAGMA table_xinfo(token_usage)") if not hidden]
+        copy = f"""
+            INSERT INTO token_usage ({", ".join(names)}) SELECT {", ".join(others.get(name, name) for name in names)}
+            FROM token_usage WHERE reservation_id NOT LIKE '%copy%'"""
+        for n in range(1, 10):
+            db.execute(copy, (f"copy-{n}-", numbers.randrange(MOST_NANOUSD), MOST_NANOUSD - 1))
     db.close()
 
 
