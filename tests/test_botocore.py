@@ -111,14 +111,14 @@ def with_date(reply: Reply) -> dict[str, str]:
 def converse_events(words: int) -> list[bytes]:
     """The events of a streamed conversation."""
     usage = {"usage": CONVERSED["usage"], "metrics": {"latencyMs": 1}}
-    deltas = [({"delta": {"text": "hello "}, "contentBlockIndex": 0}, "contentBlockDelta")] * words
     events = [
         ({"role": "assistant"}, "messageStart"),
-        *deltas,
+        ({"delta": {"text": "hello "}, "contentBlockIndex": 0}, "contentBlockDelta"),
         ({"stopReason": "end_turn"}, "messageStop"),
         (usage, "metadata"),
     ]
-    return [aws_event(json.dumps(payload).encode(), name) for payload, name in events]
+    start, delta, *end = (aws_event(json.dumps(payload).encode(), name) for payload, name in events)
+    return [start, *[delta] * words, *end]
 
 
 def test_the_one_given_stays_as_it_is_and_shares_its_connections(world: World) -> None:
@@ -232,8 +232,9 @@ def test_a_stream_that_breaks_off_is_settled_at_what_had_come_and_raises_what_it
 def test_a_stream_that_a_budget_stops_ends_with_the_refusal_after_what_was_paid_for(world: World) -> None:
     settings = bg.GuardSettings(on_stream_exceed="stop")
     asked = {**ASKED, "inferenceConfig": {"maxTokens": 20}}
-    events = [b"".join(converse_events(3_000)[start : start + 20]) for start in range(0, 3_000, 20)]
-    with Replay(Reply(events, EVENTS)) as server, closing(world.guard("900 tokens/day", settings=settings)) as guard:
+    events = converse_events(3_000)
+    chunks = [b"".join(events[start : start + 20]) for start in range(0, 3_000, 20)]
+    with Replay(Reply(chunks, EVENTS)) as server, closing(world.guard("900 tokens/day", settings=settings)) as guard:
         seen: list[Any] = []
         stream = guard.wrap(bedrock(server.url)).converse_stream(**asked)["stream"]
         with pytest.raises(bg.BudgetExceeded):
