@@ -70,7 +70,7 @@ class SQLiteContender:
         self._steps = 0
 
     async def begin(self, neighbours_ops: Sequence[Any]) -> None:
-        neighbour = SQLiteStore(self._path, "neighbour", clock=self._clock)
+        neighbour = SQLiteStore(self._path, "neighbour", 20_000, self._clock)
         for op in neighbours_ops:
             await do(neighbour, op)
         await neighbour.aclose()

@@ -44,7 +44,7 @@ class RedisContender:
         self._drained = "-"
 
     async def begin(self, neighbours_ops: Sequence[Any]) -> None:
-        neighbour = RedisStore(self._url, f"{self._name}-neighbour", clock=self._clock)
+        neighbour = RedisStore(self._url, f"{self._name}-neighbour", 20_000, self._clock)
         for op in neighbours_ops:
             await ask_one(neighbour, op)
         await neighbour.aclose()
