@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 class OtherProcess:

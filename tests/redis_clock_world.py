@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from guard_kit import World
+from guard_kit import PATIENT_MS, World
 from redis_kit import RedisServer, key_prefix
-from redis_world import RedisWorld
+from redis_world import Impatient, RedisWorld
 
 from budgetguard.core.model import Account, Balance
 from budgetguard.core.verbs import Row
@@ -25,9 +25,18 @@ class RedisClockWorld(World):
     def __init__(self, folder: Path, server: RedisServer, namespace: str) -> None:
         super().__init__(folder)
         self._server, self._namespace, self._prefix = server, namespace, key_prefix(namespace)
+        self._impatient: list[Impatient] = []
 
-    def store(self, timeout_ms: int = 2_000) -> Any:
-        return RedisStore(self._server.url, self._namespace, timeout_ms, self.clock)
+    def store(self, timeout_ms: int = PATIENT_MS) -> Any:
+        """A store; one with another timeout has it while the store is away, and is given its time else."""
+        made, *others = (
+            RedisStore(self._server.url, self._namespace, given_ms, self.clock)
+            for given_ms in sorted({PATIENT_MS, timeout_ms}, reverse=True)
+        )
+        if not others:
+            return made
+        self._impatient.append(Impatient(made, others[0]))
+        return self._impatient[-1]
 
     def row(self, id: str) -> dict[str, Any]:
         row = self._rows()[id]
@@ -64,10 +73,16 @@ class RedisClockWorld(World):
     def away(self) -> Iterator[None]:
         """Scripts are not answered; looks are."""
         self._server.ask("CLIENT", "PAUSE", 60_000, "WRITE")
+        self._hurry(True)
         try:
             yield
         finally:
             self._server.ask("CLIENT", "UNPAUSE")
+            self._hurry(False)
+
+    def _hurry(self, hurries: bool) -> None:
+        for store in self._impatient:
+            store.hurries = hurries
 
     def _rows(self) -> dict[str, Row]:
         """By reservation, as they would stand in a ledger into which they are drained."""

@@ -28,6 +28,24 @@ def says(verb: str) -> Callable[[Request], bool]:
     return lambda request: is_script(request) and verb.encode() in request.arguments[-1]
 
 
+class Impatient:
+    """A store that is given its time, since a busy machine may stall; and once it `hurries`, the short timeout."""
+
+    def __init__(self, patient: RedisStore, hasty: RedisStore) -> None:
+        self._patient, self._hasty = patient, hasty
+        self.hurries = False
+
+    def __repr__(self) -> str:
+        return repr(self._patient)
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._hasty if self.hurries else self._patient, verb)
+
+    async def aclose(self) -> None:
+        await self._patient.aclose()
+        await self._hasty.aclose()
+
+
 class RedisWorld:
     """One namespace: stores and guards are given `url`, which may become a proxy's; looks go to `server`."""
 
@@ -41,6 +59,10 @@ class RedisWorld:
     def store(self, timeout_ms: int = PATIENT_MS, **options: Any) -> RedisStore:
         """A store, as another process would have it."""
         return RedisStore(self.url, self.namespace, timeout_ms, **options)
+
+    def impatient(self, timeout_ms: int) -> Impatient:
+        """A store with that timeout, once it hurries."""
+        return Impatient(self.store(), self.store(timeout_ms))
 
     @contextlib.asynccontextmanager
     async def opened(self, timeout_ms: int = PATIENT_MS, **options: Any) -> AsyncIterator[RedisStore]:

@@ -146,7 +146,7 @@ class Fleet:
         return not any(hold.host.endswith(f":{pid}") for hold in await self.store.holds())
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, deadline_s: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, deadline_s: float = 60.0) -> None:
     """Wait for a condition that nothing here can announce."""
     ends = time.monotonic() + deadline_s
     while not await condition():

@@ -211,10 +211,12 @@ def test_what_is_used_while_redis_is_down_is_spooled_and_delivered_once_when_it_
 
     async def main(server: RedisServer) -> None:
         world = RedisWorld(server, "down")
-        guard = world.guard("90k tokens/total", timeout_ms=100)
+        store = world.impatient(100)
+        guard = world.guard("90k tokens/total", store=store)
         holds = [await guard.reserve(estimate=ESTIMATE) for _ in range(3)]
         await holds[0].settle(USAGE)
         server.kill()
+        store.hurries = True
         await asyncio.gather(holds[1].settle(USAGE), holds[2].release())
         with pytest.raises(bg.StoreAway, match="could not be reached in time"):
             await guard.reserve(estimate=ESTIMATE)

@@ -96,7 +96,7 @@ def test_a_server_whose_memory_is_full_admits_nothing_and_resolves_everything() 
     async def main() -> None:
         with RedisServer() as server:
             world, estimate = RedisWorld(server, "full"), amounts(100, 50)
-            async with world.opened(300) as store:
+            async with world.opened(1_000) as store:
                 of, now_ms = world.plan("1000 tokens/total"), world.now_ms()
                 asked = [reserve(id, of, estimate, tried_since_ms=now_ms) for id in "abcd"]
                 asked[2] = asked[2]._replace(lease_ms=1)
@@ -120,7 +120,7 @@ def test_what_shares_a_batch_with_calls_refused_for_memory_is_done(redis_world: 
     async def main() -> None:
         with RedisServer() as server:
             world = RedisWorld(server, "full")
-            async with world.guard("9k tokens/total", timeout_ms=300) as guard:
+            async with world.guard("9k tokens/total", timeout_ms=1_000) as guard:
                 holds = [await guard.reserve(estimate=ESTIMATE) for _ in range(3)]
                 await fill(server)
                 asking = [guard.reserve(estimate=ESTIMATE) for _ in range(3)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 
 import pytest
 from fault_kit import ERROR_LINES, PASS, Fault, Once, Request, answered
 from guard_kit import ESTIMATE, USAGE
+from redis_ask_kit import told_unusable
 from redis_kit import RedisServer
 from redis_proxy import Proxy
 from redis_world import USAGE_TOKENS, RedisWorld, says
@@ -74,14 +76,18 @@ def test_a_call_goes_through_an_error_that_passes_and_its_user_hears_of_none(
     ],
 )
 def test_an_error_that_stays_is_told_with_what_to_do(world: RedisWorld, proxy: Proxy, code: str, advice: str) -> None:
-    async def main() -> None:
-        async with world.guard("9k tokens/total", timeout_ms=200) as guard:
+    async def main(timeout_ms: int) -> None:
+        store = world.impatient(timeout_ms)
+        async with world.guard("9k tokens/total", store=store) as guard:
+            store.hurries = True
             proxy.faults = lambda request: answered(ERROR_LINES[code]) if says("reserve")(request) else PASS
-            with pytest.raises(bg.StoreUnusable, match=advice):
+            try:
                 await guard.reserve(estimate=ESTIMATE)
-        assert await world.stands() == {}
+            finally:
+                proxy.faults = lambda _: PASS
 
-    asyncio.run(main())
+    assert re.search(advice, str(asyncio.run(told_unusable(main))))
+    assert asyncio.run(world.stands()) == {}
 
 
 def test_keys_in_several_slots_would_be_a_bug_that_is_told_at_once(world: RedisWorld, proxy: Proxy) -> None:
@@ -98,11 +104,14 @@ def test_keys_in_several_slots_would_be_a_bug_that_is_told_at_once(world: RedisW
 @pytest.mark.parametrize("code", ["LOADING", "READONLY", "CLUSTERDOWN"])
 def test_what_heals_by_waiting_is_away_while_it_does_not(world: RedisWorld, proxy: Proxy, code: str) -> None:
     async def main() -> None:
-        async with world.guard("9k tokens/total", timeout_ms=200) as guard:
+        store = world.impatient(200)
+        async with world.guard("9k tokens/total", store=store) as guard:
             proxy.faults = lambda request: answered(ERROR_LINES[code]) if says("reserve")(request) else PASS
+            store.hurries = True
             with pytest.raises(bg.StoreAway, match=code):
                 await guard.reserve(estimate=ESTIMATE)
             proxy.faults = lambda _: PASS
+            store.hurries = False
             async with guard.reserve(estimate=ESTIMATE) as hold:
                 hold.record(USAGE)
         assert await world.stands() == {TOKENS: (USAGE_TOKENS, 0)}

@@ -225,7 +225,7 @@ def test_a_delaying_budget_does_not_make_a_stream_wait(world: World) -> None:
     async def main() -> Heard:
         budget = bg.Budget("slow", ["1000 tokens/day"], on_exceed="delay", max_delay="1h")
         guard = world.guard(budgets=[budget])
-        async with guard, asyncio.timeout(20):
+        async with guard, asyncio.timeout(60):
             return await heard(BudgetTransport(guard, Player(Play(LONG))), request(SHORT))
 
     assert isinstance(asyncio.run(main()).error, bg.BudgetExceeded)
