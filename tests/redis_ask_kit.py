@@ -84,6 +84,16 @@ async def unusable(url: str, *commands: Command) -> StoreUnusable:
     return await told_unusable(asked)
 
 
+async def partly_unusable(url: str, *commands: Command) -> list[Any]:
+    """The replies, of which one says what must be mended."""
+    replies: list[Any] = []
+    for timeout_ms in (SHORT_MS, LONG_MS):
+        if not any(isinstance(reply, StoreUnusable) for reply in replies):
+            async with connected(url, timeout_ms) as server:
+                replies = await server.ask(commands)
+    return replies
+
+
 def always(fault: Fault, when: Callable[[Request], bool]) -> Callable[[Request], Fault]:
     """This fault for each such request."""
     return lambda request: fault if when(request) else PASS

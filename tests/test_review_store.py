@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -105,6 +104,6 @@ def test_a_settle_that_waits_in_one_folder_is_not_charged_in_another(
 
     for name, run in (("a", spooled), ("b", elsewhere)):
         (tmp_path / name).mkdir()
-        os.chdir(tmp_path / name)
+        monkeypatch.chdir(tmp_path / name)
         result = asyncio.run(run())
     assert result == [0]
