@@ -162,7 +162,7 @@ def test_a_stream_that_is_left_after_its_hold_is_charged_what_had_come(world: Wo
                 await chunks.aclose()
                 del response, chunks
                 gc.collect()
-                await until(lambda: row_of(world)[0] == "settled", "the truth is delivered")
+                await until(lambda: world.statuses() == ["settled"], "the truth is delivered")
 
     asyncio.run(main())
     status, tokens, source = row_of(world)
