@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 
 import apsw
 from machine_redis import RedisContender
-from machine_world import Picture
+from machine_world import Picture, asked_at_once
 from redis_kit import RedisServer
 from rollup_kit import rollups_in
 from store_kit import ask_one
@@ -20,7 +19,6 @@ from store_kit import ask_one
 from budgetguard.core.model import Balance
 from budgetguard.store import Clock
 from budgetguard.stores.sqlite import SQLiteStore
-from budgetguard.testing.oracle import Announce
 
 
 class Contender(Protocol):
@@ -53,11 +51,6 @@ class Contender(Protocol):
         """Let go of the store, and check that its neighbour is as it was."""
 
 
-async def do(store: SQLiteStore, op: Any) -> Any:
-    """The answer to one operation."""
-    return (await store.announce([op]))[0] if isinstance(op, Announce) else await ask_one(store, op)
-
-
 class SQLiteContender:
     """Two stores on one file, in turn, as two processes would use it."""
 
@@ -72,7 +65,7 @@ class SQLiteContender:
     async def begin(self, neighbours_ops: Sequence[Any]) -> None:
         neighbour = SQLiteStore(self._path, "neighbour", 20_000, self._clock)
         for op in neighbours_ops:
-            await do(neighbour, op)
+            await ask_one(neighbour, op)
         await neighbour.aclose()
         self._look = apsw.Connection(self._path)
         self._neighbour = self._rows("neighbour")
@@ -80,7 +73,7 @@ class SQLiteContender:
     async def step(self, ops: Sequence[Any]) -> list[Any]:
         self._steps += 1
         store = self._stores[self._steps // 8 % 2]
-        return await asyncio.gather(*(do(store, op) for op in ops))
+        return await asked_at_once(store, ops)
 
     async def due(self) -> set[str]:
         return set(await self._stores[0].due(1_000_000))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-from machine_world import Picture, info_told, row_told
+from machine_world import Picture, asked_at_once, info_told, row_told
 from redis import Redis
 from redis_kit import LASTING, RedisServer, key_prefix
 from store_kit import ask_one
@@ -24,7 +23,6 @@ from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.outbox import row_from
 from budgetguard.stores.redis.plans import SentPlan, account_from, unpack, unpack_all
 from budgetguard.stores.redis.reading import balance_from
-from budgetguard.testing.oracle import Announce
 
 
 class RedisContender:
@@ -53,10 +51,7 @@ class RedisContender:
     async def step(self, ops: Sequence[Any]) -> list[Any]:
         self._steps += 1
         store = self._stores[self._steps // 8 % 2]
-        return await asyncio.gather(*(self._do(store, op) for op in ops))
-
-    async def _do(self, store: RedisStore, op: Any) -> Any:
-        return (await store.announce([op]))[0] if isinstance(op, Announce) else await ask_one(store, op)
+        return await asked_at_once(store, ops)
 
     async def due(self) -> set[str]:
         return set(await self._stores[0].due(1_000_000))

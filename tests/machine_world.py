@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from budgetguard.core.model import Balance, CallInfo, Reservation
-from budgetguard.core.verbs import Row
-from budgetguard.testing.oracle import Oracle
+from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Row, Settle
+from budgetguard.testing.oracle import Announce, Oracle
+
+
+async def asked_at_once(store: Any, ops: Sequence[Any]) -> list[Any]:
+    """The answers to operations that are asked in one round of the event loop, in this order.
+
+    That takes a task for each only where one of them is announced: its coroutine would begin a round after the others.
+    """
+    verbs = {
+        Reserve: store.reserve, Settle: store.settle, Release: store.release, Grow: store.grow, Extend: store.extend,
+        Expire: store.expire, Announce: store.announce,
+    }  # fmt: skip
+
+    async def asked(op: Any) -> Any:
+        return await verbs[type(op)]([op])
+
+    ask = asked if Announce in map(type, ops) else lambda op: verbs[type(op)]([op])
+    return [answer for (answer,) in await asyncio.gather(*map(ask, ops))]
 
 
 class Picture(NamedTuple):

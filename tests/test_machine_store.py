@@ -195,7 +195,12 @@ class Histories(RuleBasedStateMachine):
                 words[word] = words.get(word, 0) + times
 
     def _all(self, ask: Any) -> list[Any]:
-        return [self.loop.run_until_complete(ask(contender)) for contender in self.contenders]
+        """What each contender says; they work at the same time."""
+
+        async def asked() -> list[Any]:
+            return await asyncio.gather(*(ask(contender) for contender in self.contenders))
+
+        return self.loop.run_until_complete(asked())
 
     def _step(self, ops: list[Any]) -> list[Any]:
         """One transaction of the oracle, of every store and of the book; its answers."""
