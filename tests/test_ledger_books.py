@@ -212,7 +212,7 @@ def test_what_cannot_be_done_is_told_and_makes_nothing(tmp_path: Path, arguments
 
 def test_the_policys_ledger_is_the_one_that_is_meant(tmp_path: Path) -> None:
     (tmp_path / "budgetguard.toml").write_text(
-        '[store]\nurl = "redis://127.0.0.1:1/0"\nnamespace = "prod"\n[ledger]\nurl = "sqlite:///own.db"\n'
+        '[store]\nurl = "redis://127.0.0.1:1/0"\nnamespace = "prod"\ntimeout = "200ms"\n[ledger]\nurl = "sqlite:///own.db"\n'
     )
     fill(f"sqlite:///{tmp_path / 'own.db'}", row("a"))
     (told,) = json.loads(command(tmp_path, "ledger", "export", "--format", "json").out)

@@ -70,6 +70,7 @@ def test_a_url_of_no_store_is_told_what_there_is(url: str, place: Path) -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("check", 0), ("status", 2)])
 def test_a_redis_that_is_not_there_is_told_without_its_password(name: str, code: int, place: Path) -> None:
+    (place / "budgetguard.toml").write_text(POLICY.replace("[store]", '[store]\ntimeout = "200ms"'), encoding="utf-8")
     done = command(place, name, "--store", "redis://:secret@127.0.0.1:1/0")
     assert done.code == code
     assert "127.0.0.1:1" in done.err

@@ -125,6 +125,8 @@ def test_the_command_says_what_became_of_its_namespace(tmp_path: Path) -> None:
     said = f"the accounts are in the namespace {namespace}, and go within a day; no ledger was kept\n"
     assert (done.err, done.code) == (said, 0)
     assert [json.loads(done.out)[key] for key in ("calls", "admitted", "refused", "overspend")] == [3, 2, 1, 0]
+    with (tmp_path / "budgets.toml").open("a", encoding="utf-8") as policy:
+        policy.write('[store]\ntimeout = "200ms"\n')
     gone = command(tmp_path, *asked, "--store", server.url)
     assert (gone.out, gone.code, gone.err.count("\n")) == ("", 2, 1)
     assert "could not be reached in time" in gone.err
