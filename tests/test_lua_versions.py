@@ -51,7 +51,7 @@ def test_each_lua_decides_as_the_oracle_does(request: pytest.FixtureRequest) -> 
     with contextlib.ExitStack() as servers:
         luas = [servers.enter_context(LuaServer(version)) for version in VERSIONS]
         LuaHistories.makers = [partial(contender, lua) for lua in luas]
-        run(3_000, 2, request, None, LuaHistories)
+        run(5_000, 2, request, None, LuaHistories)
         assert [lua.version for lua in luas if lua.scripts_run < 1_000] == []
     told = {f"{verb} {word}" for verb in VERBS for word in words_of(lua_files()[verb])}
     assert set(words) <= told
