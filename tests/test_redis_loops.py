@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fault_kit import BLACK_HOLE, PASS, Fault, Gate, Once, Request, answered, is_script
 from guard_kit import until
-from redis_ask_kit import SHORT_MS, ends_in_time
+from redis_ask_kit import ends_in_time
 from redis_proxy import Proxy
 from redis_world import RedisWorld, says
 from store_kit import amounts, release, reserve
@@ -17,6 +17,8 @@ from store_kit import amounts, release, reserve
 from budgetguard.stores.redis import RedisStore
 
 ESTIMATE = amounts(100)
+TIMEOUT_MS = 1_000
+"""Two of them, one after the other, differ from one by more than an end in time may be late."""
 
 
 def test_operations_are_done_in_the_order_in_which_they_were_asked(redis_world: RedisWorld) -> None:
@@ -53,7 +55,7 @@ class Late:
 
     def __init__(self, before: Fault, after: Callable[[Request], Fault]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._until = self._loop.time() + 0.7 * SHORT_MS / 1000
+        self._until = self._loop.time() + 0.7 * TIMEOUT_MS / 1000
         self._before, self._after = before, after
 
     def __call__(self, request: Request) -> Fault:
@@ -76,7 +78,7 @@ def test_what_goes_in_steps_has_one_deadline(redis_world: RedisWorld, opens: boo
         of, now_ms = redis_world.plan("9M tokens/total"), redis_world.now_ms()
         with Proxy(redis_world.server) as proxy:
             redis_world.url = proxy.url
-            store = redis_world.store(SHORT_MS)
+            store = redis_world.store(TIMEOUT_MS)
             if not opens:
                 await store.open()
             proxy.faults = Late(busy, opened if opens else asked_by_text)
@@ -84,7 +86,7 @@ def test_what_goes_in_steps_has_one_deadline(redis_world: RedisWorld, opens: boo
             async def asked() -> Any:
                 return await (store.reserve([reserve("a", of, ESTIMATE, now_ms)]) if opens else store.due(1))
 
-            await ends_in_time(asked(), SHORT_MS)
+            await ends_in_time(asked(), TIMEOUT_MS)
             await store.aclose()
 
     asyncio.run(main())
