@@ -142,7 +142,8 @@ def test_a_stream_read_to_its_end_after_its_hold_is_charged_what_it_states(world
     async def main() -> None:
         async with guard_of(world) as guard:
             response, chunks = await streaming(guard, Play(CHAT))
-            assert row_of(world)[0] == "assumed"
+            status, tokens, _ = row_of(world)
+            assert status == "assumed" and tokens > 100  # it may go on to its bound
             assert b"".join([chunk async for chunk in chunks]) == b"".join(CHAT[1:])
             await response.stream.aclose()
 
