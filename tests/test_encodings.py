@@ -16,6 +16,11 @@ MIB = 2**20
 TEXT = b"".join(b"line %d of a body\n" % number for number in range(2_000))
 
 
+def packed(body: bytes) -> bytes:
+    """In gzip, without the time: the tests have the same names in every process that collects them."""
+    return gzip.compress(body, mtime=0)
+
+
 framed = zlib.compress
 """Deflate in zlib's frame of two bytes before it and four after."""
 
@@ -30,11 +35,11 @@ def read(encoding: str, body: bytes, step: int) -> bytes:
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("", TEXT), ("identity", TEXT), (" , ", TEXT), ("gzip", gzip.compress(TEXT)),
-        ("identity, gzip", gzip.compress(TEXT)), ("GZip , identity", gzip.compress(TEXT)),
-        ("gzip, gzip", gzip.compress(gzip.compress(TEXT))), ("deflate, gzip", gzip.compress(framed(TEXT)[2:-4])),
-        ("deflate, x-gzip", gzip.compress(framed(TEXT))), ("gzip, deflate", framed(gzip.compress(TEXT))),
-        ("gzip, gzip", gzip.compress(TEXT)), ("gzip, gzip", TEXT),  # a proxy that unpacked it and left the header
+        ("", TEXT), ("identity", TEXT), (" , ", TEXT), ("gzip", packed(TEXT)),
+        ("identity, gzip", packed(TEXT)), ("GZip , identity", packed(TEXT)),
+        ("gzip, gzip", packed(packed(TEXT))), ("deflate, gzip", packed(framed(TEXT)[2:-4])),
+        ("deflate, x-gzip", packed(framed(TEXT))), ("gzip, deflate", framed(packed(TEXT))),
+        ("gzip, gzip", packed(TEXT)), ("gzip, gzip", TEXT),  # a proxy that unpacked it and left the header
     ],
 )  # fmt: skip
 def test_a_body_is_read_layer_by_layer_wherever_it_is_cut(encoding: str, body: bytes, step: int) -> None:
