@@ -259,6 +259,7 @@ class Hold(Shared):
             return
         self._closed()
         self._engine = engine
+        self._note_owed(engine, op)
         delivered = engine.deliver(op, self._call.plan.identities)
         engine.tell.ended(op, self.subject, self._cause(cause))
         await delivered
@@ -266,8 +267,13 @@ class Hold(Shared):
     def _post(self, op: Settle | Release, cause: str) -> None:
         """The same without waiting for it."""
         self._closed()
+        self._note_owed(self._engine, op)
         self._engine.courier.post(op)
         self._engine.tell.ended(op, self.subject, self._cause(cause))
+
+    def _note_owed(self, engine: Engine, op: Settle | Release) -> None:
+        if self._owes and isinstance(op, Settle):
+            engine.tell.owes(op)
 
     def _cause(self, cause: str) -> str:
         return UNDER_WAY if self._owes else cause

@@ -55,17 +55,26 @@ class Telling:
         self._notify = notify
         self._spawn = spawn
         self._told: set[Any] = set()
+        self._guesses: dict[str, Settle] = {}
         self._counts: dict[str, tuple[float, asyncio.Task[str | None]]] = {}
         self._count_again_at = 0.0
         self._counting = 0
 
     def settled(self, op: Settle, answer: Settlement, took_s: float | None) -> None:
-        """What became of a settle, and how long the store took where somebody waited for it."""
+        """What became of a settle, and how long the store took where it was asked for the first time.
+
+        A guess whose truth is owed is no `Settled`: that comes with the truth, and once.
+        """
         if answer.word in ("late", "uncounted"):
             self._notify(Late(op.id, answer.word))
         elif answer.word == "conflict":
             self._notify(SettleRejected(op.id, answer.word))
-        if answer.word in ("settled", "late"):
+        # Asked for the first time, and recorded already: the store's first answer was lost on its way.
+        is_new = answer.word in ("settled", "late") or (answer.word == "replayed" and took_s is not None)
+        is_guess = self._guesses.get(op.id) is op
+        if is_guess:
+            del self._guesses[op.id]
+        if is_new and not is_guess:
             row = op.usage
             self._notify(
                 Settled(
@@ -76,6 +85,12 @@ class Telling:
             )  # fmt: skip
             if any(answer.overage):
                 self._notify(Overage(op.id, op.info.labels, answer.overage, len(answer.overdrawn)))
+
+    def owes(self, op: Settle) -> None:
+        """This guess ends a hold while calls in it are under way: a settle with the truth follows, and will be told."""
+        if len(self._guesses) >= TOLD_KEPT:
+            self._guesses.clear()
+        self._guesses[op.id] = op
 
     def ended(self, op: Settle | Release, subject: Mapping[str, str], cause: str) -> None:
         """A hold was ended with nothing to charge, or with a guess; the store may hear of it later."""

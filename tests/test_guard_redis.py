@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from delay_kit import ONE_AT_A_TIME, soon, waits
+from fault_kit import CUT_AFTER, Once
 from guard_kit import ESTIMATE, USAGE, until
 from other_process import other_process
 from redis_kit import RedisServer, key_prefix
@@ -19,7 +20,7 @@ from redis_world import USAGE_TOKENS, RedisWorld
 
 import budgetguard as bg
 from budgetguard import admission
-from budgetguard.events import Expired, Spooled, SpoolReplayed
+from budgetguard.events import Expired, Settled, Spooled, SpoolReplayed
 from budgetguard.status import every
 
 HEAD = """
@@ -114,6 +115,23 @@ def test_a_refusal_counts_the_open_calls_in_a_few_round_trips(redis_world: Redis
             async with redis_world.opened() as store:
                 assert len({row.accounts async for row in every(store.read_holds)}) == 150
             await asyncio.gather(*(hold.release() for hold in holds))
+
+    with Proxy(redis_world.server) as proxy:
+        asyncio.run(main(proxy))
+
+
+def test_a_settle_whose_first_answer_was_lost_is_told_once(redis_world: RedisWorld) -> None:
+    """The store answers the second time that it has it already: who counts settled calls counts this one too."""
+
+    async def main(proxy: Proxy) -> None:
+        redis_world.url = proxy.url
+        async with redis_world.guard("9k tokens/day") as guard:
+            async with guard.reserve(estimate=ESTIMATE) as hold:
+                hold.record(USAGE)
+                proxy.faults = lost = Once(CUT_AFTER)
+            assert len(lost.hits) == 1
+        (told,) = redis_world.heard.of(Settled)
+        assert (told.reservation_id, told.input_tokens) == (hold.id, USAGE.input_tokens)
 
     with Proxy(redis_world.server) as proxy:
         asyncio.run(main(proxy))

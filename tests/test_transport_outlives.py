@@ -26,7 +26,7 @@ from transport_kit import (
 )
 
 import budgetguard as bg
-from budgetguard.events import Assumed
+from budgetguard.events import Assumed, Settled
 from budgetguard.hold import UNDER_WAY
 from budgetguard.integrations.httpx import BudgetTransport
 
@@ -84,6 +84,8 @@ def test_a_call_that_ends_after_its_hold_is_charged_what_it_used(world: World, p
 
     asyncio.run(main())
     assert row_of(world) == ("settled", tokens, "reported")
+    told = world.heard.of(Settled)  # once, so that who counts counts each call and its tokens once
+    assert [(event.status, event.input_tokens + event.output_tokens) for event in told] == [("settled", tokens)]
 
 
 def test_the_truth_comes_with_the_last_of_several_calls(world: World) -> None:
