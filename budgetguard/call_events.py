@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from budgetguard.events import Event, Level
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Admitted(Event):
     """A call was admitted; the store took `reserve_s` to say so, what the call waited for room apart."""
 
@@ -20,7 +18,6 @@ class Admitted(Event):
     reserve_s: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class DelayBegan(Event):
     """A call waits for room. A `DelayEnded` follows, however that ends."""
 
@@ -30,7 +27,6 @@ class DelayBegan(Event):
     subject: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class DelayEnded(Event):
     """A call waits no longer: it was admitted, refused or cancelled."""
 
@@ -40,7 +36,6 @@ class DelayEnded(Event):
     subject: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Released(Event):
     """A call was ended with nothing to charge: its whole hold is returned."""
 

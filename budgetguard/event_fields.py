@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from budgetguard.core.amounts import Amounts
@@ -13,13 +12,13 @@ _AMOUNTS = frozenset(("threshold", "limit", "level_reached", "spent"))
 
 
 def flat_fields(event: Any) -> dict[str, Any]:
-    """The fields of a dataclass as `Event.fields` tells them."""
+    """The fields of an event as `Event.fields` tells them."""
     keys: dict[str, Any] = {}
     labels: dict[str, str] = {}
     unit = _unit_of(event)
-    for item in fields(event):
-        name = f"{item.name}{unit}" if item.name in _AMOUNTS else item.name
-        _flatten(keys, labels, name, getattr(event, item.name))
+    for key in event.keys:
+        name = f"{key}{unit}" if key in _AMOUNTS else key
+        _flatten(keys, labels, name, getattr(event, key))
     return {(f"label_{name}" if name in keys else name): value for name, value in labels.items()} | keys
 
 
