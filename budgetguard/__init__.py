@@ -37,6 +37,7 @@ from budgetguard.events import Event, Observer
 from budgetguard.guard import Guard
 from budgetguard.hold import Hold
 from budgetguard.labels import acting_as, carry
+from budgetguard.owners import Owner
 from budgetguard.policy import Budget, GuardSettings, LabelRules, LedgerSettings, StoreSettings
 from budgetguard.price import Price
 from budgetguard.refusal import refusal_in
@@ -68,6 +69,7 @@ __all__ = [
     "Limit",
     "Observer",
     "OutboxFull",
+    "Owner",
     "Price",
     "PriceUnknown",
     "ReservationConflict",

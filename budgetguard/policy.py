@@ -12,6 +12,7 @@ from budgetguard.core.model import Limit
 from budgetguard.errors import ConfigError
 from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.matching import Match, Matcher, SubjectKey
+from budgetguard.owners import Owner, owners_faults
 from budgetguard.policy_checks import a_zone, key_path, one_of, quoted
 from budgetguard.policy_settings import GuardSettings, LabelRules, LedgerSettings, StoreSettings, unknown_label
 from budgetguard.pricing import PriceTable
@@ -42,10 +43,11 @@ class Policy:
         estimate: EstimateSettings | None = None,
         hosts: Sequence[Host] = (),
         ledger: LedgerSettings | None = None,
+        owners: Sequence[Owner] = (),
     ) -> None:
         """Take the parts together. `mode` is for all budgets, `timezone` for those without their own.
 
-        `hosts` are those whose API is not known by itself, or known otherwise.
+        `hosts` are those whose API is not known by itself, or known otherwise; `owners` the cost centers of teams.
 
         Raises:
             ConfigError: lists every fault by the field's path: two budgets of one name, labels that are not known ...
@@ -60,6 +62,7 @@ class Policy:
         self.timezone = timezone
         self.budgets = tuple(budgets) if isinstance(budgets, (list, tuple)) else budgets
         self.hosts = tuple(hosts) if isinstance(hosts, (list, tuple)) else hosts
+        self.owners = tuple(owners) if isinstance(owners, (list, tuple)) else owners
         faults = list(_policy_faults(self))
         if faults:
             raise ConfigError("policy", faults)
@@ -182,6 +185,11 @@ def _policy_faults(policy: Policy) -> Iterator[str]:
         yield f"hosts must be a list of Host, not {shown(hosts)}"
     else:
         yield from (f"host[{place}].{fault}" for place, fault in hosts_faults([vars(host) for host in hosts]))
+    owners: Any = policy.owners
+    if not isinstance(owners, tuple) or not all(isinstance(owner, Owner) for owner in owners):
+        yield f"owners must be a list of Owner, not {shown(owners)}"
+    else:
+        yield from (f"owner[{place}].{fault}" for place, fault in owners_faults([vars(owner) for owner in owners]))
     budgets: Any = policy.budgets
     if not isinstance(budgets, tuple) or not all(isinstance(budget, Budget) for budget in budgets):
         yield f"budgets must be a list of Budget, not {shown(budgets)}"

@@ -12,6 +12,7 @@ from typing import Any, cast
 from budgetguard.budget import Budget, budget_faults
 from budgetguard.errors import ConfigError
 from budgetguard.estimates.settings import ESTIMATE_CHECKS, EstimateSettings
+from budgetguard.owners import Owner, owner_faults, owners_faults
 from budgetguard.policy import MODES, Policy, budgets_faults, hosts_faults
 from budgetguard.policy_checks import (
     Check,
@@ -67,6 +68,7 @@ FILE_CHECKS: Mapping[str, Check] = {
     "price": tables(price_faults),
     "estimate": a_table(lambda table: table_faults(table, ESTIMATE_CHECKS)),
     "host": tables(host_faults),
+    "owner": tables(owner_faults),
 }
 """Everything that the file may say at its top, and what each must be."""
 
@@ -199,7 +201,7 @@ def _expanded(value: Any, path: str, env: Mapping[str, str], faults: dict[str, s
 def _faults_between(document: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between the tables, as far as each is well-formed."""
     labels, budgets, prices = document.get("labels", {}), document.get("budget"), document.get("price")
-    hosts = document.get("host")
+    hosts, owners = document.get("host"), document.get("owner")
     names = None
     if isinstance(labels, Mapping) and "known" in labels:
         stated = {key: labels[key] for key in ("known", "default") if key in labels}
@@ -207,6 +209,9 @@ def _faults_between(document: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(hosts, list):
         for place, fault in hosts_faults(hosts):
             yield in_table("host", place, hosts[place], fault)
+    if isinstance(owners, list):
+        for place, fault in owners_faults(owners):
+            yield in_table("owner", place, owners[place], fault)
     if isinstance(budgets, list):
         entries = [entry if isinstance(entry, Mapping) else {} for entry in budgets]
         for place, fault in budgets_faults(entries, names):
@@ -239,6 +244,7 @@ def _policy(document: Mapping[str, Any], base_dir: Path) -> Policy:
         estimate=EstimateSettings(**document.get("estimate", {})),
         hosts=[Host(**entry) for entry in document.get("host", ())],
         ledger=LedgerSettings(**ledger),
+        owners=[Owner(**entry) for entry in document.get("owner", ())],
     )
 
 

@@ -118,6 +118,7 @@ TABLE = (
     Row("price_data", "middle", owns=("genai_prices",)),
     Row("pricing", "middle"),
     Row("policy_settings", "middle"),
+    Row("owners", "middle"),
     Row("budget", "middle"),
     Row("matching", "middle"),
     Row("policy", "middle"),

@@ -156,6 +156,7 @@ KEYS: dict[str, tuple[str, set[str]]] = {
     "budget": ("", {"[]"}),
     "price": ("", {"[]"}),
     "host": ("", {"[]"}),
+    "owner": ("", {"[]"}),
     "store.url": ("[store]", set()),
     "store.namespace": ("[store]", {'"x"'}),
     "store.timeout": ("[store]", {"1.5"}),
@@ -195,6 +196,8 @@ KEYS: dict[str, tuple[str, set[str]]] = {
     "host[0].provider": ("[[host]]\nname = 'h'\napi = 'openai'", {'"x"', r'"\u0000"'}),
     "host[0].api": ("[[host]]\nname = 'h'\nprovider = 'p'", set()),
     "host[0].refuses_stream_options": ("[[host]]\nname = 'h'\nprovider = 'p'\napi = 'openai'", {"true"}),
+    "owner[0].team": ("[[owner]]\ncost_center = '1'", {'"x"', r'"\u0000"'}),
+    "owner[0].cost_center": ("[[owner]]\nteam = 't'", {'"x"', r'"\u0000"'}),
     "price[0].valid_from": ("[[price]]\nmodel = 'm'\nusd_per_request = '1'", {"2026-01-01"}),
 }
 
