@@ -47,6 +47,7 @@ TABLE = (
     Row("ledger.migrations", "ledger"),
     Row("ledger.table", "ledger"),
     Row("ledger.totals", "ledger"),
+    Row("ledger.sums", "ledger"),
     Row("ledger.outbox", "ledger"),
     Row("stores.worker", "stores"),
     Row("stores.batching", "stores"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.ledger import postgres_schema as schema
 from budgetguard.ledger.postgres import connect, read_version, shown
 from budgetguard.ledger.reading import ROWS, Stretch, record
+from budgetguard.ledger.sums import POSTGRES, Sum, sums
 from budgetguard.ledger.totals import NOWHERE, Total, Where, totals
 
 TIMEOUT_MS = 600_000
@@ -40,9 +42,18 @@ class PostgresBook:
             )
 
     def totals(self, stretch: Stretch, group_by: Sequence[str] = (), where: Where = NOWHERE) -> list[Total]:
+        with self.standing():
+            return totals(self._ask, stretch, group_by, where)
+
+    def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:
+        with self.standing():
+            return sums(self._ask, POSTGRES, stretch, by, where)
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
         try:
             with self._db.transaction():
-                return totals(self._ask, stretch, group_by, where)
+                yield
         except psycopg.Error as error:
             raise self._translated(error) from error
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from budgetguard.ledger.sums import Sum
 from budgetguard.ledger.table import COLUMNS, timestamp
 from budgetguard.ledger.totals import NOWHERE, Total, Where
 
@@ -45,6 +47,18 @@ class Book(Protocol):
         Read from `usage_rollups`, and of the ledger itself only what lies before the first and after the last whole
         five minutes. A group that has no calls is left out; those that lack a label are under ''.
         """
+
+    def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:
+        """Exact sums over the rows themselves, of the calls whose labels match these globs (as `fnmatchcase`; a call
+        without the label matches none), in the order of their groups.
+
+        Names are team, agent, session, task, user, model, provider, status, prompt_hash, those of any other labels,
+        and `slot`: the number of the quarter of an hour since 1970, which is for who adds up local days.
+        A group without calls is left out; calls that lack a label are under ''.
+        """
+
+    def standing(self) -> AbstractContextManager[object]:
+        """All that is asked inside is answered from the ledger as it stands at one instant."""
 
     def rows(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
         """Its rows by column, the oldest first: times as texts in UTC, JSON as values."""

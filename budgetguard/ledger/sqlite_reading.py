@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import apsw
 from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.ledger.reading import ROWS, Stretch, record
 from budgetguard.ledger.sqlite import BUSY_MS, SCHEMA
+from budgetguard.ledger.sums import SQLITE, Sum, sums
 from budgetguard.ledger.totals import NOWHERE, Total, Where, totals
 from budgetguard.stores.sqlite import schema as store_schema
 
@@ -36,12 +38,18 @@ class SQLiteBook:
             )
 
     def totals(self, stretch: Stretch, group_by: Sequence[str] = (), where: Where = NOWHERE) -> list[Total]:
+        with self.standing():
+            return totals(self._ask, stretch, group_by, where)
+
+    def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:
+        with self.standing():
+            return sums(self._ask, SQLITE, stretch, by, where)
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
         try:
-            self._db.execute("BEGIN")  # all of it as it stands at one instant
-            try:
-                return totals(self._ask, stretch, group_by, where)
-            finally:
-                self._db.execute("ROLLBACK")
+            with self._db:  # a savepoint, so that one may stand inside another
+                yield
         except apsw.Error as error:
             raise self._translated(error) from error
 
