@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from budgetguard.answer import Answer
 from budgetguard.attempts import next_attempt
@@ -105,11 +105,19 @@ class Exchange:
             self._is_own = False
             self._part = await self._hold.draw(self._estimate, self._request.model, self._request.api.provider)
         else:
-            self._hold = await self._gate.admit(self._own, self._estimate, self._of_client, self._origin())
+            self._hold = await self._reserved()
             self._part = self._hold.whole()
             self._attempt.operation_id = self._attempt.operation_id or self._hold.id
         clock = asyncio.get_running_loop().time
         self._passed_ms = partial(_ms_since, clock, clock())
+
+    async def _reserved(self) -> Hold:
+        """A hold of its own; a refusal says why so much was asked, which only the request tells."""
+        try:
+            return await self._gate.admit(self._own, self._estimate, self._of_client, self._origin())
+        except BudgetExceeded as refusal:
+            explain(refusal, why_so_much(self._request.api, self._request.body, self._gate.policy.estimate))
+            raise
 
     def _origin(self) -> Origin:
         key, attempt = self._gate.policy.ledger.prompt_key, self._attempt
@@ -230,17 +238,7 @@ def api_of(gate: Gate, method: str, url: str) -> Api | None:
 
 def exchange_of(gate: Gate, api: Api, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange:
     """The exchange of one request. Arguments as for `Guard.exchange`."""
-    request = asked(api, content)
-    return Exchange(gate._replace(admit=partial(_admitted, gate, request)), request, url, content, labels)
-
-
-async def _admitted(gate: Gate, request: Asked, *of_call: Any) -> Hold:
-    """As the gate admits; a refusal says why so much was asked, which only the request tells."""
-    try:
-        return await gate.admit(*of_call)
-    except BudgetExceeded as refusal:
-        explain(refusal, why_so_much(request.api, request.body, gate.policy.estimate))
-        raise
+    return Exchange(gate, asked(api, content), url, content, labels)
 
 
 def _same_caller(held: Mapping[str, str], mine: Mapping[str, str]) -> bool:
