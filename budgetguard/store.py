@@ -62,6 +62,35 @@ class LostWrites(NamedTuple):
     until_ms: int
 
 
+class RefusedBy(NamedTuple):
+    """A limit that refused calls, or of a shadow budget (of which unit and period are not told, "") would have.
+
+    `reason` is that of the violation (`spent`, `held`, `impossible`), of a shadow budget `exceeded`.
+    """
+
+    budget: str
+    unit: str
+    period: str
+    reason: str
+
+
+class RefusalCount(NamedTuple):
+    """So many calls with these labels were refused, in the minute that begins then (store time), by all of `limits`.
+
+    `shadow`: they were let through, and would have been refused. `cause` is "budget", or for what else they were
+    refused (`LabelRequired`, `PriceUnknown`): by no limit then. `asked`: what they asked together, in the units of the
+    limits that refused. A call that several limits refuse is counted once.
+    """
+
+    minute_ms: int
+    shadow: bool
+    cause: str
+    limits: tuple[RefusedBy, ...]
+    labels: Mapping[str, str]
+    calls: int
+    asked: Amounts
+
+
 class Page(NamedTuple, Generic[Item]):
     """Some rows, and the cursor with which to ask for the next; None after the last.
 
@@ -111,6 +140,21 @@ class Store(Protocol):
 
     async def announce(self, levels: Sequence[tuple[Account, int]]) -> list[bool]:
         """Mark each account as announced up to a level. True for exactly one asker of the fleet and window."""
+
+    async def first_to_tell(self, causes: Sequence[tuple[str, int]]) -> list[bool]:
+        """For each cause, a text: True for exactly one asker of the fleet, until so many ms (1 or more) have passed.
+
+        In the store's time. What the store loses, as after a failover, may be told again.
+        """
+
+    async def note_refusals(self, flush_id: str, rows: Sequence[RefusalCount]) -> None:
+        """Keep counts of refusals for the ledger. Repeatable: the rows of one `flush_id` count once.
+
+        Changes no account. A store whose ledger nobody keeps (`store.ledger = "none"`) keeps none.
+
+        Raises:
+            OutboxFull: as many rows as the store keeps wait to be drained; nothing was kept.
+        """
 
     async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
         """These accounts as they stand, in order; one that does not exist has nothing spent or reserved."""

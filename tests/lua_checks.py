@@ -48,6 +48,8 @@ CALLS: dict[str, Call] = {
     "open": calls.open_namespace(caller=CALLER, begin_with=b"i", accept_loss=False),
     "due": calls.due(caller=CALLER, most=1),
     "clock": calls.clock(caller=CALLER),
+    "tell": calls.tell(caller=CALLER, causes=[("x", 1)]),
+    "note": calls.note(caller=CALLER, outbox_most=1, entry=b"x"),
     "prune": calls.prune(caller=CALLER, digests=[b"x"], found_dead_ms=[0]),
 }
 PLAN = plan("5000 tokens/hour")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from budgetguard.errors import StoreUnusable
-from budgetguard.ledger import rollups
+from budgetguard.ledger import refusals, rollups
 
 SECOND_USAGE_TABLE = f"""
 ALTER TABLE token_usage ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
@@ -17,8 +17,9 @@ ALTER TABLE token_usage ADD COLUMN library_version TEXT NOT NULL DEFAULT '';
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
 {rollups.SQLITE}
 {rollups.FILL}
+{refusals.TABLE}
 """
-"""What the second version of SQLite's `token_usage` has more than the first."""
+"""What the second version of a ledger in SQLite has more than the first."""
 
 
 def steps_between(what: str, version: int, schema: int, steps: Mapping[int, str]) -> list[tuple[str, int]]:

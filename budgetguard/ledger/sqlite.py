@@ -17,7 +17,7 @@ import apsw
 
 from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError, StoreAway, StoreUnusable
-from budgetguard.ledger import rollups
+from budgetguard.ledger import refusals, rollups
 from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
 from budgetguard.ledger.table import COLUMNS, PRUNE_ROWS, TABLE, WRITE_ROW, ledger_row, timestamp
 from budgetguard.stores.sqlite import schema as store_schema
@@ -132,7 +132,7 @@ class SQLiteLedger:
         version = int(str(db.execute("PRAGMA user_version").fetchall()[0][0]))
         ((objects,),) = db.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         if version == 0 and objects == 0:
-            db.execute(TABLE)
+            db.execute(TABLE + refusals.TABLE)
             db.execute(f"PRAGMA user_version = {SCHEMA}")
             return
         if not _columns(db):

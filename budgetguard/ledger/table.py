@@ -60,14 +60,14 @@ DELETE FROM token_usage WHERE rowid IN (
     SELECT rowid FROM token_usage WHERE namespace = ? AND timestamp < ? LIMIT ?)"""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LABEL_COLUMNS = {"team": "team", "agent": "agent", "session": "session_id", "task": "task_type", "user": "user"}
-_OWN_COLUMN = frozenset([*LABEL_COLUMNS, "model", "provider"])
+OWN_COLUMN = frozenset([*LABEL_COLUMNS, "model", "provider"])
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def ledger_row(namespace: str, row: Row) -> tuple[Any, ...]:
     """The row of `token_usage`, in the order of `COLUMNS`."""
     info, labels, usage = row.info, row.info.labels, row.usage
-    others = {name: value for name, value in labels.items() if name not in _OWN_COLUMN}
+    others = {name: value for name, value in labels.items() if name not in OWN_COLUMN}
     shadow = _compact(row.would_refuse) if row.would_refuse else "[]"
     counted = row.plan.keys_text
     if row.gone:

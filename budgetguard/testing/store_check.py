@@ -14,6 +14,7 @@ from budgetguard.store import Clock, Store
 from budgetguard.testing.clock import FakeClock
 from budgetguard.testing.histories import LEASES_MS, POLICIES, REPLAY_KEEP_MS, Clients
 from budgetguard.testing.oracle import Announce, Oracle
+from budgetguard.testing.store_once import Once
 from budgetguard.testing.store_reads import check_accounts, check_due, check_holds
 from budgetguard.testing.store_rules import StoreContractBroken, difference, require
 
@@ -67,6 +68,7 @@ class _History:
         self._clock = FakeClock(START_MS + chance.randrange(HOUR_MS))
         self._store = factory(self._clock)
         self._clients = Clients(self._clock.now_ms())
+        self._once = Once(chance)
         self._oracles = [Oracle(asks_ledger=True), Oracle(asks_ledger=False)]
 
     async def run(self, operations: int) -> int:
@@ -93,7 +95,10 @@ class _History:
             await self._sweep()
         elif dice < 0.40:
             await self._read()
-        elif dice < 0.42:
+        elif dice < 0.46:
+            self._hear()
+            await self._once.check(self._store, self._oracles[0].last_ms)
+        elif dice < 0.48:
             await self._store.leave()  # it must answer again all the same
             await self._store.leave()
         ops = [self._clients.next(self._chance.randbytes(8)) for _ in range(self._chance.randint(1, 12))]

@@ -17,6 +17,10 @@ Accounts = Mapping[bytes, Account]
 _VERDICTS: dict[bytes, VerdictWord] = {word.encode(): word for word in get_args(VerdictWord)}
 _SETTLEMENTS: dict[bytes, SettlementWord] = {word.encode(): word for word in get_args(SettlementWord)}
 _ASK_VERDICT = (Reserve, Grow, Extend)
+OUTBOX_FULL = (
+    "the outbox is full of ledger rows that nobody has drained, and calls are refused until there is room: "
+    "run `budgetguard ledger drain`"
+)
 NO_MEMORY, UNDECLARED, UNTOLD = b"no_memory", b"undeclared", b"untold"
 """Answers after which an operation is asked again: keys or details were left out that it needs."""
 
@@ -74,10 +78,7 @@ def _violation(found: list[Any], accounts: Accounts) -> Violation:
 def _error(op: Any, word: bytes, what: Any) -> StoreError:
     text = what.decode(errors="replace") if isinstance(what, bytes) else str(what)
     if word == b"outbox_full":
-        return OutboxFull(
-            "the outbox is full of ledger rows that nobody has drained, and calls are refused until there is room: "
-            "run `budgetguard ledger drain`"
-        )
+        return OutboxFull(OUTBOX_FULL)
     if word == NO_MEMORY:
         return StoreUnusable("the server's memory is full: raise its maxmemory, or drain the outbox")
     if word == b"broken":

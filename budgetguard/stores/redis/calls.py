@@ -80,6 +80,18 @@ def due(*, caller: Caller, most: int) -> Call:
     return Call(caller.script("due"), (caller.keys.meta, caller.keys.open), pack((*caller.head, most)), True)
 
 
+def tell(*, caller: Caller, causes: Sequence[tuple[str, int]]) -> Call:
+    """Say of causes, each with its TTL in ms, whether this is the first to tell them."""
+    touched = (caller.keys.meta, caller.keys.open, *(caller.keys.told(cause) for cause, _ in causes))
+    return Call(caller.script("tell"), touched, pack((*caller.head, [ttl_ms for _, ttl_ms in causes])), True)
+
+
+def note(*, caller: Caller, outbox_most: int, entry: bytes) -> Call:
+    """Note refusals in the outbox, packed."""
+    argument = pack((*caller.head, outbox_most, entry))
+    return Call(caller.script("note"), (caller.keys.meta, caller.keys.outbox), argument)
+
+
 def clock(*, caller: Caller) -> Call:
     """Tell the time."""
     return Call(caller.script("clock"), (caller.keys.meta,), pack(caller.head))

@@ -11,7 +11,8 @@ FIXED = ("meta", "open", "index", "outbox")
 
 
 class Keys:
-    """The keys of a namespace: `meta`, `open`, `index` and `outbox`, and one for each reservation and account.
+    """The keys of a namespace: `meta`, `open`, `index` and `outbox`, and one for each reservation, account and cause
+    that is told once.
 
     The namespace is percent-encoded and accounts are digests, so that no label and no brace can make another key.
     """
@@ -19,7 +20,7 @@ class Keys:
     def __init__(self, namespace: str) -> None:
         self.prefix = f"bg:{{{quote(namespace, safe='')}}}:"
         self.meta, self.open, self.index, self.outbox = (f"{self.prefix}{name}".encode() for name in FIXED)
-        self._account, self._hold = f"{self.prefix}a:".encode(), f"{self.prefix}h:".encode()
+        self._account, self._hold, self._told = (f"{self.prefix}{kind}:".encode() for kind in "aht")
 
     def account(self, digest: bytes) -> bytes:
         """Of an account, by its digest."""
@@ -29,11 +30,15 @@ class Keys:
         """Of a reservation."""
         return self._hold + id.encode()
 
+    def told(self, cause: str) -> bytes:
+        """Of what is told once."""
+        return self._told + digest_of(cause)
+
 
 @lru_cache(65_536)
-def digest_of(account_key: str) -> bytes:
-    """What stands for an account: 16 characters of base64, of 12 bytes of its key's BLAKE2b."""
-    return urlsafe_b64encode(blake2b(account_key.encode(), digest_size=12).digest())
+def digest_of(key: str) -> bytes:
+    """What stands for an account, or a cause: 16 characters of base64, of 12 bytes of its key's BLAKE2b."""
+    return urlsafe_b64encode(blake2b(key.encode(), digest_size=12).digest())
 
 
 def content_digest(text: str) -> bytes:

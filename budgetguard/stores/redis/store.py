@@ -11,14 +11,16 @@ from typing import Any, Literal, NamedTuple
 
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
-from budgetguard.errors import StoreUnusable
-from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page
+from budgetguard.errors import OutboxFull, StoreUnusable
+from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page, RefusalCount
 from budgetguard.stores.batching import Answers, Batcher, Done
 from budgetguard.stores.queries import Query
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.address import parse_address
+from budgetguard.stores.redis.answers import OUTBOX_FULL
 from budgetguard.stores.redis.batches import MOST_OPS, SCRIPTS, Batches, Outbox
 from budgetguard.stores.redis.keys import Keys
+from budgetguard.stores.redis.noting import packed_refusals
 from budgetguard.stores.redis.operations import Announce
 from budgetguard.stores.redis.reading import Reading
 from budgetguard.stores.redis.scripting import Scripting
@@ -112,6 +114,21 @@ class RedisStore:
         _, ids = await self._scripting.one(server, lambda caller: calls.due(caller=caller, most=most))
         await self._reading.prune(server)
         return [id.decode() for id in ids]
+
+    async def first_to_tell(self, causes: Sequence[tuple[str, int]]) -> list[bool]:
+        server = await self._opened()
+        _, answers = await self._scripting.one(server, lambda caller: calls.tell(caller=caller, causes=causes))
+        return list(answers)
+
+    async def note_refusals(self, flush_id: str, rows: Sequence[RefusalCount]) -> None:
+        if not self._outbox.bounded or not rows:
+            return
+        server, entry = await self._opened(), packed_refusals(flush_id, rows)
+        _, noted = await self._scripting.one(
+            server, lambda caller: calls.note(caller=caller, outbox_most=self._outbox.most, entry=entry)
+        )
+        if not noted:
+            raise OutboxFull(OUTBOX_FULL)
 
     async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
         return await self._reading.balances(await self._opened(), accounts)

@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 
 from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
+from budgetguard.ledger.refusals import TABLE as REFUSALS
 from budgetguard.ledger.table import TABLE as TOKEN_USAGE
 
 SCHEMA = 3
@@ -20,10 +21,15 @@ _NEW_RESERVATIONS = """
 UPDATE reservations SET body = json_insert(
     body, '$[5][#]', json('false'), '$[5][#]', NULL, '$[#]', 1, '$[#]', '', '$[#]', '', '$[#]', '');
 """
-MIGRATIONS = {2: SECOND_USAGE_TABLE + _NEW_RESERVATIONS}
+_TOLD = """
+CREATE TABLE told (
+    namespace TEXT NOT NULL, cause TEXT NOT NULL, until_ms INTEGER NOT NULL, PRIMARY KEY (namespace, cause)
+) WITHOUT ROWID;
+"""
+MIGRATIONS = {2: SECOND_USAGE_TABLE + _NEW_RESERVATIONS + _TOLD}
 """By the schema that each leads from."""
 
-TABLES = """
+TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE clocks (namespace TEXT PRIMARY KEY, last_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE plans (digest BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
@@ -43,6 +49,7 @@ CREATE TABLE reservations (
 ) WITHOUT ROWID;
 CREATE INDEX reservations_open ON reservations (namespace, lease_end_ms) WHERE state = 'held';
 CREATE INDEX reservations_old ON reservations (namespace, keep_until_ms) WHERE state <> 'held';
+{_TOLD}
 """
 
 WRITE_META = "INSERT INTO meta (name, value) VALUES (?, ?)"
@@ -82,6 +89,9 @@ WHERE namespace = ? AND state = 'held' AND lease_end_ms <= ?
 ORDER BY lease_end_ms LIMIT ?"""
 FORGET_ACCOUNTS = "DELETE FROM accounts WHERE namespace = ? AND keep_until_ms <= ? AND reserved = 0"
 FORGET_RESERVATIONS = "DELETE FROM reservations WHERE namespace = ? AND state <> 'held' AND keep_until_ms <= ?"
+FORGET_TOLD = "DELETE FROM told WHERE namespace = ? AND until_ms <= ?"
+TELL = """
+INSERT INTO told VALUES (?1, ?2, ?4) ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms WHERE until_ms <= ?3"""
 FORGET_PLANS = "DELETE FROM plans WHERE digest NOT IN (SELECT plan FROM reservations)"
 READ_ROW = """
 SELECT revision, status, prompt_tokens, completion_tokens, cost_nanousd, would_refuse, expired_tokens,
@@ -138,7 +148,7 @@ def _prepare(db: apsw.Connection) -> None:
     try:
         version = int(str(db.execute("PRAGMA user_version").fetchall()[0][0]))
         if version == 0:
-            db.execute(TABLES + TOKEN_USAGE)
+            db.execute(TABLES + TOKEN_USAGE + REFUSALS)
             db.execute(WRITE_META, ("incarnation", secrets.token_hex(16)))
             db.execute(f"PRAGMA user_version = {SCHEMA}")
         else:

@@ -16,7 +16,8 @@ import apsw
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import BudgetGuardError, StateLost, StoreAway, StoreUnusable
-from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page
+from budgetguard.ledger import refusals
+from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page, RefusalCount
 from budgetguard.stores.batching import Batcher
 from budgetguard.stores.queries import Query
 from budgetguard.stores.sqlite import reading, schema
@@ -94,6 +95,13 @@ class SQLiteStore:
 
     async def due(self, most: int) -> list[str]:
         return await self._in_thread(lambda: self._write(lambda db, now_ms, _: self._due(db, now_ms, most)))
+
+    async def first_to_tell(self, causes: Sequence[tuple[str, int]]) -> list[bool]:
+        return await self._in_thread(lambda: self._write(lambda db, now_ms, _: self._tell(db, now_ms, causes)))
+
+    async def note_refusals(self, flush_id: str, rows: Sequence[RefusalCount]) -> None:
+        found = refusals.refusal_rows(self._namespace, flush_id, rows)
+        await self._in_thread(lambda: self._write(lambda db, *_: db.executemany(refusals.ADD_ROW, found)))
 
     async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
         return await self._in_thread(
@@ -191,11 +199,19 @@ class SQLiteStore:
 
     def _due(self, db: apsw.Connection, now_ms: int, most: int) -> list[str]:
         db.execute(schema.FORGET_ACCOUNTS, (self._namespace, now_ms))
+        db.execute(schema.FORGET_TOLD, (self._namespace, now_ms))
         db.execute(schema.FORGET_RESERVATIONS, (self._namespace, now_ms))
         if now_ms - self._plans_forgotten_ms >= FORGET_PLANS_EVERY_MS:
             db.execute(schema.FORGET_PLANS)
             self._plans_forgotten_ms = now_ms
         return [id for (id,) in db.execute(schema.DUE, (self._namespace, now_ms, most))]
+
+    def _tell(self, db: apsw.Connection, now_ms: int, causes: Sequence[tuple[str, int]]) -> list[bool]:
+        answers = []
+        for cause, ttl_ms in causes:
+            db.execute(schema.TELL, (self._namespace, cause, now_ms, now_ms + ttl_ms))
+            answers.append(db.changes() == 1)
+        return answers
 
     def _open(self, accept_loss: bool) -> int:
         if accept_loss:
