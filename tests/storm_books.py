@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ class LedgerRow(NamedTuple):
     completion_tokens: int
     cost_nanousd: int
     accounts: tuple[str, ...]
+    revision: int
 
 
 class Books(NamedTuple):
@@ -69,9 +70,10 @@ def ledger_of(path: Path) -> tuple[LedgerRow, ...]:
     db = apsw.Connection(str(path))
     try:
         found = db.execute(
-            "SELECT reservation_id, status, prompt_tokens, completion_tokens, cost_nanousd, accounts FROM token_usage"
+            "SELECT reservation_id, status, prompt_tokens, completion_tokens, cost_nanousd, accounts, revision "
+            "FROM token_usage"
         )
-        return tuple(LedgerRow(*row, tuple(_keys(counted))) for *row, counted in found)
+        return tuple(LedgerRow(*row[:5], keys_of(row[5]), row[6]) for row in found)
     finally:
         db.close()
 
@@ -96,9 +98,9 @@ def _copy(path: Path, copy: Path) -> None:
         db.close()
 
 
-def _keys(counted: str) -> Iterable[str]:
+def keys_of(counted: str) -> tuple[str, ...]:
     """Account keys as the store writes them: the ledger's column is a JSON list of them."""
-    return (json.dumps(key, separators=(",", ":")) for key in json.loads(counted))
+    return tuple(json.dumps(key, separators=(",", ":")) for key in json.loads(counted))
 
 
 def check_balance(books: Books, budgets: Sequence[bg.Budget]) -> None:

@@ -89,7 +89,7 @@ class InRedis:
         self.namespace = namespace
         self.url = url or server.url
         self._server = server
-        self._folder = folder
+        self.folder = folder
         self._copies = 0
 
     async def books(self) -> Books:
@@ -97,7 +97,7 @@ class InRedis:
         copy = f"{self.namespace}-copy"
         await asyncio.to_thread(self._server.ask, "EVAL", COPY, 0, key_prefix(self.namespace), key_prefix(copy))
         accounts = await asyncio.to_thread(self._accounts, key_prefix(copy))
-        path = self._folder / f"ledger-{self._copies}.db"
+        path = self.folder / f"ledger-{self._copies}.db"
         async with aclosing(RedisOutbox(self._server.url, copy, 5_000)) as outbox:
             ledger = SQLiteLedger(str(path))
             drained = await drain(outbox, ledger)
