@@ -45,6 +45,8 @@ TABLE = (
     Row("store", "contract"),
     Row("ledger.rollups", "ledger"),
     Row("ledger.table", "ledger"),
+    Row("ledger.charges", "ledger"),
+    Row("ledger.tally", "ledger"),
     Row("ledger.refusals", "ledger"),
     Row("ledger.migrations", "ledger"),
     Row("ledger.totals", "ledger"),
