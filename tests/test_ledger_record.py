@@ -163,7 +163,9 @@ def made_by_schema_2(path: Path) -> None:
         await store.aclose()
 
     asyncio.run(fill())
-    rows(path, "DROP INDEX token_usage_by_time; DROP TABLE usage_rollups")
+    rows(path, "DROP TRIGGER billed_lines_kept; DROP INDEX token_usage_by_time")
+    for table in ("usage_rollups", "closings", "billed_lines", "refusals", "told"):
+        rows(path, f"DROP TABLE {table}")
     for trigger in ("added", "changed", "dropped"):
         rows(path, f"DROP TRIGGER usage_rollups_{trigger}")
     for column in COLUMNS[-6:]:

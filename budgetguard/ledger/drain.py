@@ -7,12 +7,13 @@ done again by the next drain, and rows that come twice change nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError
+from budgetguard.ledger.closing import Billing
 from budgetguard.ledger.outbox import Outbox, OutboxRow
 
 MOST = 1_000
@@ -36,6 +37,20 @@ class Ledger(Protocol):
 
         Raises:
             StoreAway, StoreUnusable: as `write`; nothing was forgotten then.
+        """
+
+    def close_month(
+        self, namespace: str, month: str, zone: str, now_ms: int, facts: Callable[[Billing], str]
+    ) -> tuple[Billing, bool]:
+        """Freeze what a month bills, in one durable transaction; or find it frozen. And whether this call closed it.
+
+        Args:
+            zone: in which the month is meant.
+            facts: makes the text that is kept beside the amounts.
+
+        Raises:
+            ConfigError: it is no month, or it has not ended.
+            StoreAway, StoreUnusable: as `write`; nothing was frozen then.
         """
 
     def close(self) -> None:

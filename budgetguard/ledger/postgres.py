@@ -13,7 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError, ConfigError, StoreAway, StoreUnusable
 from budgetguard.ledger import postgres_schema as schema
+from budgetguard.ledger.closing import Billing, close
 from budgetguard.ledger.migrations import steps_between
+from budgetguard.ledger.sums import POSTGRES
 from budgetguard.ledger.table import COLUMNS, ledger_row, timestamp
 
 T = TypeVar("T")
@@ -57,6 +59,22 @@ class PostgresLedger:
     def prune(self, namespace: str, before_ms: int, most: int) -> int:
         with self._lock:
             return self._translated(lambda: self._prune(namespace, before_ms, most))
+
+    def close_month(
+        self, namespace: str, month: str, zone: str, now_ms: int, facts: Callable[[Billing], str]
+    ) -> tuple[Billing, bool]:
+        def job() -> tuple[Billing, bool]:
+            db = self._opened()
+
+            def ask(question: str, bindings: Sequence[Any]) -> psycopg.Cursor[Any]:
+                return db.execute(question.replace("?", "%s"), bindings)
+
+            with db.transaction():
+                db.execute(schema.ONE_AT_A_TIME)
+                return close(ask, POSTGRES, namespace, month, zone, now_ms, facts)
+
+        with self._lock:
+            return self._translated(job)
 
     def close(self) -> None:
         with self._lock:

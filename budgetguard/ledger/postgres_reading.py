@@ -10,6 +10,7 @@ import psycopg
 
 from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.ledger import postgres_schema as schema
+from budgetguard.ledger.closing import Billing, Closing, billing, rows_of
 from budgetguard.ledger.postgres import connect, read_version, shown
 from budgetguard.ledger.reading import ROWS, Stretch, record
 from budgetguard.ledger.sums import POSTGRES, Sum, sums
@@ -48,6 +49,14 @@ class PostgresBook:
     def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:
         with self.standing():
             return sums(self._ask, POSTGRES, stretch, by, where)
+
+    def billing(self, namespace: str, month: str, zone: str) -> Billing:
+        with self.standing():
+            return billing(self._ask, POSTGRES, namespace, month, zone)
+
+    def billed_rows(self, namespace: str, closing: Closing) -> list[Sum]:
+        with self.standing():
+            return rows_of(self._ask, POSTGRES, namespace, closing)
 
     @contextmanager
     def standing(self) -> Iterator[None]:

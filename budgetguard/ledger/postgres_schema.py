@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from budgetguard.ledger import rollups
+from budgetguard.ledger.closing_schema import POSTGRES as CLOSINGS
 from budgetguard.ledger.table import COLUMNS
 
 SCHEMA = 1
@@ -26,7 +27,7 @@ CREATE TABLE token_usage (
 );
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
 """
-MIGRATIONS = {0: _TABLE + rollups.POSTGRES}
+MIGRATIONS = {0: _TABLE + CLOSINGS + rollups.POSTGRES}
 """By the schema that each leads from; 0 is a database without a ledger."""
 MAKE_VERSION = "CREATE TABLE IF NOT EXISTS budgetguard_ledger (version INTEGER NOT NULL)"
 READ_VERSION = "SELECT version FROM budgetguard_ledger"

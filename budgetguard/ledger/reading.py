@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from budgetguard.ledger.closing import Billing, Closing
 from budgetguard.ledger.sums import Sum
 from budgetguard.ledger.table import COLUMNS, timestamp
 from budgetguard.ledger.totals import NOWHERE, Total, Where
@@ -56,6 +57,16 @@ class Book(Protocol):
         and `slot`: the number of the quarter of an hour since 1970, which is for who adds up local days.
         A group without calls is left out; calls that lack a label are under ''.
         """
+
+    def billing(self, namespace: str, month: str, zone: str) -> Billing:
+        """What a month such as "2026-11" bills; `zone` is of months that are not closed.
+
+        Raises:
+            ConfigError: it is no month.
+        """
+
+    def billed_rows(self, namespace: str, closing: Closing) -> list[Sum]:
+        """What the rows of a closed month say now, those that were pruned since then among them."""
 
     def standing(self) -> AbstractContextManager[object]:
         """All that is asked inside is answered from the ledger as it stands at one instant."""

@@ -18,7 +18,10 @@ import apsw
 from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError, StoreAway, StoreUnusable
 from budgetguard.ledger import refusals, rollups
+from budgetguard.ledger.closing import Billing, close
+from budgetguard.ledger.closing_schema import SQLITE as CLOSINGS
 from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
+from budgetguard.ledger.sums import SQLITE
 from budgetguard.ledger.table import COLUMNS, PRUNE_ROWS, TABLE, WRITE_ROW, ledger_row, timestamp
 from budgetguard.stores.sqlite import schema as store_schema
 
@@ -61,6 +64,16 @@ class SQLiteLedger:
     def prune(self, namespace: str, before_ms: int, most: int) -> int:
         with self._lock:
             return self._translated(lambda: self._prune(namespace, before_ms, most))
+
+    def close_month(
+        self, namespace: str, month: str, zone: str, now_ms: int, facts: Callable[[Billing], str]
+    ) -> tuple[Billing, bool]:
+        def job() -> tuple[Billing, bool]:
+            db = self._opened()
+            return _in_one_transaction(db, lambda: close(db.execute, SQLITE, namespace, month, zone, now_ms, facts))
+
+        with self._lock:
+            return self._translated(job)
 
     def close(self) -> None:
         with self._lock:
@@ -132,7 +145,7 @@ class SQLiteLedger:
         version = int(str(db.execute("PRAGMA user_version").fetchall()[0][0]))
         ((objects,),) = db.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         if version == 0 and objects == 0:
-            db.execute(TABLE + refusals.TABLE)
+            db.execute(TABLE + refusals.TABLE + CLOSINGS)
             db.execute(f"PRAGMA user_version = {SCHEMA}")
             return
         if not _columns(db):

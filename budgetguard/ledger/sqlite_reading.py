@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 
 from budgetguard.errors import StoreAway, StoreUnusable
+from budgetguard.ledger.closing import Billing, Closing, billing, rows_of
 from budgetguard.ledger.reading import ROWS, Stretch, record
 from budgetguard.ledger.sqlite import BUSY_MS, SCHEMA
 from budgetguard.ledger.sums import SQLITE, Sum, sums
@@ -44,6 +45,14 @@ class SQLiteBook:
     def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:
         with self.standing():
             return sums(self._ask, SQLITE, stretch, by, where)
+
+    def billing(self, namespace: str, month: str, zone: str) -> Billing:
+        with self.standing():
+            return billing(self._ask, SQLITE, namespace, month, zone)
+
+    def billed_rows(self, namespace: str, closing: Closing) -> list[Sum]:
+        with self.standing():
+            return rows_of(self._ask, SQLITE, namespace, closing)
 
     @contextmanager
     def standing(self) -> Iterator[None]:

@@ -91,9 +91,10 @@ _PARTS = [
     for part in (ASSUMED, EXPIRED, LATE)
     for amount in ("1", "coalesce(cost_nanousd, 0)")
 ]
-_TERMS = [
+TERMS = [
     *sums_of(""), "CAST(attempt = 1 AS INTEGER)", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", *_PARTS
 ]  # fmt: skip
+"""What a row adds to each of `AMOUNTS`, in SQL."""
 
 
 def value_of(name: str, dialect: Dialect) -> tuple[str, list[str]]:
@@ -128,7 +129,7 @@ def sums(ask: Ask, dialect: Dialect, between: Between, by: Sequence[str], where:
     values = [value_of(name, dialect) for name in by]
     keys = [value for value, _ in values]
     holds, bindings = condition(ask, dialect, between, where)
-    question = f"SELECT {', '.join([*keys, *(f'sum({term})' for term in _TERMS)])} FROM token_usage WHERE {holds}"  # noqa: S608 - of constants
+    question = f"SELECT {', '.join([*keys, *(f'sum({term})' for term in TERMS)])} FROM token_usage WHERE {holds}"  # noqa: S608 - of constants
     if by:
         question += f" GROUP BY {', '.join(str(place) for place in range(1, len(by) + 1))}"
     bound = [one for _, some in values for one in some]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apsw
 
+from budgetguard.ledger.closing_schema import SQLITE as CLOSINGS
 from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
 from budgetguard.ledger.refusals import TABLE as REFUSALS
 from budgetguard.ledger.table import TABLE as TOKEN_USAGE
@@ -148,7 +149,7 @@ def _prepare(db: apsw.Connection) -> None:
     try:
         version = int(str(db.execute("PRAGMA user_version").fetchall()[0][0]))
         if version == 0:
-            db.execute(TABLES + TOKEN_USAGE + REFUSALS)
+            db.execute(TABLES + TOKEN_USAGE + REFUSALS + CLOSINGS)
             db.execute(WRITE_META, ("incarnation", secrets.token_hex(16)))
             db.execute(f"PRAGMA user_version = {SCHEMA}")
         else:
