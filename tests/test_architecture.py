@@ -187,6 +187,8 @@ TABLE = (
     Row("testing", "rim"),
     Row("simulation.*", "rim"),
     Row("simulation", "rim"),
+    Row("reports.*", "rim"),
+    Row("reports", "rim"),
     Row("demo.*", "rim", owns=("openai", "rich")),
     Row("demo", "rim"),
     Row("cli.metrics", "rim", owns=("typer", "prometheus_client")),
@@ -207,7 +209,7 @@ REACH: Mapping[str, tuple[str, ...]] = {
     "rim": ("core", "contract", "middle", "stores", "ledger"),
     "root": ("core", "contract", "middle"),
 }
-RIM_MAY_USE = {("demo", "testing"), ("simulation", "testing"), ("cli", "demo"), ("cli", "simulation")}
+RIM_MAY_USE = {("demo", "testing"), ("simulation", "testing"), ("cli", "demo"), ("cli", "simulation"), ("cli", "reports")}
 NOT_IN_CORE = {"asyncio", "time", "os", "random", "logging"}
 
 

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from budgetguard.cli import holds, ledger
+from budgetguard.cli import holds, ledger, report
 from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
 from budgetguard.cli.init import init
@@ -62,6 +62,7 @@ app.add_typer(holds.commands, name="holds")
 ledger.commands.command()(export)
 ledger.commands.command()(prune)
 app.add_typer(ledger.commands, name="ledger")
+app.add_typer(report.commands, name="report")
 app.command()(metrics)
 app.command()(simulate)
 app.command()(demo)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 NARROWEST = 14
 GAP = 2
+RULED = "    \n    \n ── \n    \n ── \n    \n    \n    \n"
+"""Rich's SIMPLE_HEAD, with such a line also between sections."""
 
 
 class Column(NamedTuple):
@@ -120,9 +122,12 @@ def terminal() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> RenderableType:
-    """A table for a terminal of this width; where not even the narrowest fits, one value below the other."""
-    from rich.box import SIMPLE_HEAD
+def table(width: int, records: Sequence[Record], columns: Sequence[Column], last_apart: bool = False) -> RenderableType:
+    """A table for a terminal of this width; where not even the narrowest fits, one value below the other.
+
+    With `last_apart` a line stands before the last record, which is bold: a total.
+    """
+    from rich.box import SIMPLE_HEAD, Box
     from rich.table import Table
     from rich.text import Text
 
@@ -133,7 +138,9 @@ def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> R
     places = _fitting(width, columns, lines)
     if not places:
         return Text("\n\n").join(_stacked(columns, line) for line in lines)
-    shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    shown = Table(
+        box=Box(RULED) if last_apart else SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )
     least = [_least_width(column, place, lines) for place, column in enumerate(columns)]
     spare = width - sum(least[place] + GAP for place in places)
     for place in places:
@@ -147,8 +154,9 @@ def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> R
             spare -= room - least[place]
             for line in lines:
                 line[place] = Text(textwrap.fill(line[place].plain, room))
-    for line in lines:
-        shown.add_row(*[line[place] for place in places])
+    for number, line in enumerate(lines, 1):
+        apart = {"style": "bold"} if last_apart and number == len(lines) else {}
+        shown.add_row(*[line[place] for place in places], end_section=last_apart and number == len(lines) - 1, **apart)
     return shown
 
 
