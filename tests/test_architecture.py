@@ -53,6 +53,7 @@ TABLE = (
     Row("ledger.closing_schema", "ledger"),
     Row("ledger.closing", "ledger"),
     Row("ledger.migrations", "ledger"),
+    Row("ledger.refusal_sums", "ledger"),
     Row("ledger.outbox", "ledger"),
     Row("stores.worker", "stores"),
     Row("stores.batching", "stores"),

@@ -13,6 +13,7 @@ from budgetguard.ledger import postgres_schema as schema
 from budgetguard.ledger.closing import Billing, Closing, billing, rows_of
 from budgetguard.ledger.postgres import connect, read_version, shown
 from budgetguard.ledger.reading import ROWS, Stretch, record
+from budgetguard.ledger.refusal_sums import RefusalSum, refusal_sums
 from budgetguard.ledger.sums import POSTGRES, Sum, sums
 from budgetguard.ledger.totals import NOWHERE, Total, Where, totals
 
@@ -49,6 +50,12 @@ class PostgresBook:
     def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:
         with self.standing():
             return sums(self._ask, POSTGRES, stretch, by, where)
+
+    def refusals(
+        self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE, shadow: bool | None = None
+    ) -> list[RefusalSum]:
+        with self.standing():
+            return refusal_sums(self._ask, POSTGRES, stretch, by, where, shadow)
 
     def billing(self, namespace: str, month: str, zone: str) -> Billing:
         with self.standing():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from budgetguard.ledger import rollups
+from budgetguard.ledger import refusals, rollups
 from budgetguard.ledger.closing_schema import POSTGRES as CLOSINGS
 from budgetguard.ledger.table import COLUMNS
 
@@ -27,7 +27,18 @@ CREATE TABLE token_usage (
 );
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
 """
-MIGRATIONS = {0: _TABLE + CLOSINGS + rollups.POSTGRES}
+_REFUSALS = f"""
+CREATE TABLE refusals (
+    flush_id TEXT NOT NULL, namespace TEXT NOT NULL, place BIGINT NOT NULL,
+    timestamp TIMESTAMPTZ NOT NULL, mode TEXT NOT NULL, cause TEXT NOT NULL, limits JSONB NOT NULL,
+    team TEXT, agent TEXT, session_id TEXT, task_type TEXT, "user" TEXT, labels JSONB NOT NULL,
+    provider TEXT, model TEXT,
+    calls BIGINT NOT NULL, {", ".join(f"{name} BIGINT NOT NULL" for name in refusals.ASKED)},
+    PRIMARY KEY (flush_id, namespace, place)
+);
+CREATE INDEX refusals_by_time ON refusals (namespace, timestamp);
+"""
+MIGRATIONS = {0: _TABLE + CLOSINGS + rollups.POSTGRES + _REFUSALS}
 """By the schema that each leads from; 0 is a database without a ledger."""
 MAKE_VERSION = "CREATE TABLE IF NOT EXISTS budgetguard_ledger (version INTEGER NOT NULL)"
 READ_VERSION = "SELECT version FROM budgetguard_ledger"
@@ -43,6 +54,10 @@ _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 PRUNE_ROWS = """
 DELETE FROM token_usage WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM token_usage WHERE namespace = %s AND timestamp < %s LIMIT %s))"""
+ADD_REFUSALS = refusals.ADD_ROW.replace("?", "%s")
+PRUNE_REFUSALS = """
+DELETE FROM refusals WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM refusals WHERE namespace = %s AND timestamp < %s LIMIT %s))"""
 PRUNE_ROLLUPS = rollups.PRUNE.replace("?", "%s")
 INCOMING = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS

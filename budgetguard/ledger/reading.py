@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from budgetguard.ledger.closing import Billing, Closing
+from budgetguard.ledger.refusal_sums import RefusalSum
 from budgetguard.ledger.sums import Sum
 from budgetguard.ledger.table import COLUMNS, timestamp
 from budgetguard.ledger.totals import NOWHERE, Total, Where
@@ -56,6 +57,16 @@ class Book(Protocol):
         Names are team, agent, session, task, user, model, provider, status, prompt_hash, those of any other labels,
         and `slot`: the number of the quarter of an hour since 1970, which is for who adds up local days.
         A group without calls is left out; calls that lack a label are under ''.
+        """
+
+    def refusals(
+        self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE, shadow: bool | None = None
+    ) -> list[RefusalSum]:
+        """How many calls of a stretch were refused (or, `shadow`, let through that would have been; None: both).
+
+        Names and globs as for `sums`, and `budget`, `unit`, `period`, `reason`, of the limits that refused, and `mode`
+        (`enforce`, `shadow`). A call that several limits refuse is one call, and one in the group of each.
+        A stretch is of whole minutes of the store's time.
         """
 
     def billing(self, namespace: str, month: str, zone: str) -> Billing:

@@ -12,6 +12,7 @@ import apsw
 from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.ledger.closing import Billing, Closing, billing, rows_of
 from budgetguard.ledger.reading import ROWS, Stretch, record
+from budgetguard.ledger.refusal_sums import RefusalSum, refusal_sums
 from budgetguard.ledger.sqlite import BUSY_MS, SCHEMA
 from budgetguard.ledger.sums import SQLITE, Sum, sums
 from budgetguard.ledger.totals import NOWHERE, Total, Where, totals
@@ -45,6 +46,12 @@ class SQLiteBook:
     def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:
         with self.standing():
             return sums(self._ask, SQLITE, stretch, by, where)
+
+    def refusals(
+        self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE, shadow: bool | None = None
+    ) -> list[RefusalSum]:
+        with self.standing():
+            return refusal_sums(self._ask, SQLITE, stretch, by, where, shadow)
 
     def billing(self, namespace: str, month: str, zone: str) -> Billing:
         with self.standing():
