@@ -9,13 +9,17 @@ from budgetguard.events import Event, Level
 
 
 class Admitted(Event):
-    """A call was admitted; the store took `reserve_s` to say so, what the call waited for room apart."""
+    """A call was admitted; the store took `reserve_s` to say so, what the call waited for room apart.
+
+    `input_tokens` are estimated.
+    """
 
     name: ClassVar[str] = "budget.admitted"
     level: ClassVar[Level] = "debug"
     reservation_id: str
     subject: Mapping[str, str]
     reserve_s: float
+    input_tokens: int = 0
 
 
 class DelayBegan(Event):

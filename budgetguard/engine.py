@@ -9,40 +9,22 @@ import socket
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.core.verbs import Expire, Extend, Settle, Settlement
-from budgetguard.draining import Drain, Draining
+from budgetguard.draining import Draining
 from budgetguard.duties import Duties, answers_to
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
-from budgetguard.events import Event, Expired, LeaseLost, StoreProblem
-from budgetguard.outcome import Outcome
-from budgetguard.settling import Courier, Op, Spool
+from budgetguard.events import Expired, LeaseLost, StoreProblem
+from budgetguard.resources import Resources
+from budgetguard.settling import Courier, Op
 from budgetguard.telling import Telling
 from budgetguard.waiting import Line
 
 if TYPE_CHECKING:
     from budgetguard.hold import Hold
-    from budgetguard.policy import Policy
-    from budgetguard.store import Store
 
 SWEEP_MOST = 256
-
-
-@dataclass
-class Resources:
-    """What the engines of one guard share."""
-
-    policy: Policy
-    store: Store
-    spool: Spool
-    notify: Callable[[Event], None]
-    outcome_of: Callable[[BaseException], Outcome]
-    check_policy: Callable[[], None]
-    """Read the policy's file again if it has changed."""
-    drain: Callable[[], Drain] | None
-    """Makes the drain of an event loop; None where nothing is drained here."""
 
 
 class Engine:
@@ -78,6 +60,9 @@ class Engine:
         self._draining = Draining(shared.drain(), shared.notify) if shared.drain is not None else None
         if self._draining is not None:
             self._duties.begin(self._draining.pause_s, self._draining.drain_ledger)
+        self._alerting = shared.alerting(self.now_ms)
+        self._duties.every(lambda: 1.0, self._alerting.tell_alerts)
+        self._duties.every(self._alerting.pause_s, self._alerting.look_at_store)
         self._until_end = self._ends_with_the_loop()
         with contextlib.suppress(StopIteration):  # begun here and now, so that the loop knows it
             self._until_end.__anext__().send(None)
@@ -127,6 +112,7 @@ class Engine:
                 self._under_way[op.id] = op
             if self._draining is not None:
                 await self._draining.end()
+            await self._alerting.end()
             self._drop()
         finally:
             await self.shared.store.leave()
@@ -136,6 +122,7 @@ class Engine:
         self._drop()
         if self._draining is not None:
             self._draining.drop()
+        self._alerting.drop()
         with contextlib.suppress(StopIteration):
             self._until_end.aclose().send(None)
         return [*self._abandoned(), *self._undelivered()]

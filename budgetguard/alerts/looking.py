@@ -1,0 +1,103 @@
+"""A look at what stands in the store and in the ledger: what one worker of the fleet does for all, once a minute."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from budgetguard.alerts.burning import Speeds, burning
+from budgetguard.alerts.drifting import Drifts, Limited, windows_of
+from budgetguard.alerts.raised import AlertRaised
+from budgetguard.alerts.reading import read_sums
+from budgetguard.alerts.spending import Spent, costing, growing, months
+from budgetguard.alerts.watching import HOUR_MS, Found, found
+from budgetguard.core.periods import Window
+from budgetguard.status import limited_accounts
+
+if TYPE_CHECKING:
+    from budgetguard.policy import Policy
+    from budgetguard.store import Store
+
+LEDGER_EVERY_MS = 300_000
+PAUSES = 20
+"""How many times as long as a look took nothing is looked at afterwards."""
+
+
+class Looks:
+    """Looks again and again, and remembers what it must of the looks before.
+
+    Args:
+        policy: tells the one in force.
+        ledger_url: of the ledger, a SQLite store's own file among them; None where there is none to be read.
+    """
+
+    def __init__(self, policy: Callable[[], Policy], store: Store, ledger_url: str | None) -> None:
+        self._policy = policy
+        self._store = store
+        self._ledger_url = ledger_url
+        self._speeds, self._drifts = Speeds(), Drifts()
+        self._accounts_from_ms = self._ledger_from_ms = 0
+
+    async def look(self, now_ms: int) -> list[Found]:
+        """What is to be raised now, in the store's time; at the ledger it looks each five minutes.
+
+        Errors: those of the store and of the ledger.
+        """
+        policy = self._policy()
+        settings, loop, began = policy.alerts, asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        alerts = [] if settings.outbox_rows is False else await self._outbox(settings.outbox_rows)
+        if now_ms >= self._accounts_from_ms and settings.burn_rate is not False:
+            limited = await limited_accounts(policy, self._store, {})
+            self._speeds.turn([row for row, _ in limited], now_ms)
+            alerts += burning(limited, settings.burn_rate, self._speeds, now_ms, policy)
+            self._accounts_from_ms = now_ms + int((loop.time() - began) * 1000 * PAUSES)
+        if now_ms >= self._ledger_from_ms and self._ledger_url is not None:
+            began = loop.time()
+            alerts += await self._of_ledger(self._ledger_url, policy, now_ms)
+            self._ledger_from_ms = now_ms + max(LEDGER_EVERY_MS, int((loop.time() - began) * 1000 * PAUSES))
+        return alerts
+
+    async def _of_ledger(self, url: str, policy: Policy, now_ms: int) -> list[Found]:
+        settings = policy.alerts
+        before = await self._drained(policy) if settings.drift else []
+        hour = (now_ms - HOUR_MS, now_ms)
+        this, last = months(policy.timezone, now_ms)
+        stretches = {hour} if settings.hourly_cost is not False else set()
+        stretches |= {_of(this), _of(last)} if settings.task_tokens is not False else set()
+        stretches |= windows_of(before)
+        sums = await self._read(url, policy, stretches)
+        alerts: list[Found] = []
+        if settings.hourly_cost is not False:
+            alerts += costing(sums[hour], settings.hourly_cost, policy)
+        if settings.task_tokens is not False:
+            above, least = settings.task_tokens, settings.least_calls
+            alerts += growing(sums[_of(this)], sums[_of(last)], above, least, this, now_ms)
+        after = await self._drained(policy) if before else []
+        return [*alerts, *self._drifts.find(before, after, sums, policy)] if after else alerts
+
+    async def _read(
+        self, url: str, policy: Policy, stretches: Iterable[tuple[int, int]]
+    ) -> Mapping[tuple[int, int], Sequence[Spent]]:
+        wanted = sorted(stretches)
+        return await asyncio.to_thread(read_sums, url, policy.store.namespace, wanted) if wanted else {}
+
+    async def _drained(self, policy: Policy) -> Limited:
+        """The accounts as they stand; none while the ledger waits for rows."""
+        backlog = await self._store.backlog()
+        if backlog is not None and backlog.rows:
+            return []
+        return await limited_accounts(policy, self._store, {})
+
+    async def _outbox(self, most: int) -> list[Found]:
+        """More rows wait to be drained: once an hour."""
+        backlog = await self._store.backlog()
+        if backlog is None or backlog.rows <= most:
+            return []
+        text = f"{backlog.rows:,} ledger rows wait to be drained, more than {most:,}: run `budgetguard ledger drain`"
+        figures = {"rows": backlog.rows, "most": backlog.most}
+        return [found([], HOUR_MS, AlertRaised("outbox", text, figures=figures))]
+
+
+def _of(window: Window) -> tuple[int, int]:
+    return window.start_ms, window.end_ms
