@@ -168,12 +168,9 @@ class Watcher:
 
     def _unpriced(self, subject: Mapping[str, str]) -> None:
         """Once a day for each model."""
-        if self._policy().alerts.unknown_price:
-            model = subject.get("model", "")
-            text = (
-                f"nobody knows the price of {plain(model) or 'a call without a model'}: "
-                "no dollar budget holds its calls; say it in [[price]]"
-            )
+        model = subject.get("model")
+        if model is not None and self._policy().alerts.unknown_price:
+            text = f"nobody knows the price of {plain(model)}: say it in a [[price]] of the policy"
             self.add([found([model], DAY_MS, AlertRaised("unknown_price", text, subject))])
 
     def _outbox_filling(self, event: OutboxFilling) -> None:
