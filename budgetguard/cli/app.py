@@ -23,6 +23,7 @@ from budgetguard.cli.init import init
 from budgetguard.cli.ledger_books import export, prune
 from budgetguard.cli.metrics import metrics
 from budgetguard.cli.output import note
+from budgetguard.cli.reconcile import reconcile
 from budgetguard.cli.simulate import simulate
 from budgetguard.cli.status import status
 from budgetguard.errors import BudgetGuardError, ConfigError
@@ -61,6 +62,7 @@ app.command()(status)
 app.add_typer(holds.commands, name="holds")
 ledger.commands.command()(export)
 ledger.commands.command()(prune)
+ledger.commands.command()(reconcile)
 app.add_typer(ledger.commands, name="ledger")
 app.add_typer(report.commands, name="report")
 app.command()(metrics)
