@@ -64,9 +64,9 @@ def answer(book: Book, question: Question) -> Report:
     found = folded(book.sums(question.stretch, asked_of_book(question.by), question.where), question.by, question.zone)
     total = together(found)
     if question.top is None or len(found) <= question.top:
-        told = ordered(found, question.by) if question.top is None else sorted(found, key=_rank)
+        told = ordered(found, question.by) if question.top is None else sorted(found, key=rank)
         return Report(question, told, total)
-    ranked = sorted(found, key=_rank)
+    ranked = sorted(found, key=rank)
     told, hidden = ranked[: question.top], ranked[question.top :]
     return Report(question, told, total, together(hidden), len(hidden))
 
@@ -89,12 +89,13 @@ def ordered(found: Iterable[Sum], by: Sequence[str]) -> list[Sum]:
 
     def key(one: Sum) -> list[Any]:
         return [
-            in_time(name, one.group[level]) if name in TIMES else _rank(weights[one.group[: level + 1]])
+            in_time(name, one.group[level]) if name in TIMES else rank(weights[one.group[: level + 1]])
             for level, name in enumerate(by)
         ]
 
     return sorted(found, key=key)
 
 
-def _rank(one: Sum) -> tuple[int, int, int, tuple[str, ...]]:
+def rank(one: Sum) -> tuple[int, int, int, tuple[str, ...]]:
+    """The most expensive first; where cost is the same, what took most tokens, or calls, or the first by name."""
     return -one.cost_nanousd, -one.total_tokens, -one.calls, one.group

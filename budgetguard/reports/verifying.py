@@ -15,6 +15,7 @@ from budgetguard.ledger.sums import AMOUNTS, Sum
 from budgetguard.ledger.table import LABEL_COLUMNS
 from budgetguard.reports.asking import NONE, Report
 from budgetguard.reports.folding import TIMES, LocalTimes
+from budgetguard.reports.lines import counted, usd_exact
 
 MOST_SHOWN = 20
 _OWN = {**LABEL_COLUMNS, "model": "model", "provider": "provider", "status": "status", "prompt_hash": "prompt_hash"}
@@ -28,6 +29,11 @@ class Verified(NamedTuple):
     rows: int
     cost_nanousd: int
     differences: list[str]
+
+    @property
+    def text(self) -> str:
+        rows = f"{counted(self.rows, 'row')}, ${usd_exact(self.cost_nanousd)}"
+        return f"NOT verified: the report differs from {rows}" if self.differences else f"verified: {rows}"
 
 
 def verify(book: Book, report: Report) -> Verified:
