@@ -73,7 +73,7 @@ def prune(
     store: StoreOption = None,
     format: FormatOption = "table",
 ) -> None:
-    """Forget the ledger's rows before a date, and the sums of them. Accounts stay as they are.
+    """Forget the ledger's rows before a date, those of refusals too, and their sums. Accounts stay as they are.
 
     WHEN as for `export`. It may be interrupted and run again; a store on the same file goes on meanwhile.
     """

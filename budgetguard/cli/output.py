@@ -94,10 +94,10 @@ def labels_text(labels: Mapping[str, str]) -> str:
 
 
 def csv_text(records: Sequence[Record], keys: Sequence[str]) -> str:
-    """A header and a line for each record; lists and labels are JSON in their cell."""
+    """A header and a line for each record; lists and labels are JSON in their cell. None is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(keys)
+    writer.writerow(map(_csv_cell, keys))
     writer.writerows([[_csv_cell(record[key]) for key in keys] for record in records])
     return text.getvalue()
 
@@ -186,6 +186,8 @@ def _stacked(columns: Sequence[Column], line: Sequence[Text]) -> Text:
 
 
 def _csv_cell(value: Any) -> Any:
+    from budgetguard.ledger.exporting import text_cell
+
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value)
-    return escaped(value) if isinstance(value, str) else value
+    return text_cell(escaped(value)) if isinstance(value, str) else value
