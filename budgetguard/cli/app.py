@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from budgetguard.cli import holds, ledger, report
+from budgetguard.cli import alerts, holds, ledger, report
 from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
 from budgetguard.cli.init import init
@@ -68,6 +68,7 @@ app.add_typer(ledger.commands, name="ledger")
 app.add_typer(report.commands, name="report")
 app.command()(refusals)
 app.command()(metrics)
+app.add_typer(alerts.commands, name="alerts")
 app.command()(simulate)
 app.command()(demo)
 
