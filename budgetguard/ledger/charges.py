@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -86,6 +86,14 @@ def charge_of(row: Row, on_expiry: OnExpiry = "charge") -> Charge:
     return Charge(
         row.id, row.revision, amounts, keys, row.timestamp_ms, row.slot_ms, row.settled_ms, row.status == "uncounted"
     )
+
+
+def charged_in(row: Mapping[str, Any], on_expiry: OnExpiry = "charge") -> Amounts:
+    """The same of a row by column."""
+    return _charged(
+        row["status"], row["prompt_tokens"], row["completion_tokens"], row["cost_nanousd"], row["expired_tokens"],
+        row["expired_cost_nanousd"], row["estimated_tokens"] or row["estimated_cost_nanousd"], on_expiry,
+    )  # fmt: skip
 
 
 def _charged(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from budgetguard.core.model import OnExpiry
+from budgetguard.ledger.charges import Charge, Extent
 from budgetguard.ledger.closing import Billing, Closing
 from budgetguard.ledger.refusal_sums import RefusalSum
 from budgetguard.ledger.sums import Sum
@@ -17,6 +19,10 @@ NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 ROWS = f"""
 SELECT {NAMES} FROM token_usage WHERE namespace = ? AND timestamp >= ? AND timestamp < ?
 ORDER BY timestamp, reservation_id"""  # noqa: S608 - of constants
+RESOLVED = f"""
+SELECT {NAMES} FROM token_usage
+WHERE namespace = ? AND (settled_at >= ? OR (status = 'expired' AND settled_at >= ?))"""  # noqa: S608 - of constants
+OF_ONE = f"SELECT {NAMES} FROM token_usage WHERE namespace = ? AND reservation_id = ?"  # noqa: S608 - likewise
 FIRST_MS, LAST_MS = 0, 253_402_300_799_000
 """1970-01-01 and 9999-12-31."""
 _JSONS = ("labels", "accounts", "would_refuse")
@@ -84,6 +90,19 @@ class Book(Protocol):
 
     def rows(self, stretch: Stretch) -> Iterator[dict[str, Any]]:
         """Its rows by column, the oldest first: times as texts in UTC, JSON as values."""
+
+    def charges(self, namespace: str, since_ms: int, on_expiry: OnExpiry = "charge") -> Iterator[Charge]:
+        """As `charges.charges`: what rows charge, in no order."""
+
+    def resolved(
+        self, namespace: str, since_ms: int, expired_since_ms: int, ids: Collection[str] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """Rows by column: of calls that ended since then, of those that expired since the other instant, and of those
+        with these ids. One may come twice.
+        """
+
+    def extent(self, namespace: str) -> Extent:
+        """How far a namespace's rows reach."""
 
     def close(self) -> None:
         """Let go of it."""

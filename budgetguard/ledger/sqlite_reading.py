@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from budgetguard.core.model import OnExpiry
 from budgetguard.errors import StoreAway, StoreUnusable
+from budgetguard.ledger.charges import Charge, Extent, charges, extent
 from budgetguard.ledger.closing import Billing, Closing, billing, rows_of
-from budgetguard.ledger.reading import ROWS, Stretch, record
+from budgetguard.ledger.reading import OF_ONE, RESOLVED, ROWS, Stretch, record
 from budgetguard.ledger.refusal_sums import RefusalSum, refusal_sums
 from budgetguard.ledger.sqlite import BUSY_MS, SCHEMA
 from budgetguard.ledger.sums import SQLITE, Sum, sums
+from budgetguard.ledger.table import timestamp
 from budgetguard.ledger.totals import NOWHERE, Total, Where, totals
 from budgetguard.stores.sqlite import schema as store_schema
 
@@ -78,6 +81,23 @@ class SQLiteBook:
                 yield record(row)
         except apsw.Error as error:
             raise self._translated(error) from error
+
+    def charges(self, namespace: str, since_ms: int, on_expiry: OnExpiry = "charge") -> Iterator[Charge]:
+        with self.standing():
+            yield from charges(self._ask, namespace, since_ms, on_expiry)
+
+    def resolved(
+        self, namespace: str, since_ms: int, expired_since_ms: int, ids: Collection[str] = ()
+    ) -> Iterator[dict[str, Any]]:
+        with self.standing():
+            ended = (namespace, timestamp(since_ms), timestamp(expired_since_ms))
+            yield from map(record, self._ask(RESOLVED, ended))
+            for id in ids:
+                yield from map(record, self._ask(OF_ONE, (namespace, id)))
+
+    def extent(self, namespace: str) -> Extent:
+        with self.standing():
+            return extent(self._ask, namespace)
 
     def close(self) -> None:
         self._db.close()

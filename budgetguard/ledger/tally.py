@@ -129,22 +129,10 @@ class Tally:
         return self._known[key]
 
     def _made(self, key: str, at_ms: int) -> Account | None:
-        budget, per, unit, period_text, window = json.loads(key)
-        labels = tuple((name, value) for name, value in per)
-        try:
-            period = parse_period_text(period_text)
-        except InvalidLimit:  # a zone that this machine does not know
+        account = account_of(key, at_ms)
+        if account is None:
             self.untold.add(key)
-            return None
-        bounds: tuple[int | None, int | None] = (None, None)
-        if period.kind == "calendar":
-            found = window_at(period, at_ms)
-            if found.label != window:
-                self.untold.add(key)
-                return None
-            bounds = found.start_ms, found.end_ms
-        account = Account(budget, labels, unit, period, window, *bounds)
-        return account if self.counts(account) else None
+        return account if account is not None and self.counts(account) else None
 
     def _count(self, where: dict[str, dict[int, int]], account: Account, slot_ms: int, amount: int) -> None:
         number = 0
@@ -169,12 +157,29 @@ class Tally:
         return account.period.kind == "total" and self._until_ms[account.key] + TOTAL_KEEP_MS <= self.now_ms
 
 
+def account_of(key: str, at_ms: int) -> Account | None:
+    """The account of a key that a call names which was admitted then; None if its window was another one then."""
+    budget, per, unit, period_text, window = json.loads(key)
+    labels = tuple((name, value) for name, value in per)
+    try:
+        period = parse_period_text(period_text)
+    except InvalidLimit:  # a zone that this machine does not know
+        return None
+    bounds: tuple[int | None, int | None] = (None, None)
+    if period.kind == "calendar":
+        found = window_at(period, at_ms)
+        if found.label != window:
+            return None
+        bounds = found.start_ms, found.end_ms
+    return Account(budget, labels, unit, period, window, *bounds)
+
+
 class Look(NamedTuple):
     """What stands in a store beside what is told of it; `before` and `after` that was read: while calls run, an account
     that is another then cannot be judged by this look.
 
     `overdue` open reservations have outlived their lease by more than `OVERDUE_MS`. `unreadable`: by entry of the
-    outbox why no row can be made of it. `waiting` rows stand there.
+    outbox why no row can be made of it. `waiting` rows stand there. `ended`: open reservations that have a row.
     """
 
     tally: Tally
@@ -183,6 +188,7 @@ class Look(NamedTuple):
     held: int = 0
     overdue: int = 0
     waiting: int = 0
+    ended: frozenset[str] = frozenset()
     unreadable: Mapping[str, str] = MappingProxyType({})
 
     def still(self) -> dict[str, tuple[Account, Balance]]:

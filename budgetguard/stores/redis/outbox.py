@@ -59,7 +59,7 @@ class RedisOutbox:
         found = await self._mine(most, after or "0")
         if len(found) < most:
             found += await self._read(">", most - len(found))
-        digests = list({digest for _, fields in found for digest in _digests(fields)})
+        digests = list({digest for _, fields in found for digest in digests_of(fields)})
         words = await self._ask("HMGET", self._keys.index, *digests) if digests else []
         known = dict(zip(digests, words, strict=True))
         # Decoding takes the event loop some 50 us a row; a guard may be at work beside it.
@@ -148,7 +148,7 @@ def _says(reply: Any, word: str) -> bool:
     return isinstance(reply, Exception) and word in str(reply)
 
 
-def _digests(fields: list[bytes]) -> list[bytes]:
+def digests_of(fields: list[bytes]) -> list[bytes]:
     """The accounts that an entry names; none if it cannot be read, which `_row` will say."""
     try:
         digests = unpack(fields[1])[DIGESTS] if fields[0] != REFUSALS else []

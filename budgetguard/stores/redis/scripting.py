@@ -15,6 +15,8 @@ from budgetguard.stores.redis.plans import unpack
 from budgetguard.stores.redis.server import Server
 
 Make = Callable[[Caller], Sequence[Call]]
+CLAIM = b"rebuild:"
+"""How an incarnation begins that is the claim of whoever rebuilds the namespace: `lua/lib/claim.lua` says the same."""
 
 
 class ScriptFailed(StoreUnusable):
@@ -94,7 +96,7 @@ class Scripting:
             if type(answer) is list and answer[0] == b"lost":
                 _, found, accepted = answer
                 if not accepted:
-                    raise self.lost()
+                    raise self.lost(found)
                 self.incarnation = found
                 return None
         return [
@@ -150,11 +152,17 @@ class Scripting:
             f"the namespace {self.keys.prefix} has {kind}, and was opened with {other}: use another one"
         )
 
-    def lost(self) -> StateLost:
+    def lost(self, found: bytes) -> StateLost:
         """The error that says what to do."""
+        if found.startswith(CLAIM):
+            return StateLost(
+                f"the namespace {self.keys.prefix} is being rebuilt by `budgetguard doctor --fix` "
+                f"({found.removeprefix(CLAIM).decode()}): wait for it, or run that again if it has died"
+            )
         return StateLost(
             f"the namespace {self.keys.prefix} is not the one that was opened: its state was lost. Restore it from a "
-            "backup, or run `budgetguard init --accept-loss` to start from nothing"
+            "backup, rebuild its accounts with `budgetguard doctor --fix`, or run `budgetguard init --accept-loss` to "
+            "start from nothing"
         )
 
 
