@@ -50,6 +50,7 @@ TABLE = (
     Row("ledger.refusals", "ledger"),
     Row("ledger.totals", "ledger"),
     Row("ledger.sums", "ledger"),
+    Row("ledger.repeats", "ledger"),
     Row("ledger.closing_schema", "ledger"),
     Row("ledger.closing", "ledger"),
     Row("ledger.migrations", "ledger"),

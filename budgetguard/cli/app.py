@@ -25,6 +25,7 @@ from budgetguard.cli.metrics import metrics
 from budgetguard.cli.output import note
 from budgetguard.cli.reconcile import reconcile
 from budgetguard.cli.refusals import refusals
+from budgetguard.cli.report_duplicates import duplicates
 from budgetguard.cli.simulate import simulate
 from budgetguard.cli.status import status
 from budgetguard.errors import BudgetGuardError, ConfigError
@@ -65,6 +66,7 @@ ledger.commands.command()(export)
 ledger.commands.command()(prune)
 ledger.commands.command()(reconcile)
 app.add_typer(ledger.commands, name="ledger")
+report.commands.command()(duplicates)
 app.add_typer(report.commands, name="report")
 app.command()(refusals)
 app.command()(metrics)

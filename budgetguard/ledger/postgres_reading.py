@@ -16,6 +16,7 @@ from budgetguard.ledger.closing import Billing, Closing, billing, rows_of
 from budgetguard.ledger.postgres import connect, read_version, shown
 from budgetguard.ledger.reading import OF_ONE, RESOLVED, ROWS, Stretch, record
 from budgetguard.ledger.refusal_sums import RefusalSum, refusal_sums
+from budgetguard.ledger.repeats import Repeats, repeats
 from budgetguard.ledger.sums import POSTGRES, Sum, sums
 from budgetguard.ledger.table import timestamp
 from budgetguard.ledger.totals import NOWHERE, Total, Where, totals
@@ -67,6 +68,10 @@ class PostgresBook:
     def billed_rows(self, namespace: str, closing: Closing) -> list[Sum]:
         with self.standing():
             return rows_of(self._ask, POSTGRES, namespace, closing)
+
+    def repeats(self, stretch: Stretch, where: Mapping[str, str] = NOWHERE, most: int = 20) -> Repeats:
+        with self.standing():
+            return repeats(self._ask, POSTGRES, stretch, where, most)
 
     @contextmanager
     def standing(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from budgetguard.core.model import OnExpiry
 from budgetguard.ledger.charges import Charge, Extent
 from budgetguard.ledger.closing import Billing, Closing
 from budgetguard.ledger.refusal_sums import RefusalSum
+from budgetguard.ledger.repeats import Repeats
 from budgetguard.ledger.sums import Sum
 from budgetguard.ledger.table import COLUMNS, timestamp
 from budgetguard.ledger.totals import NOWHERE, Total, Where
@@ -84,6 +85,12 @@ class Book(Protocol):
 
     def billed_rows(self, namespace: str, closing: Closing) -> list[Sum]:
         """What the rows of a closed month say now, those that were pruned since then among them."""
+
+    def repeats(self, stretch: Stretch, where: Mapping[str, str] = NOWHERE, most: int = 20) -> Repeats:
+        """The prompts that were asked again, by their hashes, of the calls that match; and the `most` that cost most.
+
+        Calls as for `sums`.
+        """
 
     def standing(self) -> AbstractContextManager[object]:
         """All that is asked inside is answered from the ledger as it stands at one instant."""

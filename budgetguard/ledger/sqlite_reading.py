@@ -15,6 +15,7 @@ from budgetguard.ledger.charges import Charge, Extent, charges, extent
 from budgetguard.ledger.closing import Billing, Closing, billing, rows_of
 from budgetguard.ledger.reading import OF_ONE, RESOLVED, ROWS, Stretch, record
 from budgetguard.ledger.refusal_sums import RefusalSum, refusal_sums
+from budgetguard.ledger.repeats import Repeats, repeats
 from budgetguard.ledger.sqlite import BUSY_MS, SCHEMA
 from budgetguard.ledger.sums import SQLITE, Sum, sums
 from budgetguard.ledger.table import timestamp
@@ -63,6 +64,10 @@ class SQLiteBook:
     def billed_rows(self, namespace: str, closing: Closing) -> list[Sum]:
         with self.standing():
             return rows_of(self._ask, SQLITE, namespace, closing)
+
+    def repeats(self, stretch: Stretch, where: Mapping[str, str] = NOWHERE, most: int = 20) -> Repeats:
+        with self.standing():
+            return repeats(self._ask, SQLITE, stretch, where, most)
 
     @contextmanager
     def standing(self) -> Iterator[None]:
