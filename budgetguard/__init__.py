@@ -7,6 +7,8 @@ The public names, and nothing else:
     guard = bg.Guard("$5/day")
 """
 
+from budgetguard.alerts.raised import AlertRaised
+from budgetguard.alerts.settings import AlertRoute, AlertSettings
 from budgetguard.core.model import Limit, Violation
 from budgetguard.errors import (
     BudgetExceeded,
@@ -45,6 +47,9 @@ from budgetguard.usage import Usage
 from budgetguard.wire.hosts import Host
 
 __all__ = [
+    "AlertRaised",
+    "AlertRoute",
+    "AlertSettings",
     "Budget",
     "BudgetExceeded",
     "BudgetGuardError",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from budgetguard.alerts.looking import Looks
 from budgetguard.alerts.posting import Webhook
 from budgetguard.alerts.raised import AlertRaised, AlertsFailed, AlertsUndelivered, OnAlert
-from budgetguard.alerts.sending import Line
+from budgetguard.alerts.sending import Ending, Line
 from budgetguard.alerts.settings import AlertRoute
 from budgetguard.alerts.shapes import Message
 from budgetguard.alerts.watching import Watcher
@@ -50,8 +50,8 @@ class Alerting:
     ) -> None:
         self._policy, self._store, self._watcher, self._notify, self._now_ms = policy, store, watcher, notify, now_ms
         self._looks = Looks(policy, store, ledger_url)
-        self._end = asyncio.Event()
-        self._callables = [Line(one, notify, self._end) for one in on_alert]
+        self._ending = Ending()
+        self._callables = [Line(one, notify, self._ending) for one in on_alert]
         self._lines: dict[tuple[str, ...], Line] = {}
         self._looking: asyncio.Task[None] | None = None
         self._late_s = (0.5, 2.0)
@@ -110,7 +110,7 @@ class Alerting:
                 await self.tell_alerts()
         except (BudgetGuardError, TimeoutError) as error:
             self._notify(StoreProblem("first_to_tell", str(error)))
-        self._end.set()
+        self._ending.begin(LAST_S)
         await asyncio.gather(*(line.ended(LAST_S) for line in self._all_lines()))
 
     def drop(self) -> None:
@@ -137,7 +137,7 @@ class Alerting:
     def _line(self, route: AlertRoute) -> Line:
         key = (route.url, route.kind, route.secret or "")
         if key not in self._lines:
-            self._lines[key] = Line(Webhook(route), self._notify, self._end)
+            self._lines[key] = Line(Webhook(route), self._notify, self._ending)
         return self._lines[key]
 
 

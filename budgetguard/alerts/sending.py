@@ -24,18 +24,35 @@ MOST_A_MINUTE = 30
 """Slack takes one message a second, and Teams four: https://api.slack.com/apis/rate-limits."""
 
 
+class Ending:
+    """Whether the guard ends, and how long what is being sent may still take. For the event loop that runs."""
+
+    def __init__(self) -> None:
+        self.has_begun = asyncio.Event()
+        self._until_s = 0.0
+
+    def begin(self, last_s: float) -> None:
+        """So much time is left; whoever waits goes on."""
+        self._until_s = asyncio.get_running_loop().time() + last_s
+        self.has_begun.set()
+
+    def is_too_long(self, pause_s: float) -> bool:
+        """Whether the guard ends before such a pause is over."""
+        return self.has_begun.is_set() and asyncio.get_running_loop().time() + pause_s >= self._until_s
+
+
 class Line:
     """Sends what it is given, one after the other, and tells of what it could not send.
 
     Args:
         target: a webhook, or a callable of the user.
-        end: set once the guard ends: nothing is waited for any more.
+        ending: of the guard.
     """
 
-    def __init__(self, target: Webhook | OnAlert, notify: Callable[[Event], None], end: asyncio.Event) -> None:
+    def __init__(self, target: Webhook | OnAlert, notify: Callable[[Event], None], ending: Ending) -> None:
         self._target = target
         self._notify = notify
-        self._end = end
+        self._ending = ending
         self._waiting: deque[Message] = deque()
         self._sending: asyncio.Task[None] | None = None
         self._undelivered = 0
@@ -99,9 +116,9 @@ class Line:
 
         await self._wait_for_turn()
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, TryAgain) and not self._end.is_set()),
+            retry=tenacity.retry_if_exception_type(TryAgain),
             wait=_pause_s,
-            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            stop=lambda state: state.attempt_number >= ATTEMPTS or self._ending.is_too_long(_pause_s(state)),
             sleep=self._pause,
             reraise=True,
         )
@@ -116,14 +133,17 @@ class Line:
         if self._rate is None:
             self._rate = MovingWindowRateLimiter(MemoryStorage())
         most = RateLimitItemPerMinute(MOST_A_MINUTE)
-        while not self._end.is_set() and not self._rate.hit(most, "posts"):
+        while not self._ending.has_begun.is_set() and not self._rate.hit(most, "posts"):
             await self._pause(max(0.1, self._rate.get_window_stats(most, "posts").reset_time - time.time()))
 
     async def _pause(self, pause_s: float) -> None:
-        """Until the end at the latest."""
+        """Until the guard begins to end at the latest; a pause that it still lets be is kept."""
+        if self._ending.has_begun.is_set():
+            await asyncio.sleep(pause_s)
+            return
         try:
             async with asyncio.timeout(pause_s):
-                await self._end.wait()
+                await self._ending.has_begun.wait()
         except TimeoutError:
             return
 

@@ -72,7 +72,7 @@ def of_threshold(event: AlertReached | Exhausted, policy: Policy) -> AlertRaised
     what = limit_text(account, limit)
     if isinstance(event, Exhausted):
         cause, level = "exhausted", event.spent
-        text = f"{account_text(account)}: {what} is spent, and calls are refused"
+        text = f"{account_text(account)}: calls are refused ({amount_text(account.unit, level)} spent of {what})"
     else:
         cause, level = "threshold", event.level_reached
         share = round(100 * event.threshold / limit) if limit else 100

@@ -1,0 +1,306 @@
+"""Alerts on their way to webhooks and callables: shapes, signatures, tries, routes, and what is told of failures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alert_kit import HOSTILE, SECRET, Hooks, call, hmac_by_hand, texts_in
+from cli_kit import command
+from guard_kit import World, until
+
+import budgetguard as bg
+from budgetguard.alerts.raised import AlertRaised, AlertsUndelivered
+from budgetguard.errors import ConfigError
+from budgetguard.policy_file import parse_policy
+from budgetguard.testing.reply import Reply
+
+LARGE = bg.Usage(8_000, 1)
+MANY = "100M tokens/day"
+AGAIN = {"retry-after": "0"}
+
+
+def raised(world: World, hooks: Hooks, *limits: str, **route: Any) -> None:
+    """A call of 8,001 tokens by the agent crawler of the team search, on a guard with a route to the webhook."""
+
+    async def play() -> None:
+        async with hooks, world.guard(*(limits or [MANY]), alerts=hooks.route(**route)) as guard:
+            await call(guard, LARGE, team="search", agent="crawler", model="acme-1")
+
+    asyncio.run(play())
+
+
+def test_an_alert_is_posted_as_json_signed_and_dated(world: World) -> None:
+    hooks = Hooks()
+    raised(world, hooks, secret=SECRET)
+    (request,), (body,) = hooks.requests, hooks.bodies()
+    assert (request.method, request.path) == ("POST", "/SECRETPATH")
+    assert request.headers["content-type"] == "application/json"
+    assert body["cause"] == "large_request"
+    assert body["text"] == (
+        "a single request [team=search agent=crawler model=acme-1] took 8,001 tokens: more than 8,000"
+    )
+    assert body["labels"] == {"team": "search", "agent": "crawler", "model": "acme-1"}
+    assert body["figures"]["output_tokens"] == 1
+    assert (body["namespace"], body["budget"], len(body["id"])) == ("default", "", 32)
+    assert body["at"].startswith("2026-11-22T12:00:0")
+    match = re.fullmatch(r"t=([0-9]+),v1=([0-9a-f]{64})", request.headers["x-budgetguard-signature"])
+    assert match is not None
+    assert match[2] == hmac_by_hand(SECRET.encode(), match[1].encode() + b"." + request.body)
+    assert 0 <= time.time() - int(match[1]) < 60
+
+
+def test_a_threshold_that_is_set_low_reaches_the_webhook(world: World) -> None:
+    hooks = Hooks()
+    levels = {"alert_at": [0.01, 1.0], "where": {"team": "search"}, "per": ["agent"]}
+    budget = bg.Budget("search-team", ["1000 tokens/day"], **levels)
+    about = {"team": "sea*", "agent": "crawler"}
+
+    async def play() -> None:
+        async with hooks, world.guard(budgets=[budget], alerts=hooks.route(where=about)) as guard:
+            await call(guard, bg.Usage(9, 1), team="search", agent="crawler")
+            with pytest.raises(bg.BudgetExceeded):
+                await call(guard, bg.Usage(1000, 0), team="search", agent="crawler")
+
+    asyncio.run(play())
+    first, second = sorted(hooks.bodies(), key=lambda body: body["cause"], reverse=True)
+    assert first["text"] == "search-team [agent=crawler]: 1 % of 1k tokens/day is spent (10 tokens)"
+    assert (first["cause"], first["budget"]) == ("threshold", "search-team")
+    assert first["figures"] == {
+        "limit_tokens": 1000, "spent_tokens": 10, "threshold_tokens": 10, "period": "day@UTC",
+    }  # fmt: skip
+    assert first["labels"] == {"team": "search", "agent": "crawler"}
+    assert second["cause"] == "exhausted"
+    assert second["text"] == "search-team [agent=crawler]: calls are refused (10 tokens spent of 1k tokens/day)"
+
+
+def test_what_fails_for_now_is_tried_again_and_signed_anew(world: World) -> None:
+    hooks = Hooks(Reply(500, AGAIN), Reply(429, AGAIN), Reply(503, AGAIN), Reply(202))
+    raised(world, hooks, secret=SECRET)
+    assert len(hooks.requests) == 4
+    assert len({request.body for request in hooks.requests}) == 1
+    assert world.heard.of(AlertsUndelivered) == []
+
+
+def test_what_is_refused_is_told_once_and_what_followed_is_counted(world: World, caplog: Any) -> None:
+    hooks = Hooks(Reply(404))
+
+    async def play() -> None:
+        async with hooks, world.guard(MANY, alerts=hooks.route(kind="slack", secret=SECRET)) as guard:
+            for agent in "abc":
+                await call(guard, LARGE, agent=agent)
+            assert "SECRET" not in repr(guard) + repr(guard.policy.alerts)
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(play())
+    assert len(hooks.requests) == 3  # not one of them again
+    told = world.heard.of(AlertsUndelivered)
+    assert [(event.count, event.error) for event in told] == [(1, "it answered 404"), (2, "it answered 404")]
+    assert told[0].route == f"slack http://127.0.0.1:{hooks.port}"
+    assert "httpx2" in {record.name for record in caplog.records}
+    assert "SECRETPATH" not in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("reply", [None, Reply(hang=True)], ids=["nobody listens", "nobody answers"])
+def test_a_guard_that_ends_waits_a_bounded_time_and_tells_how_many_were_not_sent(
+    world: World, reply: Reply | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("budgetguard.alerts.alerting.LAST_S", 0.3)
+    hooks = Hooks(*([reply] if reply else []))
+
+    async def play() -> None:
+        async with hooks:
+            settings = hooks.route()
+            if reply is None:
+                await hooks.__aexit__(None, None, None)
+            async with world.guard(MANY, alerts=settings) as guard:
+                for agent in "abc":
+                    await call(guard, LARGE, agent=agent)
+
+    began = time.monotonic()
+    asyncio.run(play())
+    assert time.monotonic() - began < 30
+    assert sum(event.count for event in world.heard.of(AlertsUndelivered)) == 3
+
+
+def test_alerts_that_come_faster_than_they_are_sent_are_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("budgetguard.alerts.sending.MOST_WAITING", 2)
+    got: list[AlertRaised] = []
+
+    async def slow(alert: AlertRaised) -> None:
+        got.append(alert)
+        await asyncio.sleep(0)
+
+    async def play() -> None:
+        async with world.guard(MANY, on_alert=[slow]) as guard:
+            for agent in "abcde":
+                await call(guard, LARGE, agent=agent)
+
+    asyncio.run(play())
+    assert [alert.subject["agent"] for alert in got] == ["a", "b"]
+    assert sum(event.count for event in world.heard.of(AlertsUndelivered)) == 3
+
+
+def test_each_route_gets_what_it_asks_for_and_callables_get_all(world: World) -> None:
+    hooks = Hooks()
+    got: list[AlertRaised] = []
+
+    async def later(alert: AlertRaised) -> None:
+        got.append(alert)
+
+    def broken(alert: AlertRaised) -> None:
+        raise ValueError(alert.cause)
+
+    async def play() -> None:
+        async with hooks:
+            routes = [
+                bg.AlertRoute(hooks.url("/search"), where={"team": "sea*"}),
+                bg.AlertRoute(hooks.url("/prices"), causes=["unknown_price"]),
+                bg.AlertRoute(hooks.url("/nobody"), where={"user": "*"}),
+                bg.AlertRoute(hooks.url("/all")),
+            ]
+            settings = bg.AlertSettings(routes=routes)
+            async with world.guard(MANY, alerts=settings, on_alert=[broken, got.append, later]) as guard:
+                await call(guard, LARGE, team="search", model="acme-1")
+                await call(guard, bg.Usage(1, 1), team="ads", model="unheard-of")
+
+    asyncio.run(play())
+    sent = sorted((request.path, body["cause"]) for request, body in zip(hooks.requests, hooks.bodies(), strict=True))
+    assert sent == [
+        ("/all", "large_request"), ("/all", "unknown_price"), ("/prices", "unknown_price"),
+        ("/search", "large_request"),
+    ]  # fmt: skip
+    assert sorted(alert.cause for alert in got) == ["large_request"] * 2 + ["unknown_price"] * 2
+    (first, second) = world.heard.of(AlertsUndelivered)
+    assert first.route.endswith("broken")
+    assert "ValueError: large_request" in first.error
+    assert second.count == 1
+
+
+@pytest.mark.parametrize("kind", ["json", "slack", "teams"])
+def test_hostile_labels_are_nothing_but_text_in_every_shape(world: World, kind: str) -> None:
+    hooks = Hooks()
+
+    async def play() -> None:
+        async with hooks, world.guard(MANY, alerts=hooks.route(kind=kind)) as guard:
+            await call(guard, LARGE, team=HOSTILE, model="acme-1")
+
+    asyncio.run(play())
+    (body,) = hooks.bodies()
+    if kind == "json":
+        assert body["labels"]["team"] == HOSTILE
+        shown = [body["text"]]
+    else:
+        shown = texts_in(body)
+        assert any("channel" in text for text in shown)
+    assert all(text.isprintable() for text in shown)
+    if kind == "slack":
+        assert not re.search("[<>]|&(?!(amp|lt|gt);)", json.dumps(body))
+        objects = [body["blocks"][0]["text"], *body["blocks"][1]["elements"]]
+        assert {part["type"] for part in objects} == {"plain_text"}
+        assert body["text"] == "budgetguard: large_request"  # what is markup where blocks are not shown
+    if kind == "teams":
+        (attachment,) = body["attachments"]
+        assert (body["type"], attachment["contentType"]) == ("message", "application/vnd.microsoft.card.adaptive")
+        card = attachment["content"]
+        assert (card["type"], card["version"]) == ("AdaptiveCard", "1.4")
+        assert {block["type"] for block in card["body"]} == {"RichTextBlock"}
+        assert {run["type"] for block in card["body"] for run in block["inlines"]} == {"TextRun"}
+
+
+def test_a_policy_says_thresholds_and_routes_and_its_faults_show_no_secret() -> None:
+    text = """
+    [alerts]
+    request_tokens = 100
+    burn_rate = false
+    [[budget]]
+    name = "all"
+    limits = ["$5/day"]
+    [[alert]]
+    url = "${HOOK}"
+    kind = "slack"
+    where = { team = "search" }
+    secret = "0123456789abcdef"
+    causes = ["burn_rate", "threshold"]
+    """
+    env = {"HOOK": "https://hooks.example.com/T1/SECRET"}
+    alerts = parse_policy(text, "p", env, Path()).alerts
+    assert (alerts.request_tokens, alerts.burn_rate, alerts.drift) == (100, False, True)
+    assert str(alerts.routes[0]) == "slack https://hooks.example.com"
+    assert (alerts.routes[0].url, alerts.routes[0].causes) == (env["HOOK"], ("burn_rate", "threshold"))
+    wrong = """
+    [alerts]
+    request_tokens = 0
+    burn_rat = 1
+    drift = 3
+    error_share = true
+    [[alert]]
+    url = "hooks.example.com/SECRET"
+    where = { taem = "search" }
+    kind = "irc"
+    secret = "tooSECRET"
+    causes = ["burn_rat"]
+    [[alert]]
+    """
+    with pytest.raises(ConfigError) as error:
+        parse_policy(wrong, "p", {}, Path())
+    assert [fault.split(" ")[0] for fault in error.value.faults] == [
+        "alerts.burn_rat", "alerts.request_tokens", "alerts.error_share", "alerts.drift", "alert[0].url",
+        "alert[0].kind", "alert[0].secret", "alert[0].causes[0]", "alert[1].url", "alert[0].where.taem:",
+    ]  # fmt: skip
+    assert "SECRET" not in str(error.value)
+
+
+def test_the_command_posts_to_every_route_and_says_what_came_back(tmp_path: Path) -> None:
+    hooks = Hooks(Reply(200), Reply(403))
+    other = Hooks(Reply(204))
+
+    async def play() -> None:
+        async with hooks, other:
+            routes = f'[[alert]]\nurl = "{hooks.url()}"\n[[alert]]\nurl = "{other.url()}"\nkind = "teams"\n'
+            (tmp_path / "budgetguard.toml").write_text(f"{routes}where = {{ team = 'search' }}\n", encoding="utf-8")
+            done = await asyncio.to_thread(command, tmp_path, "alerts", "test")
+            assert (done.code, done.err) == (0, "")
+            assert "SECRETPATH" not in done.out
+            title, first, second = done.out.splitlines()
+            assert title.split() == ["route", "alerts", "about", "causes", "what", "came", "back", "took"]
+            assert first.split()[:6] == ["json", f"http://127.0.0.1:{hooks.port}", "all", "all", "taken", "(200)"]
+            assert second.split()[:4] == ["teams", f"http://127.0.0.1:{other.port}", "team=search", "all"]
+            failed = await asyncio.to_thread(command, tmp_path, "alerts", "test", "--format", "json")
+            assert failed.code == 1
+            assert [(found["delivered"], found["answer"]) for found in json.loads(failed.out)] == [
+                (False, "not taken: it answered 403"), (True, "taken (204)"),
+            ]  # fmt: skip
+            one = await asyncio.to_thread(
+                command, tmp_path, "alerts", "test", "--url", other.url("/x"), "--kind", "slack"
+            )
+            assert one.code == 0
+            wrong = await asyncio.to_thread(command, tmp_path, "alerts", "test", "--url", "SECRET")
+            assert (wrong.code, "--url must be a URL" in wrong.err, "SECRET" in wrong.err) == (2, True, False)
+
+    asyncio.run(play())
+    assert hooks.causes() == ["test", "test"]
+    assert other.requests[-1].path == "/x"
+    (tmp_path / "budgetguard.toml").write_text("", encoding="utf-8")
+    none = command(tmp_path, "alerts", "test")
+    assert (none.code, "[[alert]]" in none.err) == (2, True)
+
+
+def test_what_is_found_is_told_within_seconds_while_the_guard_goes_on(world: World) -> None:
+    hooks = Hooks()
+
+    async def play() -> None:
+        async with hooks, world.guard(MANY, alerts=hooks.route()) as guard:
+            await call(guard, LARGE, agent="a")
+            await until(lambda: hooks.requests, "the alert is posted")
+            assert [alert.cause for alert in world.heard.of(AlertRaised)] == ["large_request"]
+
+    asyncio.run(play())
+    assert hooks.causes() == ["large_request"]
