@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +62,7 @@ class Kept(logging.Handler):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Two teams have run four tasks each."""
     folder = tmp_path_factory.mktemp("new-user")
     (folder / "budgetguard.toml").write_text(POLICY, encoding="utf-8")
@@ -84,7 +83,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     logger.addHandler(kept)
     asyncio.run(main())
     logger.removeHandler(kept)
-    yield Ran(folder, kept.lines)
+    return Ran(folder, kept.lines)
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
