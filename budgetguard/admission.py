@@ -137,7 +137,8 @@ class Admission:
         engine.shared.notify(Admitted(call.id, call.subject, self._asked_s, call.priced.row.prompt_tokens))
         if verdict.would_refuse or call.excuse:
             cause = call.excuse or "BudgetExceeded"
-            engine.shared.notify(WouldRefuse(call.id, call.subject, cause, verdict.would_refuse))
+            asked = call.asked_of(verdict.would_refuse)
+            engine.shared.notify(WouldRefuse(call.id, call.subject, cause, verdict.would_refuse, asked))
         if not call.plan.claims:
             engine.tell.unmatched(call.key)
         engine.tell.alerts(verdict.alerts)

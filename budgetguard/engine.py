@@ -16,6 +16,7 @@ from budgetguard.draining import Draining
 from budgetguard.duties import Duties, answers_to
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
 from budgetguard.events import Expired, LeaseLost, StoreProblem
+from budgetguard.refusal_counts import FLUSH_S, last_flush
 from budgetguard.resources import Resources
 from budgetguard.settling import Courier, Op
 from budgetguard.telling import Telling
@@ -57,6 +58,7 @@ class Engine:
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 3000, self.beat)
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 4000, self._tend, jitter=0.3)
         self._duties.every(lambda: 1.0, self._watch)
+        self._duties.every(lambda: FLUSH_S, self.flush_refusals, jitter=0.1)
         self._draining = Draining(shared.drain(), shared.notify) if shared.drain is not None else None
         if self._draining is not None:
             self._duties.begin(self._draining.pause_s, self._draining.drain_ledger)
@@ -110,6 +112,7 @@ class Engine:
                 await asyncio.wait([self._working])
             for op in await self.courier.deliver():
                 self._under_way[op.id] = op
+            await last_flush(self.shared.refusals, self.shared.store.note_refusals, self.shared.notify)
             if self._draining is not None:
                 await self._draining.end()
             await self._alerting.end()
@@ -279,6 +282,10 @@ class Engine:
             self.line.wake(op.plan.identities)
             self.tell.settled(op, answer, took_s)
         self.tell.alerts(answer.alerts)
+
+    async def flush_refusals(self) -> None:
+        """Have what was refused kept in the store, for the ledger."""
+        await self.shared.refusals.flush(self.shared.store.note_refusals)
 
     async def _watch(self) -> None:
         self.shared.check_policy()

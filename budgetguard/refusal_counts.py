@@ -7,18 +7,20 @@ without a word loses what it has counted since its last flush, a minute's at mos
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
 from budgetguard.core.amounts import UNITS, Amounts
-from budgetguard.events import Event, Refused, WouldRefuse
+from budgetguard.errors import BudgetGuardError
+from budgetguard.events import Event, Refused, StoreProblem, WouldRefuse
 from budgetguard.store import RefusalCount, RefusedBy
 from budgetguard.within import OF_A_RUN
 
 FLUSH_S = 60.0
+LAST_FLUSH_S = 5.0
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 KEPT = (None, ("team", "agent", "model", "provider"), ("team", "agent"), ("team",), ())
 """Which labels are told apart (None: all): fewer, once there are too many sets of them."""
@@ -46,7 +48,7 @@ class RefusalCounts:
         self._unkept: list[_Flush] = []
 
     @property
-    def pending(self) -> bool:
+    def waits(self) -> bool:
         """Whether anything waits to be flushed."""
         return bool(self._counts or self._unkept)
 
@@ -55,7 +57,7 @@ class RefusalCounts:
         if isinstance(event, Refused):
             asked = {violation.account.unit: violation.requested for violation in event.violations}
             limits = [
-                RefusedBy(_name(v.account.budget), v.account.unit, str(v.account.period), v.reason)
+                RefusedBy(_name(v.account.budget), v.account.unit, v.account.period.label, v.reason)
                 for v in event.violations
             ]
             self._count(False, event.cause, limits, event.subject, [asked.get(unit, 0) for unit in UNITS])
@@ -113,18 +115,21 @@ class RefusalCounts:
                 return None
             counts, self._counts, self._taken = self._counts, {}, [0] * len(ROOM)
         rows = [
-            RefusalCount(minute_ms, shadow, cause, limits, dict(map(_told, named)), calls, Amounts(*asked))
+            RefusalCount(minute_ms, shadow, cause, limits, dict(named), calls, Amounts(*asked))
             for (minute_ms, shadow, cause, limits, named), (calls, *asked) in counts.items()
         ]
         return f"f-{os.urandom(8).hex()}", rows
 
 
+async def last_flush(counts: RefusalCounts, note: Note, notify: Callable[[Event], None]) -> None:
+    """When a guard ends: what cannot be kept in a few seconds is lost, and that is told."""
+    try:
+        async with asyncio.timeout(LAST_FLUSH_S):
+            await counts.flush(note)
+    except (BudgetGuardError, TimeoutError) as error:
+        notify(StoreProblem("flush_refusals", str(error) or "no answer in time"))
+
+
 def _name(budget: str) -> str:
     """Of a budget; those of runs are told together."""
     return OF_A_RUN.sub("", budget)
-
-
-def _told(label: tuple[str, Any]) -> tuple[str, str]:
-    """A label that can be written down: of a call that was refused nobody may have looked at all of them."""
-    name, value = (str(text).encode(errors="replace").decode() for text in label)
-    return name, value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from budgetguard.draining import Drain
 from budgetguard.events import Event
 from budgetguard.outcome import Outcome
+from budgetguard.refusal_counts import RefusalCounts
 from budgetguard.settling import Spool
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Resources:
     outcome_of: Callable[[BaseException], Outcome]
     check_policy: Callable[[], None]
     """Read the policy's file again if it has changed."""
+    refusals: RefusalCounts
     drain: Callable[[], Drain] | None
     """Makes the drain of an event loop; None where nothing is drained here."""
     alerting: Callable[[Callable[[], int]], Alerting]

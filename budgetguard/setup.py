@@ -25,6 +25,7 @@ from budgetguard.policy import (
 )
 from budgetguard.price import Price
 from budgetguard.pricing import PriceTable
+from budgetguard.refusal_counts import RefusalCounts
 from budgetguard.resources import Resources
 
 if TYPE_CHECKING:
@@ -185,12 +186,13 @@ def resources_of(
     drain = _drain_of(source.policy, url) if source.policy.ledger.url is not None else None
     ledger_url = source.policy.ledger.url or own_ledger_url(url)
     watcher = Watcher(lambda: shared.policy)
-    notify = observed([watcher, *observers])
+    refusals = RefusalCounts()
+    notify = observed([watcher, *observers], refusals)
 
     def alerting(now_ms: Callable[[], int]) -> Alerting:
         return Alerting(lambda: shared.policy, opened, ledger_url, watcher, on_alert, notify, now_ms)
 
-    shared = Resources(source.policy, opened, spool, notify, outcome_of, check_policy, drain, alerting)
+    shared = Resources(source.policy, opened, spool, notify, outcome_of, check_policy, refusals, drain, alerting)
     return shared
 
 
@@ -216,15 +218,15 @@ def _drain_of(policy: Policy, store_url: str | None) -> Callable[[], Drain]:
     return made
 
 
-def observed(observers: Sequence[Observer]) -> Callable[[Event], None]:
-    """Tell the log and then every observer; one that raises is logged and does not disturb the call."""
+def observed(observers: Sequence[Observer], refusals: RefusalCounts) -> Callable[[Event], None]:
+    """Tell the log, what counts refusals, and then every observer; one that raises is logged, and disturbs no call."""
     from budgetguard.logs import LogObserver
 
-    log = LogObserver()
+    log, everybody = LogObserver(), [refusals, *observers]
 
     def notify(event: Event) -> None:
         log.on_event(event)
-        for observer in observers:
+        for observer in everybody if type(event) in refusals.counted else observers:
             try:
                 observer.on_event(event)
             except Exception as error:  # noqa: BLE001 - accounting goes on whatever an observer does

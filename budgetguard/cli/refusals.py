@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from budgetguard.cli.ledger_books import LedgerOption, NamespaceOption, asked_ledger
+from budgetguard.cli.ledger_books import LedgerOption, NamespaceOption
 from budgetguard.cli.options import (
     AgentOption,
     ConfigOption,
@@ -22,15 +22,9 @@ from budgetguard.cli.options import (
     UserOption,
 )
 from budgetguard.cli.output import Column, Record, emit, note, usd_text
+from budgetguard.cli.report_options import Asked
 from budgetguard.cli.sources import label_globs
-from budgetguard.cli.stretches import (
-    LastOption,
-    SinceOption,
-    TimezoneOption,
-    UntilOption,
-    asked_stretch,
-    zone_of_option,
-)
+from budgetguard.cli.stretches import LastOption, SinceOption, TimezoneOption, UntilOption
 from budgetguard.core.amounts import UNITS, format_amount
 from budgetguard.core.model import NO_LABEL
 from budgetguard.errors import ConfigError
@@ -77,23 +71,20 @@ def refusals(
     error as the reason (LabelRequired, PriceUnknown). Guards tell their refusals each minute: the last one may be
     missing yet.
     """
-    from budgetguard.ledger.books import open_book
-
-    names = _names(by)
     globs = label_globs({"team": team, "agent": agent, "session": session, "task": task, "user": user}, label)
-    url, own, policy_zone = asked_ledger(ledger, namespace, config, store)
-    zone = zone_of_option(timezone, policy_zone)
     anything = last is None and since is None and until is None
-    stretch = asked_stretch(own, since, until, LAST if anything else last, zone)
-    book = open_book(url)
-    try:
-        found = book.refusals(stretch, names, globs, shadow)
-    finally:
-        book.close()
-    records = [_record(names, one, zone) for one in sorted(found, key=lambda one: (-one.calls, one.group))]
+    asked = Asked(since, until, LAST if anything else last, timezone, globs, ledger, namespace, config, store)
+    records = _found(asked, names := _names(by), shadow)
     emit(format, records, [*map(_key, names), *KEYS], _columns(names, shadow), EMPTY_SHADOW if shadow else EMPTY)
     if format == "table" and records and anything:
         note(f"of the last {LAST}; --last 7d shows more")
+
+
+def _found(asked: Asked, names: list[str], shadow: bool) -> list[Record]:
+    """The most often refused first."""
+    with asked.opened() as (book, stretch, zone):
+        found = book.refusals(stretch, names, asked.globs, shadow)
+    return [_record(names, one, ZoneInfo(zone)) for one in sorted(found, key=lambda one: (-one.calls, one.group))]
 
 
 def _names(by: str) -> list[str]:
