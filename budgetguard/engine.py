@@ -64,7 +64,6 @@ class Engine:
             self._duties.begin(self._draining.pause_s, self._draining.drain_ledger)
         self._alerting = shared.alerting(self.now_ms)
         self._duties.every(lambda: 1.0, self._alerting.tell_alerts)
-        self._duties.every(self._alerting.pause_s, self._alerting.look_at_store)
         self._until_end = self._ends_with_the_loop()
         with contextlib.suppress(StopIteration):  # begun here and now, so that the loop knows it
             self._until_end.__anext__().send(None)
@@ -73,7 +72,9 @@ class Engine:
         """Open the store, once. Errors: those of `Store.open`."""
         if not self.opened:
             self.hear(await self.shared.store.open())
-            self.opened = True
+            if not self.opened:  # by who asked meanwhile
+                self.opened = True
+                self._duties.every(self._alerting.pause_s, self._alerting.look_at_store)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run `work` beside the caller; kept alive until it is done."""
