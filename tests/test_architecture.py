@@ -44,6 +44,8 @@ TABLE = (
     Row("core.machine", "core"),
     Row("store", "contract"),
     Row("ledger.rollups", "ledger"),
+    Row("ledger.rollups_postgres", "ledger"),
+    Row("ledger.rollups_sqlite", "ledger"),
     Row("ledger.table", "ledger"),
     Row("ledger.charges", "ledger"),
     Row("ledger.tally", "ledger"),

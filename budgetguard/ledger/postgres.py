@@ -105,7 +105,9 @@ class PostgresLedger:
             forgotten = db.execute(schema.PRUNE_ROWS, (namespace, before, most)).rowcount
             if forgotten == most:
                 return forgotten
-            db.execute(schema.PRUNE_ROLLUPS, (namespace, before_ms))
+            db.execute(schema.PRUNE_SUMS, (namespace, before_ms))
+            db.execute(schema.PRUNE_STRETCHES, (namespace, before_ms))
+            db.execute(schema.PRUNE_GROUPS, (namespace,))
             return forgotten + db.execute(schema.PRUNE_REFUSALS, (namespace, before, most - forgotten)).rowcount
 
     def _translated(self, job: Callable[[], T]) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from budgetguard.ledger import refusals, rollups
+from budgetguard.ledger import refusals, rollups, rollups_postgres
 from budgetguard.ledger.closing_schema import POSTGRES as CLOSINGS
 from budgetguard.ledger.table import COLUMNS
 
@@ -38,15 +38,14 @@ CREATE TABLE refusals (
 );
 CREATE INDEX refusals_by_time ON refusals (namespace, timestamp);
 """
-MIGRATIONS = {0: _TABLE + CLOSINGS + rollups.POSTGRES + _REFUSALS}
+MIGRATIONS = {0: _TABLE + CLOSINGS + rollups_postgres.TABLES + _REFUSALS}
 """By the schema that each leads from; 0 is a database without a ledger."""
 MAKE_VERSION = "CREATE TABLE IF NOT EXISTS budgetguard_ledger (version INTEGER NOT NULL)"
 READ_VERSION = "SELECT version FROM budgetguard_ledger"
 HAS_VERSION = "SELECT to_regclass('budgetguard_ledger') IS NOT NULL"
 FORGET_VERSION = "DELETE FROM budgetguard_ledger"
 WRITE_VERSION = "INSERT INTO budgetguard_ledger (version) VALUES (%s)"
-ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('budgetguard ledger'), hashtext(current_schema()))"
-"""Those who write a ledger wait for each other: they add to the same sums, and would else wait in a circle."""
+ONE_AT_A_TIME = f"SELECT {rollups_postgres.ONE_AT_A_TIME}"
 DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"""
 
@@ -58,7 +57,9 @@ ADD_REFUSALS = refusals.ADD_ROW.replace("?", "%s")
 PRUNE_REFUSALS = """
 DELETE FROM refusals WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM refusals WHERE namespace = %s AND timestamp < %s LIMIT %s))"""
-PRUNE_ROLLUPS = rollups.PRUNE.replace("?", "%s")
+PRUNE_SUMS = rollups.PRUNE_SUMS.replace("?", "%s")
+PRUNE_STRETCHES = rollups.PRUNE_STRETCHES.replace("?", "%s")
+PRUNE_GROUPS = rollups.PRUNE_GROUPS.replace("?", "%s")
 INCOMING = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
 SELECT {_NAMES} FROM token_usage LIMIT 0"""  # noqa: S608 - of constants

@@ -51,10 +51,11 @@ class Book(Protocol):
     """
 
     def totals(self, stretch: Stretch, group_by: Sequence[str] = (), where: Where = NOWHERE) -> list[Total]:
-        """Exact sums by these columns (of `rollups.LABELS`), of the calls whose columns have these values.
+        """Exact sums by these columns (of `rollups.LABELS`), of the calls whose columns match these globs (as
+        `fnmatchcase`; one without the label matches none but '', which is without any).
 
-        Read from `usage_rollups`, and of the ledger itself only what lies before the first and after the last whole
-        five minutes. A group that has no calls is left out; those that lack a label are under ''.
+        Read from the rollups, and of the ledger itself only what lies before the first and after the last whole
+        quarter of an hour. A group that has no calls is left out; those that lack a label are under ''.
         """
 
     def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:

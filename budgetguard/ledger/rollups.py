@@ -1,40 +1,37 @@
 """`usage_rollups`: sums of the ledger for each stretch of time, so that questions need not read every row.
 
 Triggers on `token_usage` keep them: whoever writes a row keeps them, and a revision applies the difference. A call
-counts in the stretches (of 5 minutes, of an hour) in which it was admitted. Labels that it lacks are ''.
-What was released is no call. `errors` are calls that failed, those apart that their caller cancelled.
+counts in the stretches in which it was admitted: its quarter of an hour, and its hour and its day (of UTC) as soon as
+those are summed, which they are at once when a later hour has been begun (`usage_stretches` says which are); so a row
+costs one step, and a late one three. Labels that it lacks are ''. What was released is no call. `errors` are calls
+that failed, those apart that their caller cancelled; `operations` are first attempts.
 
-`latency_class` is a class of a logarithmic scale: class n is what took above 2^((n-1)/4) and at most 2^(n/4) ms, so
-that the middle of a class is within 10 % of all in it; -1 is what took no time that was measured.
+Class n of latencies is what took above 2^((n-1)/4) and at most 2^(n/4) ms, so that the middle of a class is within
+10 % of all in it; -1 is what took no time that was measured. Calls of class n are counted in the row of
+`latency_band` floor(n / 16), in its column `latency_<n mod 16>`: those of most groups stand in one row or two.
+
+`usage_rollups` is a view: `usage_groups` has the labels, `usage_sums` the sums.
 """
 
 from __future__ import annotations
 
 from math import log
 
-WIDTHS_MS = (300_000, 3_600_000)
+WIDTHS_MS = (900_000, 3_600_000, 86_400_000)
 """Each a multiple of the one before."""
-KEY = ("namespace", "width_ms", "start_ms", "team", "agent", "task_type", "model", "provider", "latency_class")
-SUMS = ("calls", "errors", "prompt_tokens", "completion_tokens", "cost_nanousd", "unpriced_calls")
-LABELS = KEY[3:8]
-_PLACES = ", ".join(str(place) for place in range(1, len(KEY) + 1))
-
-
-def _table(integer: str, ending: str) -> str:
-    return f"""
-CREATE TABLE usage_rollups (
-    namespace TEXT NOT NULL, width_ms {integer} NOT NULL, start_ms {integer} NOT NULL,
-    {", ".join(f"{name} TEXT NOT NULL" for name in LABELS)}, latency_class {integer} NOT NULL,
-    {", ".join(f"{name} {integer} NOT NULL" for name in SUMS)},
-    PRIMARY KEY ({", ".join(KEY)})
-){ending};
-"""
-
-
-def _key(row: str, width_ms: str, at_s: str) -> str:
-    """The values of `KEY` that a row of `token_usage` counts under. `at_s` is its timestamp in seconds."""
-    labels = ", ".join(f"coalesce({row}{name}, '')" for name in LABELS)
-    return f"{row}namespace, {width_ms}, {at_s} * 1000 / {width_ms} * {width_ms}, {labels}, {latency_class_of(row)}"
+QUARTER_MS, HOUR_MS, DAY_MS = WIDTHS_MS
+LABELS = ("team", "agent", "task_type", "model", "provider")
+SUMS = ("calls", "errors", "prompt_tokens", "completion_tokens", "cost_nanousd", "unpriced_calls", "operations")
+BAND = 16
+COUNTED = (*SUMS, *(f"latency_{place}" for place in range(BAND)))
+KEY = ("namespace", "width_ms", "start_ms", "group_id", "latency_band")
+GROUP = ("namespace", *LABELS)
+# First what differs most: what stands last is then seldom looked at.
+_GROUP_KEY = ("agent", "task_type", "model", "team", "provider", "namespace")
+INTO = f"INSERT INTO usage_sums ({', '.join((*KEY, *COUNTED))})"
+ADD = f"""ON CONFLICT ({", ".join(KEY)}) DO UPDATE SET {
+    ", ".join(f"{name} = usage_sums.{name} + excluded.{name}" for name in COUNTED)
+};"""
 
 
 def latency_class_of(row: str) -> str:
@@ -49,82 +46,60 @@ def sums_of(row: str) -> list[str]:
     return [
         "1", f"CAST({row}error_type IS NOT NULL AND {row}status <> 'cancelled' AS INTEGER)", f"{row}prompt_tokens",
         f"{row}completion_tokens", f"coalesce({row}cost_nanousd, 0)", f"CAST({row}cost_nanousd IS NULL AS INTEGER)",
+        f"CAST({row}attempt = 1 AS INTEGER)",
     ]  # fmt: skip
 
 
-def _fill(width_ms: int) -> str:
-    sums = ", ".join(f"sum({term})" for term in sums_of(""))
-    return (
-        f"INSERT INTO usage_rollups SELECT {_key('', str(width_ms), 'unixepoch(timestamp)')}, {sums} "  # noqa: S608 - of constants
-        f"FROM token_usage WHERE status <> 'released' GROUP BY {_PLACES};"
-    )
-
-
-def _step(row: str, width_ms: int, sign: str) -> str:
-    sums = ", ".join(sign + term for term in sums_of(row))
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
-    return (
-        f"INSERT INTO usage_rollups SELECT {_key(row, str(width_ms), f'unixepoch({row}timestamp)')}, {sums} "
-        f"WHERE {row}status <> 'released' ON CONFLICT DO UPDATE SET {added};"
-    )
-
-
-def _steps(row: str, sign: str) -> str:
-    return "\n    ".join(_step(row, width_ms, sign) for width_ms in WIDTHS_MS)
-
-
-SQLITE = f"""
-{_table("INTEGER", " WITHOUT ROWID")}
-CREATE TRIGGER usage_rollups_added AFTER INSERT ON token_usage BEGIN
-    {_steps("NEW.", "")}
-END;
-CREATE TRIGGER usage_rollups_changed AFTER UPDATE ON token_usage BEGIN
-    {_steps("OLD.", "-")}
-    {_steps("NEW.", "")}
-END;
-CREATE TRIGGER usage_rollups_dropped AFTER DELETE ON token_usage BEGIN
-    {_steps("OLD.", "-")}
-END;
-"""
-"""The table, and what keeps it."""
-PRUNE = "DELETE FROM usage_rollups WHERE namespace = ? AND start_ms < ? AND calls = 0"
-"""Once the rows before an instant are gone: what sums nothing any more."""
-FILL = "\n".join(_fill(width_ms) for width_ms in WIDTHS_MS)
-"""Of SQLite: counts the rows that were there before the triggers."""
-
-
-def _part(rows: str, sign: str) -> str:
-    key = _key("", "width_ms", "CAST(floor(extract(epoch FROM timestamp)) AS BIGINT)")
-    sums = ", ".join(f"{sign}sum({term})" for term in sums_of(""))
-    widths = ", ".join(f"(CAST({width_ms} AS BIGINT))" for width_ms in WIDTHS_MS)
-    return (
-        f"SELECT {key}, {sums} FROM {rows} CROSS JOIN (VALUES {widths}) AS widths (width_ms) "  # noqa: S608 - of constants
-        f"WHERE status <> 'released' GROUP BY {_PLACES}"
-    )
-
-
-def _trigger(name: str, event: str, tables: str, *parts: str) -> str:
-    """One for a whole statement, whatever number of rows it writes."""
-    added = ", ".join(f"{column} = usage_rollups.{column} + excluded.{column}" for column in SUMS)
-    whole = ", ".join(f"sum({column})" for column in SUMS)
-    union = " UNION ALL ".join(parts)
+def tables(integer: str, small: str, id: str, ending: str) -> str:
+    """What rollups are kept in, and the view of them."""
+    counted = [f"{name} {integer if name in SUMS else small} NOT NULL" for name in COUNTED]
     return f"""
-CREATE FUNCTION usage_rollups_{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO usage_rollups SELECT {", ".join(KEY)}, {whole}
-    FROM ({union}) AS parts ({", ".join((*KEY, *SUMS))}) GROUP BY {_PLACES}
-    ON CONFLICT ({", ".join(KEY)}) DO UPDATE SET {added};
-    RETURN NULL;
-END $$;
-CREATE TRIGGER usage_rollups_{name} AFTER {event} ON token_usage REFERENCING {tables}
-    FOR EACH STATEMENT EXECUTE FUNCTION usage_rollups_{name}();
+CREATE TABLE usage_groups (
+    id {id}, {", ".join(f"{name} TEXT NOT NULL" for name in GROUP)}, UNIQUE ({", ".join(_GROUP_KEY)})
+);
+CREATE TABLE usage_stretches (
+    namespace TEXT NOT NULL, width_ms {integer} NOT NULL, start_ms {integer} NOT NULL, is_summed {small} NOT NULL,
+    PRIMARY KEY (namespace, width_ms, start_ms)
+){ending};
+CREATE TABLE usage_sums (
+    namespace TEXT NOT NULL, width_ms {integer} NOT NULL, start_ms {integer} NOT NULL, group_id {integer} NOT NULL,
+    latency_band {small} NOT NULL, {", ".join(counted)},
+    PRIMARY KEY ({", ".join(KEY)})
+){ending};
+CREATE VIEW usage_rollups AS
+SELECT usage_sums.namespace, width_ms, start_ms, {", ".join((*LABELS, "latency_band", *COUNTED))}
+FROM usage_sums JOIN usage_groups ON id = group_id WHERE calls <> 0;
 """  # noqa: S608 - of constants
 
 
-POSTGRES = (
-    _table("BIGINT", "")
-    + _trigger("added", "INSERT", "NEW TABLE AS added", _part("added", ""))
-    + _trigger(
-        "changed", "UPDATE", "OLD TABLE AS dropped NEW TABLE AS added", _part("added", ""), _part("dropped", "-")
-    )
-    + _trigger("dropped", "DELETE", "OLD TABLE AS dropped", _part("dropped", "-"))
-)
+def counted(latency_class: str, sums: list[str], sign: str = "") -> str:
+    """The values of a row's `latency_band` and `COUNTED`, in SQL."""
+    place = f"({latency_class} + {BAND})"
+    calls = [f"CASE WHEN {place} % {BAND} = {number} THEN {sign}1 ELSE 0 END" for number in range(BAND)]
+    return ", ".join([f"{place} / {BAND} - 1", *(sign + term for term in sums), *calls])
+
+
+def sum_up(width_ms: int, of_ms: int, before_ms: str) -> str:
+    """Sums what has ended before an instant, of narrower sums; all of SQL that both databases understand."""
+    due = f"namespace = NEW.namespace AND width_ms = {width_ms} AND start_ms < {before_ms} AND is_summed = 0"
+    sums = ", ".join(f"CAST(sum({name}) AS BIGINT)" for name in COUNTED)
+    return f"""
+    {INTO} SELECT narrow.namespace, {width_ms}, due.start_ms, group_id, latency_band, {sums}
+    FROM (SELECT start_ms FROM usage_stretches WHERE {due}) AS due JOIN usage_sums AS narrow
+    ON narrow.namespace = NEW.namespace AND narrow.width_ms = {of_ms}
+    AND narrow.start_ms >= due.start_ms AND narrow.start_ms < due.start_ms + {width_ms}
+    GROUP BY narrow.namespace, due.start_ms, group_id, latency_band;
+    UPDATE usage_stretches SET is_summed = 1 WHERE {due};"""  # noqa: S608 - of constants
+
+
+# An hour stays open for another one: calls are settled some time after they were admitted.
+BEGUN = f"""
+    INSERT INTO usage_stretches VALUES (NEW.namespace, {DAY_MS}, NEW.start_ms / {DAY_MS} * {DAY_MS}, 0)
+    ON CONFLICT DO NOTHING;
+    {sum_up(HOUR_MS, QUARTER_MS, f"NEW.start_ms - {HOUR_MS}")}
+    {sum_up(DAY_MS, HOUR_MS, f"NEW.start_ms - {DAY_MS}")}"""  # noqa: S608 - of constants
+"""What is done as soon as a row is the first of its hour."""
+PRUNE_SUMS = "DELETE FROM usage_sums WHERE namespace = ? AND start_ms < ? AND calls = 0"
+"""Once the rows before an instant are gone: what sums nothing any more, and then the rest of it."""
+PRUNE_STRETCHES = "DELETE FROM usage_stretches WHERE namespace = ? AND start_ms + width_ms <= ?"
+PRUNE_GROUPS = "DELETE FROM usage_groups WHERE namespace = ? AND id NOT IN (SELECT group_id FROM usage_sums)"

@@ -99,7 +99,9 @@ class SQLiteLedger:
             forgotten = db.changes()
             if forgotten == most:
                 return forgotten
-            db.execute(rollups.PRUNE, (namespace, before_ms))
+            db.execute(rollups.PRUNE_SUMS, (namespace, before_ms))
+            db.execute(rollups.PRUNE_STRETCHES, (namespace, before_ms))
+            db.execute(rollups.PRUNE_GROUPS, (namespace,))
             db.execute(refusals.PRUNE_ROWS, (namespace, timestamp(before_ms), most - forgotten))
             return forgotten + db.changes()
 

@@ -92,7 +92,7 @@ _PARTS = [
     for amount in ("1", "coalesce(cost_nanousd, 0)")
 ]
 TERMS = [
-    *sums_of(""), "CAST(attempt = 1 AS INTEGER)", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", *_PARTS
+    *sums_of(""), "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", *_PARTS,
 ]  # fmt: skip
 """What a row adds to each of `AMOUNTS`, in SQL."""
 
