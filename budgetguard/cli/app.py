@@ -17,6 +17,7 @@ import typer
 from typer.main import get_command
 
 from budgetguard.cli import alerts, holds, ledger, report
+from budgetguard.cli.chargeback import chargeback
 from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
 from budgetguard.cli.init import init
@@ -66,6 +67,7 @@ ledger.commands.command()(export)
 ledger.commands.command()(prune)
 ledger.commands.command()(reconcile)
 app.add_typer(ledger.commands, name="ledger")
+report.commands.command()(chargeback)
 report.commands.command()(duplicates)
 app.add_typer(report.commands, name="report")
 app.command()(refusals)

@@ -104,7 +104,7 @@ def _tell(book: Book, question: Question, format: Form, output: Path | None, ver
         note(f"written to {output}")
     _tell_unknown(found)
     if verified is not None:
-        _tell_verified(verified)
+        tell_verified(verified)
 
 
 def _shown(book: Book, found: Report, format: Form, output: Path | None, verified: Verified | None) -> str:
@@ -142,7 +142,8 @@ def _tell_unknown(found: Report) -> None:
             note(f"no call here has a label {name}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
-def _tell_verified(verified: Verified) -> None:
+def tell_verified(verified: Verified) -> None:
+    """How a proof ended. Exit code 1 if what it proves is not so."""
     from budgetguard.reports.verifying import MOST_SHOWN
 
     note(verified.text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 
 from budgetguard.reports.asking import NONE, Report, rank
@@ -22,7 +20,7 @@ from budgetguard.reports.lines import (
 )
 from budgetguard.reports.markup import Content, Markup, joined, tag
 from budgetguard.reports.over_time import Timeline
-from budgetguard.reports.style import STYLE
+from budgetguard.reports.page import document, scrolled
 
 MOST_BARS = 12
 MOST_CHARS = 60
@@ -32,23 +30,11 @@ _WIDE, _NARROW = (980, 300), (400, 260)
 
 def page(report: Report, over_time: Timeline, proof: str = "") -> str:
     """The page. `proof` is what it says of how it was verified."""
-    by = ", ".join(report.by)
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    head = tag(
-        "head",
-        Markup('<meta charset="utf-8">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup('<meta name="color-scheme" content="light dark">'),
-        tag("title", f"Cost by {by}, {stretch_shown(report.question)}"),
-        tag("style", Markup(STYLE)),
-    )
     found = [_header(report), _figures(report)]
     if report.total.calls:
         found += [_over_time(report, over_time), _by_group(report)]
-    body = tag("body", tag("main", *found, _table(report), _footer(report, proof)))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    title = f"Cost by {', '.join(report.by)}, {stretch_shown(report.question)}"
+    return document(title, [*found, _table(report), _footer(report, proof)])
 
 
 def _header(report: Report) -> Markup:
@@ -100,7 +86,7 @@ def _over_time(report: Report, over_time: Timeline) -> Markup:
     table = _plain_table([over_time.step, *names, *(["total"] if named else [])], rows)
     return tag(
         "section", tag("h2", title), _legend(legend), *charts,
-        tag("details", tag("summary", "The numbers"), _scrolled(table, title)),
+        tag("details", tag("summary", "The numbers"), scrolled(table, title)),
     )  # fmt: skip
 
 
@@ -157,7 +143,7 @@ def _table(report: Report) -> Markup:
         numbers = [tag("td", cell, class_="number") for cell in cells]
         rows.append(tag("tr", *names, *numbers, class_=line.kind))
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows))
-    return tag("section", tag("h2", "In numbers"), _scrolled(table, "In numbers"))
+    return tag("section", tag("h2", "In numbers"), scrolled(table, "In numbers"))
 
 
 def _plain_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
@@ -167,11 +153,6 @@ def _plain_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup
         for row in rows
     ]
     return tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
-
-
-def _scrolled(table: Markup, name: str) -> Markup:
-    """Wider than a phone it is moved, also with the keyboard."""
-    return tag("div", table, class_="scrolled", role="region", aria_label=name, tabindex=0)
 
 
 def _footer(report: Report, proof: str) -> Markup:

@@ -69,7 +69,7 @@ summary { cursor: pointer; color: var(--soft); font-size: 13px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { color: var(--soft); font-weight: 500; font-size: 13px; white-space: nowrap; }
-tbody th { font-weight: 400; max-width: 22em; overflow-wrap: anywhere; }
+tbody th { font-weight: 400; min-width: 8em; max-width: 22em; overflow-wrap: anywhere; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -83,7 +83,6 @@ footer { font-size: 13px; display: grid; gap: 2px; padding: 4px 2px; }
   .pair { grid-template-columns: 1fr; gap: 12px; }
   .wide { display: none; } .narrow { display: block; }
   dd { font-size: 20px; }
-  tbody th { min-width: 7em; }
 }
 @media print {
   body { background: #ffffff; }
