@@ -233,7 +233,9 @@ REACH: Mapping[str, tuple[str, ...]] = {
     "rim": ("core", "contract", "middle", "stores", "ledger"),
     "root": ("core", "contract", "middle"),
 }
-RIM_MAY_USE = {("demo", "testing"), ("simulation", "testing"), ("cli", "demo"), ("cli", "simulation"), ("cli", "reports")}
+RIM_MAY_USE = {
+    ("demo", "testing"), ("simulation", "testing"), ("cli", "demo"), ("cli", "simulation"), ("cli", "reports")
+}  # fmt: skip
 NOT_IN_CORE = {"asyncio", "time", "os", "random", "logging"}
 
 

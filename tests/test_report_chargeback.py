@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from cli_kit import Ended, command, shown
 from drain_kit import NAMESPACE, row
-from report_kit import HOSTILE
 from store_kit import instant_ms, rows
 
 from budgetguard.core.amounts import Amounts
@@ -28,6 +27,11 @@ from budgetguard.reports.focus import COLUMNS
 from budgetguard.store import RefusalCount, RefusedBy
 from budgetguard.stores.sqlite import SQLiteStore
 
+HOSTILE = (
+    "=1+1", "-2", "+3", "@SUM(A1)", "\t=1", "\r=1", "<script>alert(1)</script><img src=x onerror=alert(2)>", "-->]]>",
+    "a|b`c`**d**[e](http://evil.example/)\\", "\x1b[31mred\x07\u202eevil", "x" * 512, "\"'&amp;&lt;<b>", "{{7*7}} _u_",
+    "line\nbreak\r\n\u2028more", "\x7f\x9b31m", "wide \u8868 \u00e9", "(unallocated)", "(total)",
+)  # fmt: skip
 POLICY = """
 timezone = "Europe/Berlin"
 [[owner]]
@@ -275,7 +279,7 @@ class Seen(HTMLParser):
 
 
 def hostile() -> Iterator[Row]:
-    for number, text in enumerate((*HOSTILE, "(unallocated)", "(total)", "\x7f\x9b31m")):
+    for number, text in enumerate(HOSTILE):
         yield call(f"h{number}", "2025-10-02T00:00:00+02:00", text, text, text, 1)
 
 
