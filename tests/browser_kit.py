@@ -7,57 +7,66 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from daemon_kit import wait_until
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 DEADLINE_S = 60
+# Without a sandbox: root and many containers have none, and it opens pages of our own alone.
+FLAGS = (
+    "--headless=new", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0",
+    "--no-sandbox",
+)  # fmt: skip
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """A browser of its own, until the end of the block."""
+    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    assert found, "needs Chromium: scripts/test installs it, or says what to install"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            [found, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            with connect(_address(Path(folder)), max_size=None, open_timeout=DEADLINE_S) as socket:
+                yield Browser(socket)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)  # it is several processes
+            process.wait(DEADLINE_S)
+
+
+def _address(folder: Path) -> str:
+    """Where it listens, which it writes into a file."""
+    file = folder / "DevToolsActivePort"
+    wait_until(lambda: file.exists() and len(file.read_text().splitlines()) == 2, "Chromium's start")
+    port, path = file.read_text().splitlines()
+    return f"ws://127.0.0.1:{port}{path}"
 
 
 class Browser:
     """A browser with one page. `events` has what it told: requests, what was logged, errors of scripts."""
 
-    def __init__(self) -> None:
-        found = next(filter(None, map(shutil.which, PROGRAMS)), None)
-        assert found, "needs Chromium: scripts/test installs it, or says what to install"
-        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        flags = ["--headless=new", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-dev-shm-usage",
-                 "--disable-background-networking", "--disable-component-update"]  # fmt: skip
-        if os.geteuid() == 0:  # as whom its sandbox refuses to run
-            flags.append("--no-sandbox")
-        self._process = subprocess.Popen(
-            [found, *flags, "--remote-debugging-port=0", f"--user-data-dir={self._folder.name}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self.events: list[dict[str, Any]] = []
         self._numbers = itertools.count(1)
         self._session = ""
-        try:
-            port, path = self._address()
-            self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, open_timeout=DEADLINE_S)
-            (target,) = [one for one in self._ask("Target.getTargets")["targetInfos"] if one["type"] == "page"]
-            attached = self._ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-            self._session = attached["sessionId"]
-            for domain in ("Page", "Network", "Log", "Runtime"):
-                self._ask(f"{domain}.enable")
-        except BaseException:
-            self._end()
-            raise
-
-    def __enter__(self) -> Browser:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._socket.close()
-        self._end()
+        (target,) = [one for one in self._ask("Target.getTargets")["targetInfos"] if one["type"] == "page"]
+        attached = self._ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self._ask(f"{domain}.enable")
 
     def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Load a file in a window of that size, to its end; `events` are of this page alone."""
@@ -92,13 +101,6 @@ class Browser:
         told = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
         return [one["params"] for one in self.events if one["method"] in told]
 
-    def _address(self) -> tuple[str, str]:
-        """Where it listens, which it writes into a file."""
-        file = Path(self._folder.name) / "DevToolsActivePort"
-        wait_until(lambda: file.exists() and len(file.read_text().splitlines()) == 2, "Chromium's start")
-        port, path = file.read_text().splitlines()
-        return port, path
-
     def _ask(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)
         session = {"sessionId": self._session} if self._session else {}
@@ -114,8 +116,3 @@ class Browser:
         if "method" in told:
             self.events.append(told)
         return told
-
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.wait(DEADLINE_S)
-        self._folder.cleanup()

@@ -47,3 +47,22 @@ def generated(
             timestamp_ms=at_ms, status=status, error_type=dice.choice(["", "", "", "", "APIError"]),
             estimate=amounts(prompt, 10, 7),
         )  # fmt: skip
+
+
+HOSTILE = (
+    "=1+1", "-2", "@SUM(A1)", "\t=1", "<script>alert(1)</script><img src=http://127.0.0.1:1/x onerror=alert(2)>",
+    "a|b`c`**d**[e](http://evil.example/)\\", "\x1b[31mred\x07\u202eevil", "x" * 512, "\"'&amp;&lt;<b>", "-->]]>",
+    "@someone #1 $x$ www.evil.example https://evil.example", "{{7*7}} ~~s~~ _u_ <!--", "line\nbreak\r\n\u2028more",
+    "wide \u8868 \u00e9",
+)  # fmt: skip
+
+
+def hostile_rows() -> list[Row]:
+    """A call for each of `HOSTILE`: as team, as agent, and as the name of a label."""
+    return [
+        row(
+            f"h{number}", info=CallInfo({"team": label, "agent": HOSTILE[-number], label: label}, "given", "h"),
+            usage=UsageRow(10, 1, cost_nanousd=10**9 + number), timestamp_ms=NOON_MS - number * HOUR_MS,
+        )
+        for number, label in enumerate(HOSTILE, 1)
+    ]  # fmt: skip

@@ -181,7 +181,8 @@ def _least_width(column: Column, place: int, lines: Sequence[Sequence[Text]]) ->
 def _stacked(columns: Sequence[Column], line: Sequence[Text]) -> Text:
     from rich.text import Text
 
-    rows = [Text.assemble((f"{column.title}: ", "bold"), cell) for column, cell in zip(columns, line, strict=True)]
+    titled = [(column.title, cell) for column, cell in zip(columns, line, strict=True) if column.title]
+    rows = [Text.assemble((f"{title}: ", "bold"), cell) for title, cell in titled]
     return Text("\n").join(rows)
 
 

@@ -86,7 +86,8 @@ def _nothing_before(context: typer.Context) -> None:
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     if given:
-        raise ConfigError("command line", [f"write --{given[0]} after `{context.invoked_subcommand}`, not before"])
+        options = ", ".join(f"--{name}" for name in given)
+        raise ConfigError("command line", [f"write {options} after `{context.invoked_subcommand}`, not before"])
 
 
 def _tell(book: Book, question: Question, format: Form, output: Path | None, verify: bool) -> None:

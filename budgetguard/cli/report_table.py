@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,14 +29,21 @@ def table_text(report: Report, in_file: bool = False) -> str:
     records = [{"line": line, "names": line.names} for line in lines(report)]
     columns = _columns(report)
     if in_file or not (sys.stdout.isatty() or os.environ.get("COLUMNS", "").lstrip("0").isdigit()):
-        body = plain_table(records, columns)
-    else:
-        body = _in_terminal(records, columns)
-    return "\n".join([heading, "", body, *(["", *notes(report)] if notes(report) else []), ""])
+        return "\n".join([heading, "", plain_table(records, columns), *_apart(notes(report)), ""])
+    console = terminal()
+    with console.capture() as capture:
+        console.print(table(console.width, records, columns, last_apart=True))
+    texts = [textwrap.fill(one, console.width) for one in (heading, *notes(report))]
+    return "\n".join([texts[0], "", capture.get().rstrip("\n"), *_apart(texts[1:]), ""])
+
+
+def _apart(found: Sequence[str]) -> list[str]:
+    return ["", *found] if found else []
 
 
 def _columns(report: Report) -> list[Column]:
     places, whole_nanousd = usd_places(report), report.total.cost_nanousd
+    most_nanousd = max((line.sum.cost_nanousd for line in lines(report) if line.kind != "total"), default=0)
     names = [
         Column(escaped(name), partial(_name, place)) for place, name in enumerate(report.by)
     ]  # fmt: skip
@@ -47,7 +55,7 @@ def _columns(report: Report) -> list[Column]:
         Column("output tokens", lambda record: f"{record['line'].sum.completion_tokens:,}", right=True, extra=True),
         Column("cost", lambda record: usd_shown(record["line"].sum.cost_nanousd, places), right=True),
         Column("share", lambda record: share_shown(record["line"].sum.cost_nanousd, whole_nanousd), right=True),
-        Column("", lambda record: "", extra=True, styled=lambda record: _bar(record, whole_nanousd)),
+        Column("", lambda record: "", extra=True, styled=lambda record: _bar(record, most_nanousd)),
     ]
 
 
@@ -55,22 +63,15 @@ def _name(place: int, record: Record) -> str:
     return escaped(record["names"][place])
 
 
-def _bar(record: Record, whole_nanousd: int) -> Text:
-    """The share of the cost, drawn to an eighth of a cell."""
+def _bar(record: Record, most_nanousd: int) -> Text:
+    """The cost beside the highest one, drawn to an eighth of a cell."""
     from rich.text import Text
 
     line = record["line"]
-    if line.kind == "total" or not whole_nanousd:
+    if line.kind == "total" or not most_nanousd:
         return Text("")
-    eighths = round(8 * BAR_CELLS * line.sum.cost_nanousd / whole_nanousd)
+    eighths = round(8 * BAR_CELLS * line.sum.cost_nanousd / most_nanousd)
     if "utf" not in sys.stdout.encoding.lower():
         return Text("#" * round(eighths / 8), "cyan")
     part = " ▏▎▍▌▋▊▉"[eighths % 8].strip()
     return Text("█" * (eighths // 8) + part, "cyan" if line.kind == "group" else "dim")
-
-
-def _in_terminal(records: Sequence[Record], columns: Sequence[Column]) -> str:
-    console = terminal()
-    with console.capture() as capture:
-        console.print(table(console.width, records, columns, last_apart=True))
-    return capture.get().rstrip("\n")
