@@ -62,8 +62,7 @@ class Alerting:
 
         Errors: those of `Store.first_to_tell`; it is told the next time.
         """
-        found = self._watcher.take_found()
-        if found:
+        while found := self._watcher.take_found():
             try:
                 first = await self._store.first_to_tell([(one.key, one.ttl_ms) for one in found])
             except BaseException:

@@ -29,21 +29,23 @@ class Shares:
         self._now_s = now_s
         self._lock = Lock()
         self._slots: deque[tuple[float, _Counts]] = deque(maxlen=SLOTS)
+        self._counts: _Counts = {}
+        self._next_s = float("-inf")
 
     def count(self, provider: str, model: str, failed: bool, assumed: bool) -> None:
         """One more call has ended. Models beyond the first two hundred are counted together."""
-        now_s = self._now_s()
+        now_s, key = self._now_s(), (provider, model)
         with self._lock:
-            if not self._slots or now_s - self._slots[-1][0] >= SLOT_S:
-                self._slots.append((now_s, {}))
-            counts = self._slots[-1][1]
-            found = counts.get((provider, model))
+            if now_s >= self._next_s:
+                self._next_s, self._counts = now_s + SLOT_S, {}
+                self._slots.append((now_s, self._counts))
+            found = self._counts.get(key)
             if found is None:
-                key = (provider, model) if len(counts) < MOST_MODELS else OTHERS
-                found = counts.setdefault(key, [0, 0, 0])
+                found = self._counts.setdefault(key if len(self._counts) < MOST_MODELS else OTHERS, [0, 0, 0])
             found[0] += 1
-            found[1] += failed
-            found[2] += assumed
+            if failed or assumed:
+                found[1] += failed
+                found[2] += assumed
 
     def over(self, settings: AlertSettings) -> Iterator[AlertRaised]:
         """An alert for each model of which too many calls failed, and one if too many of all were assumed."""

@@ -35,6 +35,7 @@ HOUR_MS, DAY_MS = SPAN_UNITS_MS["hour"], SPAN_UNITS_MS["day"]
 MOST_KEPT = 1_000
 """Alerts that wait to be told, or to be sent; beyond them they are counted only."""
 MOST_REMEMBERED = 4_096
+MOST_ASKED = 200
 _SHOWN_LABELS = ("team", "agent", "model")
 
 
@@ -102,11 +103,11 @@ class Watcher:
             self._found[:0] = alerts
 
     def take_found(self) -> list[Found]:
-        """What was found since."""
+        """What was found since, as much as may be asked about at once."""
         if not self._found:
             return []
         with self._lock:
-            taken, self._found = self._found, []
+            taken, self._found = self._found[:MOST_ASKED], self._found[MOST_ASKED:]
         return taken
 
     def take_raised(self) -> tuple[list[AlertRaised], int]:
@@ -137,14 +138,11 @@ class Watcher:
             })  # fmt: skip
 
     def _settled(self, event: Settled) -> None:
-        settings = self._policy().alerts
-        subject = event.subject
-        self.shares.count(
-            subject.get("provider", ""), subject.get("model", ""), event.status == "error", event.status == "assumed"
-        )
-        tokens = event.input_tokens + event.output_tokens
-        if settings.request_tokens is not False and tokens > settings.request_tokens:
-            self._large(subject, f"took {tokens:,} tokens", settings.request_tokens, {
+        subject, status = event.subject, event.status
+        self.shares.count(subject.get("provider", ""), subject.get("model", ""), status == "error", status == "assumed")
+        tokens, most = event.input_tokens + event.output_tokens, self._policy().alerts.request_tokens
+        if most is not False and tokens > most:
+            self._large(subject, f"took {tokens:,} tokens", most, {
                 "reservation_id": event.reservation_id, "input_tokens": event.input_tokens,
                 "output_tokens": event.output_tokens,
             })  # fmt: skip
