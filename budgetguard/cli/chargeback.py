@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from budgetguard.reports.verifying import Verified
 
 Form = Literal["table", "csv", "json", "markdown", "html", "focus"]
+MonthOption = Annotated[str, typer.Option("--month", metavar="MONTH", help="Which month, such as 2026-11.")]
+CloseOption = Annotated[
+    bool, typer.Option("--close", help="Freeze the month: what comes late is billed by the next as an adjustment.")
+]
+FormOption = Annotated[Form, typer.Option("--format", help="What to write; focus: CSV in the FOCUS columns.")]
 
 
 def chargeback(
-    month: Annotated[str, typer.Option("--month", metavar="MONTH", help="Which month, such as 2026-11.")],
-    close: Annotated[
-        bool, typer.Option("--close", help="Freeze the month: what comes late is billed by the next as an adjustment.")
-    ] = False,
+    month: MonthOption,
+    close: CloseOption = False,
     timezone: TimezoneOption = None,
-    format: Annotated[Form, typer.Option("--format", help="What to write; focus: CSV in the FOCUS columns.")] = "table",
+    format: FormOption = "table",
     output: OutputOption = None,
     verify: VerifyOption = False,
     ledger: LedgerOption = None,

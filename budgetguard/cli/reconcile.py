@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
 TITLES = {"calls": "Calls", "input_tokens": "Input tokens", "output_tokens": "Output tokens", "cost_usd": "Cost"}
 NO_MODEL = "(no model)"
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The export, as CSV.")]
+ProviderOption = Annotated[
+    str | None,
+    typer.Option("--provider", metavar="NAME", help="Whose calls. [default: of the export; of a plain file all]"),
+]
+ToleranceOption = Annotated[
+    str,
+    typer.Option("--tolerance", metavar="AMOUNT", help="How much a line may differ: dollars (0.05) or a share (0.5%)."),
+]
 
 
 def reconcile(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The export, as CSV.")],
-    provider: Annotated[
-        str | None,
-        typer.Option("--provider", metavar="NAME", help="Whose calls. [default: of the export; of a plain file all]"),
-    ] = None,
-    tolerance: Annotated[
-        str,
-        typer.Option(
-            "--tolerance", metavar="AMOUNT", help="How much a line may differ: dollars (0.05) or a share (0.5%)."
-        ),
-    ] = "0",
+    file: FileArgument,
+    provider: ProviderOption = None,
+    tolerance: ToleranceOption = "0",
     ledger: LedgerOption = None,
     namespace: NamespaceOption = None,
     config: ConfigOption = None,
