@@ -7,18 +7,16 @@ import json
 import logging
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from alert_kit import HOSTILE, SECRET, Hooks, call, hmac_by_hand, texts_in
-from cli_kit import command
 from guard_kit import World, until
 
 import budgetguard as bg
+from budgetguard.alerts.posting import Webhook
 from budgetguard.alerts.raised import AlertRaised, AlertsUndelivered
-from budgetguard.errors import ConfigError
-from budgetguard.policy_file import parse_policy
+from budgetguard.alerts.shapes import Message
 from budgetguard.testing.reply import Reply
 
 LARGE = bg.Usage(8_000, 1)
@@ -148,6 +146,26 @@ def test_alerts_that_come_faster_than_they_are_sent_are_counted(world: World, mo
     assert sum(event.count for event in world.heard.of(AlertsUndelivered)) == 3
 
 
+def test_no_more_are_posted_in_a_minute_than_a_webhook_takes_and_the_last_at_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("budgetguard.alerts.sending.MOST_A_MINUTE", 2)
+    hooks = Hooks()
+
+    async def play() -> None:
+        async with hooks, world.guard(MANY, alerts=hooks.route()) as guard:
+            for agent in "abcd":
+                await call(guard, LARGE, agent=agent)
+            await until(lambda: len(hooks.requests) == 2, "two are posted")
+            probe = Webhook(bg.AlertRoute(hooks.url("/probe")))
+            await probe.post(Message("", AlertRaised("test", ""), "", 0))  # a third would have come before this
+            await probe.aclose()
+            assert len(hooks.requests) == 3
+
+    asyncio.run(play())
+    assert sorted(hooks.causes()) == ["large_request"] * 4 + ["test"]
+
+
 def test_each_route_gets_what_it_asks_for_and_callables_get_all(world: World) -> None:
     hooks = Hooks()
     got: list[AlertRaised] = []
@@ -213,84 +231,6 @@ def test_hostile_labels_are_nothing_but_text_in_every_shape(world: World, kind: 
         assert (card["type"], card["version"]) == ("AdaptiveCard", "1.4")
         assert {block["type"] for block in card["body"]} == {"RichTextBlock"}
         assert {run["type"] for block in card["body"] for run in block["inlines"]} == {"TextRun"}
-
-
-def test_a_policy_says_thresholds_and_routes_and_its_faults_show_no_secret() -> None:
-    text = """
-    [alerts]
-    request_tokens = 100
-    burn_rate = false
-    [[budget]]
-    name = "all"
-    limits = ["$5/day"]
-    [[alert]]
-    url = "${HOOK}"
-    kind = "slack"
-    where = { team = "search" }
-    secret = "0123456789abcdef"
-    causes = ["burn_rate", "threshold"]
-    """
-    env = {"HOOK": "https://hooks.example.com/T1/SECRET"}
-    alerts = parse_policy(text, "p", env, Path()).alerts
-    assert (alerts.request_tokens, alerts.burn_rate, alerts.drift) == (100, False, True)
-    assert str(alerts.routes[0]) == "slack https://hooks.example.com"
-    assert (alerts.routes[0].url, alerts.routes[0].causes) == (env["HOOK"], ("burn_rate", "threshold"))
-    wrong = """
-    [alerts]
-    request_tokens = 0
-    burn_rat = 1
-    drift = 3
-    error_share = true
-    [[alert]]
-    url = "hooks.example.com/SECRET"
-    where = { taem = "search" }
-    kind = "irc"
-    secret = "tooSECRET"
-    causes = ["burn_rat"]
-    [[alert]]
-    """
-    with pytest.raises(ConfigError) as error:
-        parse_policy(wrong, "p", {}, Path())
-    assert [fault.split(" ")[0] for fault in error.value.faults] == [
-        "alerts.burn_rat", "alerts.request_tokens", "alerts.error_share", "alerts.drift", "alert[0].url",
-        "alert[0].kind", "alert[0].secret", "alert[0].causes[0]", "alert[1].url", "alert[0].where.taem:",
-    ]  # fmt: skip
-    assert "SECRET" not in str(error.value)
-
-
-def test_the_command_posts_to_every_route_and_says_what_came_back(tmp_path: Path) -> None:
-    hooks = Hooks(Reply(200), Reply(403))
-    other = Hooks(Reply(204))
-
-    async def play() -> None:
-        async with hooks, other:
-            routes = f'[[alert]]\nurl = "{hooks.url()}"\n[[alert]]\nurl = "{other.url()}"\nkind = "teams"\n'
-            (tmp_path / "budgetguard.toml").write_text(f"{routes}where = {{ team = 'search' }}\n", encoding="utf-8")
-            done = await asyncio.to_thread(command, tmp_path, "alerts", "test")
-            assert (done.code, done.err) == (0, "")
-            assert "SECRETPATH" not in done.out
-            title, first, second = done.out.splitlines()
-            assert title.split() == ["route", "alerts", "about", "causes", "what", "came", "back", "took"]
-            assert first.split()[:6] == ["json", f"http://127.0.0.1:{hooks.port}", "all", "all", "taken", "(200)"]
-            assert second.split()[:4] == ["teams", f"http://127.0.0.1:{other.port}", "team=search", "all"]
-            failed = await asyncio.to_thread(command, tmp_path, "alerts", "test", "--format", "json")
-            assert failed.code == 1
-            assert [(found["delivered"], found["answer"]) for found in json.loads(failed.out)] == [
-                (False, "not taken: it answered 403"), (True, "taken (204)"),
-            ]  # fmt: skip
-            one = await asyncio.to_thread(
-                command, tmp_path, "alerts", "test", "--url", other.url("/x"), "--kind", "slack"
-            )
-            assert one.code == 0
-            wrong = await asyncio.to_thread(command, tmp_path, "alerts", "test", "--url", "SECRET")
-            assert (wrong.code, "--url must be a URL" in wrong.err, "SECRET" in wrong.err) == (2, True, False)
-
-    asyncio.run(play())
-    assert hooks.causes() == ["test", "test"]
-    assert other.requests[-1].path == "/x"
-    (tmp_path / "budgetguard.toml").write_text("", encoding="utf-8")
-    none = command(tmp_path, "alerts", "test")
-    assert (none.code, "[[alert]]" in none.err) == (2, True)
 
 
 def test_what_is_found_is_told_within_seconds_while_the_guard_goes_on(world: World) -> None:

@@ -53,8 +53,9 @@ def test_what_init_writes_is_still_valid_with_every_comment_taken_off(tmp_path: 
     lines = (tmp_path / "a.toml").read_text(encoding="utf-8").splitlines()
     bare = [line[2:] if re.match(r"# (\[|\w+ = )", line) else line for line in lines]
     (tmp_path / "b.toml").write_text("\n".join(bare), encoding="utf-8")
-    policy = load_policy(tmp_path / "b.toml", {})
+    policy = load_policy(tmp_path / "b.toml", {"SLACK_WEBHOOK": "https://hooks.example.com/secret"})
     assert [budget.name for budget in policy.budgets][2:] == ["search-team", "runaway-session"]
+    assert [route.kind for route in policy.alerts.routes] == ["slack"]
     assert policy.labels.required == ("team",)
     assert policy.store.namespace == "prod"
 

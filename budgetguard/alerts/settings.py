@@ -73,7 +73,8 @@ class AlertSettings:
     Args:
         burn_rate: accounts of which this share of the limit is spent, and that will be exhausted before their window
             ends (`burning`).
-        request_tokens: a single request of more tokens; or whose input alone is estimated at more.
+        request_tokens: a single request of more tokens (what is charged to one hold), or whose input alone is estimated
+            at more.
         hourly_cost: what an agent cost in the last hour is more than so many 24ths of its daily budget (`spending`).
         task_tokens: a task's mean tokens per call this month are above last month's by this share (`spending`).
         error_share: of a model's calls of the last hour, as this process made them, more failed: ended in an error, or

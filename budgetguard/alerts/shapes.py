@@ -25,8 +25,8 @@ from budgetguard.alerts.settings import Kind
 from budgetguard.alerts.texts import plain
 
 SIGNATURE = "X-Budgetguard-Signature"
-LONGEST_TEXT = 2_900
-"""Characters; Slack takes 3,000 in a section."""
+LONGEST_TEXT = 600
+"""Characters; Slack takes 3,000 in a section, and some of these are five when they are escaped."""
 MOST_FACTS = 10
 """Slack takes so many fields in a section."""
 
@@ -68,7 +68,7 @@ def _json(message: Message) -> Mapping[str, Any]:
 def _slack(message: Message) -> Mapping[str, Any]:
     def text(words: str) -> Mapping[str, Any]:
         escaped = words[:LONGEST_TEXT].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        return {"type": "plain_text", "text": escaped[: LONGEST_TEXT + 100], "emoji": False}
+        return {"type": "plain_text", "text": escaped, "emoji": False}
 
     alert = message.alert
     blocks: list[Mapping[str, Any]] = [{"type": "section", "text": text(alert.text)}]
