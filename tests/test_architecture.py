@@ -215,6 +215,8 @@ TABLE = (
     Row("reports", "rim"),
     Row("demo.*", "rim", owns=("openai", "rich")),
     Row("demo", "rim"),
+    Row("doctor.*", "rim"),
+    Row("doctor", "rim"),
     Row("cli.metrics", "rim", owns=("typer", "prometheus_client")),
     Row("cli.*", "rim", owns=("typer", "rich")),
     Row("cli", "rim"),
@@ -234,7 +236,8 @@ REACH: Mapping[str, tuple[str, ...]] = {
     "root": ("core", "contract", "middle"),
 }
 RIM_MAY_USE = {
-    ("demo", "testing"), ("simulation", "testing"), ("cli", "demo"), ("cli", "simulation"), ("cli", "reports")
+    ("demo", "testing"), ("simulation", "testing"), ("cli", "demo"), ("cli", "simulation"), ("cli", "reports"),
+    ("cli", "doctor"),
 }  # fmt: skip
 NOT_IN_CORE = {"asyncio", "time", "os", "random", "logging"}
 

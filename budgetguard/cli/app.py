@@ -20,6 +20,7 @@ from budgetguard.cli import alerts, holds, ledger, report
 from budgetguard.cli.chargeback import chargeback
 from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
+from budgetguard.cli.doctor import doctor
 from budgetguard.cli.init import init
 from budgetguard.cli.ledger_books import export, prune
 from budgetguard.cli.metrics import metrics
@@ -73,6 +74,7 @@ app.add_typer(report.commands, name="report")
 app.command()(refusals)
 app.command()(metrics)
 app.add_typer(alerts.commands, name="alerts")
+app.command()(doctor)
 app.command()(simulate)
 app.command()(demo)
 

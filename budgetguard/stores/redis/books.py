@@ -24,6 +24,7 @@ from budgetguard.stores.redis.noting import FIELD as REFUSALS
 from budgetguard.stores.redis.outbox import digests_of, row_from
 from budgetguard.stores.redis.plans import account_from, digests_in, unpack, unpack_all
 from budgetguard.stores.redis.reading import balance_from, readable
+from budgetguard.stores.redis.scripting import CLAIM
 from budgetguard.stores.redis.server import Server
 
 PAGE = 1_000
@@ -42,6 +43,12 @@ class Meta(NamedTuple):
     incarnation: str
     last_ms: str
     clock: str
+
+    @property
+    def claimed_by(self) -> str:
+        """Who rebuilds it at the moment; "" for nobody."""
+        claim = CLAIM.decode()
+        return self.incarnation.removeprefix(claim) if self.incarnation.startswith(claim) else ""
 
 
 class RedisBooks:
@@ -66,10 +73,15 @@ class RedisBooks:
 
     async def now_ms(self) -> int:
         """The time as scripts would tell it."""
-        seconds, micros = await self._ask("TIME")
-        clock_ms = int(seconds) * 1000 + int(micros) // 1000 if self.clock is None else self.clock.now_ms()
         last_ms = (await self.meta()).last_ms
-        return max(clock_ms, int(last_ms) if last_ms.isascii() and last_ms.isdecimal() else 0)
+        return max(await self.clock_ms(), int(last_ms) if last_ms.isascii() and last_ms.isdecimal() else 0)
+
+    async def clock_ms(self) -> int:
+        """What the clock says."""
+        if self.clock is not None:
+            return self.clock.now_ms()
+        seconds, micros = await self._ask("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def look(self, told: Told, since_ms: Callable[[int], int], pruned_ms: int | None = None) -> Look:
         """Accounts, then what is told of them, then the accounts once more; rows in the outbox count as the ledger's.

@@ -26,7 +26,7 @@ from budgetguard.stores.redis.scripting import CLAIM, Scripting
 
 MOST = 256
 """Accounts, and reservations, of one script: 512 keys, as other scripts have."""
-RENEW_S = 3.0
+BEAT_S = 3.0
 """A fifth of what makes a claim stale: `lua/lib/claim.lua`."""
 
 
@@ -73,7 +73,7 @@ class Rebuild:
     async def run(self, source: Source) -> Rebuilt:
         """Rebuild what was claimed, and end the claim."""
         try:
-            async with self._renewed():
+            async with self._kept_claimed():
                 look = await self._books.look(source.told, source.since_ms, source.pruned_ms)
                 differences, accounts = look.mended()
                 ended = await self._ended(source, look)
@@ -127,17 +127,17 @@ class Rebuild:
         )
 
     @contextlib.asynccontextmanager
-    async def _renewed(self) -> AsyncIterator[None]:
+    async def _kept_claimed(self) -> AsyncIterator[None]:
         """The claim is renewed while a ledger is read that may take its time."""
 
-        async def renew() -> None:
+        async def beat() -> None:
             while True:
-                await asyncio.sleep(RENEW_S)
+                await asyncio.sleep(BEAT_S)
                 await self.claim()
 
-        renewing = asyncio.create_task(renew())
+        beating = asyncio.create_task(beat())
         try:
             yield
         finally:
-            renewing.cancel()
-            await asyncio.wait([renewing])
+            beating.cancel()
+            await asyncio.wait([beating])

@@ -1,0 +1,119 @@
+"""`doctor --fix`: the accounts of open windows, set to what the ledger and the open reservations tell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+from budgetguard.core.amounts import format_amount
+from budgetguard.doctor.asked import LedgerOf, Patient, ledger_of, since_ms
+from budgetguard.doctor.findings import some
+from budgetguard.doctor.proof import named, proven
+from budgetguard.errors import ConfigError
+from budgetguard.ledger.table import timestamp
+from budgetguard.ledger.tally import Difference, Look
+from budgetguard.stores.redis.books import RedisBooks
+from budgetguard.stores.redis.rebuilding import Rebuild, Source
+from budgetguard.stores.sqlite.mending import SQLiteBooks
+
+WAIT_S = 0.25
+Tell = Callable[[str], None]
+
+
+class Fixed(NamedTuple):
+    """What was set, and what could not be."""
+
+    differences: Sequence[Difference]
+    said: Sequence[str]
+
+
+async def fix(patient: Patient, tell: Tell) -> Fixed:
+    """Set what differs; nothing is done where all agree. `tell` hears what is waited for.
+
+    Raises:
+        ConfigError: nobody says which ledger, or it has no row of the namespace.
+        StoreError: the store or the ledger cannot be used.
+    """
+    path = patient.sqlite_path
+    if path is not None:
+        books = SQLiteBooks(
+            path, patient.settings.namespace, patient.settings.timeout_ms, on_expiry=patient.guard.on_expiry
+        )
+        differences = await asyncio.to_thread(books.mend)
+        return Fixed(differences, [*map(_set, differences), *_left(differences)] or ["all agree: nothing was changed"])
+    ledger = ledger_of(patient)
+    if ledger is None:
+        raise ConfigError(
+            "--fix", ["say with --ledger which SQL ledger has the rows: without one use `init --accept-loss`"]
+        )
+    return await _rebuilt(patient, ledger, tell)
+
+
+async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> Fixed:
+    settings = patient.settings
+    extent = await asyncio.to_thread(ledger.extent)
+    if not extent.rows:
+        text = (
+            f"the ledger has no row of {ledger.namespace}: is it the right one? init --accept-loss starts from nothing"
+        )
+        raise ConfigError("--fix", [text])
+    async with aclosing(
+        RedisBooks(patient.url, settings.namespace, settings.timeout_ms, on_expiry=patient.guard.on_expiry)
+    ) as books:
+        if not await _claimed(books, ledger, rebuild := Rebuild(books, ledger.replay_keep_ms), tell):
+            return Fixed((), ["all agree: nothing was changed"])
+        done = await rebuild.run(Source(ledger.told, since_ms, ledger.resolved))
+    said = [*map(_set, done.differences), *_left(done.differences)]
+    said.append(f"{some(done.remembered, 'call')} that ended lately are remembered again; guards go on by themselves")
+    until = timestamp(extent.settled_ms or 0)[:19]
+    said.append(
+        f"the ledger ends at {until} UTC: what was settled later and not drained when the state was lost is in no "
+        "account; calls that were under way then count when they are settled"
+    )
+    return Fixed(done.differences, said)
+
+
+async def _claimed(books: RedisBooks, ledger: LedgerOf, rebuild: Rebuild, tell: Tell) -> bool:
+    """Claim the namespace, once nobody else rebuilds it; False if all agrees by then."""
+    waits_for = ""
+    while True:
+        meta = await books.meta()
+        if meta.incarnation and not meta.claimed_by and await _agrees(books, ledger):
+            return False
+        other = await rebuild.claim()
+        if not other:
+            return True
+        if other != waits_for:
+            tell(f"{other} rebuilds it: waiting until that ends, or has died")
+            waits_for = other
+        await asyncio.sleep(WAIT_S)
+
+
+async def _agrees(books: RedisBooks, ledger: LedgerOf) -> bool:
+    async def look() -> Look:
+        return await books.look(ledger.told, since_ms)
+
+    proof = await proven(look)
+    return not proof.differences
+
+
+def _set(one: Difference) -> str:
+    account, spent, told, reserved, held, whole = one
+    texts = []
+    if spent != told and (whole or told > spent):
+        texts.append(f"spent {format_amount(account.unit, spent)} -> {format_amount(account.unit, told)}")
+    if reserved != held:
+        texts.append(f"reserved {format_amount(account.unit, reserved)} -> {format_amount(account.unit, held)}")
+    return f"{named(account)}: {', '.join(texts) or 'left as it is'}"
+
+
+def _left(differences: Sequence[Difference]) -> list[str]:
+    """What nothing was taken from: rows of it may have been forgotten."""
+    kept = [one for one in differences if not one.whole and one.spent > one.told_spent]
+    if not kept:
+        return []
+    return [
+        f"{some(len(kept), 'account')} keep what is spent above what the ledger tells: its rows may have been pruned"
+    ]
