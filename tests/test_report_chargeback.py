@@ -93,10 +93,15 @@ def test_what_does_not_bill_the_rows_is_not_verified(url: str, tmp_path: Path) -
     chargeback(tmp_path, url, "2025-10", "--close")
     for month in ("2025-10", "2025-11"):
         assert chargeback(tmp_path, url, month, "--verify").code == 0
+    done = command(tmp_path, "ledger", "prune", "--ledger", url, "--namespace", NAMESPACE, "--before", "2025-10-02")
+    assert done.code == 0 and done.out.startswith("2 rows")
+    for month in ("2025-10", "2025-11"):
+        done = chargeback(tmp_path, url, month, "--verify")
+        assert (done.code, "$4.7500" in done.out) == (0, month == "2025-10"), "what was pruned was billed"
     rows(tmp_path / "ledger.db", "UPDATE billed_lines SET month = '2025-13' WHERE team = 'ads'")  # told by no statement
     done = chargeback(tmp_path, url, "2025-10", "--verify")
     assert done.code == 1 and "NOT verified" in done.err
-    assert "the total: cost_nanousd is 1750000001 in the report and 4750000001 by the rows" in done.err
+    assert "the total: cost_nanousd is 750000000 in the report and 3750000000 by the rows" in done.err
 
 
 @pytest.mark.parametrize(

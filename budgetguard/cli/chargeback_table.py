@@ -36,7 +36,7 @@ def table_text(statement: Statement, in_file: bool = False) -> str:
             console.print(table(console.width, records, columns, last_apart=True))
         body = capture.get().rstrip("\n")
     said = notes(statement)
-    return "\n".join([escaped(heading(statement)), "", body, *(["", *said] if said else []), ""])
+    return "\n".join([escaped(heading(statement)), "", body, *(["", *map(escaped, said)] if said else []), ""])
 
 
 def _columns(statement: Statement) -> list[Column]:
@@ -56,14 +56,14 @@ def _columns(statement: Statement) -> list[Column]:
         Column("Tokens", lambda record: f"{record['row'].sum.total_tokens:,}", right=True, extra=True),
         Column("Cost", lambda record: signed(record["row"].sum.cost_nanousd, places), right=True),
     ]
-    if statement.adjusted:
-        columns.append(Column("Adjusts", lambda record: record["row"].adjusts or ""))
-    if any(assumed(row.sum) for row in found):
-        columns.append(Column("Assumed", partial(dollars, lambda row: assumed(row.sum)), right=True))
-    if any(row.sum.late_cost_nanousd for row in found):
-        columns.append(Column("Late", partial(dollars, lambda row: row.sum.late_cost_nanousd), right=True))
     if any(budgets.values()):
-        columns.append(Column("Budget", lambda record: escaped(_of_team(record["row"], budgets.get))))
+        columns.append(Column("Budget", lambda record: _of_team(record["row"], budgets.get), right=True))
+    if statement.adjusted:
+        columns.append(Column("Adjusts", lambda record: record["row"].adjusts or "", right=True))
+    if any(assumed(row.sum) for row in found):
+        columns.append(Column("Assumed", partial(dollars, lambda row: assumed(row.sum)), right=True, extra=True))
+    if any(row.sum.late_cost_nanousd for row in found):
+        columns.append(Column("Late", partial(dollars, lambda row: row.sum.late_cost_nanousd), right=True, extra=True))
     if any(row.facts.refused_calls for row in found):
         columns.append(Column("Refused", lambda record: _refused(record["row"]), right=True))
     return columns

@@ -79,7 +79,7 @@ def markdown_text(statement: Statement) -> str:
     places = places_of(statement)
     head = ["Team", "Cost center", "Calls", "Cost", "Assumed", "Late", "Budget", "Refused"]
     parts = [f"## {text(heading(statement))}", ""]
-    parts += [_row(head), _row(["---", "---", "---:", "---:", "---:", "---:", "---", "---:"])]
+    parts += [_row(head), _row(["---", "---", *["---:"] * 6])]
     for one in statement.teams:
         name, center = text(team_shown(one.team)), text(one.facts.cost_center or "")
         figures = [f"{one.total.calls:,}", *_money(one.total, places)]

@@ -76,13 +76,11 @@ def assumed(one: Sum) -> int:
 
 
 def budget_shown(one: TeamStatement) -> str:
-    """The month budgets of a team: `$900.00 (43.0 %)` of its own, and how others are shared or parted."""
+    """The budget that is the team's alone, and the share of it that the month's own calls cost: `$900.00 (43.0 %)`."""
     whole = one.budget_nanousd
-    shown = [_limit(budget) for budget in one.facts.budgets if not budget.whole]
-    if whole is not None:
-        share = f" ({share_shown(one.own.cost_nanousd, whole)})" if whole else ""
-        shown.insert(0, f"{usd_shown(whole, 2)}{share}")
-    return ", ".join(shown)
+    if whole is None:
+        return ""
+    return f"{usd_shown(whole, 2)} ({share_shown(one.own.cost_nanousd, whole)})" if whole else usd_shown(whole, 2)
 
 
 def _limit(budget: MonthBudget) -> str:
@@ -90,7 +88,7 @@ def _limit(budget: MonthBudget) -> str:
     some = [f"{name}={glob}" for name, glob in budget.where.items() if name != "team"]
     shared = f" shared by {budget.where['team']}" if not {"team"} & set(budget.per) and "team" in budget.where else ""
     parts = "".join([f" per {', '.join(others)}" if others else "", f" for {', '.join(some)}" if some else ""])
-    return f"{usd_shown(budget.limit_nanousd, 2)}{parts or shared}"
+    return f"{budget.name}, {usd_shown(budget.limit_nanousd, 2)}{parts or shared}"
 
 
 def heading(statement: Statement) -> str:
@@ -103,6 +101,8 @@ def notes(statement: Statement) -> list[str]:
     """What a reader of the figures has to know, in sentences."""
     total, places = statement.total, places_of(statement)
     found = []
+    if others := list(dict.fromkeys(_limit(b) for one in statement.teams for b in one.facts.budgets if not b.whole)):
+        found.append(f"Month budgets of some calls, or of several teams: {'; '.join(others)}.")
     for month in statement.adjusted:
         some = sum(
             line.sum.cost_nanousd for one in statement.teams for line in one.lines if line.of_month == month

@@ -78,7 +78,7 @@ def _chart(statement: Statement, by: str, costs: Mapping[str, int]) -> Markup:
 def _teams(statement: Statement) -> Markup:
     places = places_of(statement)
     titles = (("Cost center", ""), ("Calls", "number"), ("Cost", "number"), ("Assumed", "number"), ("Late", "number"),
-              ("Budget", ""), ("Refused", "number"))  # fmt: skip
+              ("Budget", "number"), ("Refused", "number"))  # fmt: skip
     head = [tag("th", "Team", scope="col"), *(_head(title, kind) for title, kind in titles)]
     rows = []
     for one in statement.teams:
@@ -86,7 +86,7 @@ def _teams(statement: Statement) -> Markup:
         name = tag("th", team_shown(one.team), scope="row", class_=None if one.team else "missing")
         amounts = [f"{one.total.calls:,}", signed(one.total.cost_nanousd, places)]
         amounts += [signed(part, places) if part else "" for part in (assumed(one.total), late)]
-        cells = [tag("td", facts.cost_center or ""), *map(_number, amounts), tag("td", budget_shown(one))]
+        cells = [tag("td", facts.cost_center or ""), *map(_number, [*amounts, budget_shown(one)])]
         cells.append(_number(f"{facts.refused_calls:,}" if facts.refused_calls else ""))
         rows.append(tag("tr", name, *cells))
     sums = [tag("td", ""), _number(f"{statement.total.calls:,}"), _number(signed(statement.total.cost_nanousd, places))]
