@@ -193,6 +193,7 @@ def test_with_nothing_asked_it_is_this_month_by_team(file_url: str, report: Ask)
         (("--timezone", "Europe/Berln"), "did you mean Europe/Berlin?"),
         (("--team", "a", "--where", "team=b"), "team is given twice"),
         (("--where", "team"), "write name=value"),
+        (("--where", "day=2026-11-22"), "--where: day is no label"),
         (("--top", "3", "duplicates"), "write --ledger, --namespace, --top after `duplicates`"),
         (("--format", "xml"), "xml"),
     ],
@@ -207,6 +208,13 @@ def test_a_label_that_no_call_has_may_be_a_typing_error(file_url: str, report: A
     fill(file_url, BY_HAND)
     done = report(file_url, *NOVEMBER, "--by", "agnet")
     assert (done.code, done.err) == (0, "no call here has a label agnet; did you mean agent?\n")
+
+
+def test_columns_of_csv_have_names_of_their_own(file_url: str, report: Ask) -> None:
+    fill(file_url, [call("1", UsageRow(1, 1, cost_nanousd=1), calls="=9", line="b")])
+    done = report(file_url, *NOVEMBER, "--by", "line,calls", "--format", "csv")
+    (group, total) = csv.DictReader(io.StringIO(done.out))
+    assert (group["label:line"], group["label:calls"], group["calls"], total["line"]) == ("b", "'=9", "1", "total")
 
 
 def test_a_report_goes_into_a_file(file_url: str, report: Ask, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 import typer
@@ -125,7 +126,7 @@ def _shown(book: Book, found: Report, format: Form, output: Path | None, verifie
         from budgetguard.reports.as_html import page
         from budgetguard.reports.over_time import timeline
 
-        return page(found, timeline(book, found), "" if verified is None else verified.text)
+        return page(found, timeline(book, found), int(time() * 1000), "" if verified is None else verified.text)
     from budgetguard.cli.report_table import table_text
 
     return table_text(found, in_file=output is not None)

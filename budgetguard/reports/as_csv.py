@@ -12,10 +12,14 @@ from budgetguard.reports.lines import AMOUNTS, lines
 
 
 def csv_text(report: Report) -> str:
-    """A header, then `line` (group, others or total), the names and the amounts of each line."""
+    """A header, then `line` (group, others or total), the names and the amounts of each line.
+
+    The column of a label that is called as another column is `label:...`.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["line", *map(_cell, report.by), *AMOUNTS])
+    titles = [f"label:{name}" if name in ("line", *AMOUNTS) else name for name in report.by]
+    writer.writerow(["line", *map(_cell, titles), *AMOUNTS])
     for line in lines(report):
         writer.writerow([line.kind, *map(_cell, line.names), *(line.value(amount) for amount in AMOUNTS)])
     return text.getvalue()

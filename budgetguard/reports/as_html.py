@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
+from budgetguard.core.periods import zone_of
 from budgetguard.reports.asking import NONE, Report, rank
 from budgetguard.reports.charts import Bar, bars, colour_of, columns, short_count, shortened
 from budgetguard.reports.lines import (
@@ -21,6 +23,7 @@ from budgetguard.reports.lines import (
 from budgetguard.reports.markup import Content, Markup, joined, tag
 from budgetguard.reports.over_time import Timeline
 from budgetguard.reports.page import document, scrolled
+from budgetguard.version import VERSION
 
 MOST_BARS = 12
 MOST_CHARS = 60
@@ -28,13 +31,13 @@ KINDS = ("input", "cache read", "cache write", "output")
 _WIDE, _NARROW = (980, 300), (400, 260)
 
 
-def page(report: Report, over_time: Timeline, proof: str = "") -> str:
-    """The page. `proof` is what it says of how it was verified."""
+def page(report: Report, over_time: Timeline, made_ms: int, proof: str = "") -> str:
+    """The page, of a ledger as it stood at `made_ms`. `proof` is what it says of how it was verified."""
     found = [_header(report), _figures(report)]
     if report.total.calls:
         found += [_over_time(report, over_time), _by_group(report)]
     title = f"Cost by {', '.join(report.by)}, {stretch_shown(report.question)}"
-    return document(title, [*found, _table(report), _footer(report, proof)])
+    return document(title, [*found, _table(report), _footer(report, made_ms, proof)])
 
 
 def _header(report: Report) -> Markup:
@@ -155,9 +158,13 @@ def _plain_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup
     return tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
 
 
-def _footer(report: Report, proof: str) -> Markup:
+def _footer(report: Report, made_ms: int, proof: str) -> Markup:
+    made = datetime.fromtimestamp(made_ms / 1000, zone_of(report.question.zone))
     said = [tag("p", note) for note in notes(report)]
     total = f"Exactly ${usd_exact(report.total.cost_nanousd)} in {counted(report.total.calls, 'call')}."
     return tag(
-        "footer", *said, tag("p", f"{total} {proof[:1].upper()}{proof[1:]}".strip()), tag("p", "Made by budgetguard.")
+        "footer",
+        *said,
+        tag("p", f"{total} {proof[:1].upper()}{proof[1:]}".strip()),
+        tag("p", f"As the ledger stood at {made:%Y-%m-%d %H:%M}. budgetguard {VERSION}"),
     )

@@ -22,7 +22,7 @@ class Question:
     With `top` only the most expensive groups are told, the others together.
 
     Raises:
-        ConfigError: it is grouped by nothing, or twice by the same; `top` is not above 0.
+        ConfigError: it is grouped by nothing, or twice by the same; `where` names a time; `top` is not above 0.
     """
 
     stretch: Stretch
@@ -37,6 +37,9 @@ class Question:
             raise ConfigError("--by", ["name labels, model, provider, hour, day, week or month, such as team,agent"])
         if twice:
             raise ConfigError("--by", [f"{twice[0]} is named twice"])
+        times = [name for name in self.where if name in (*TIMES, "slot")]
+        if times:
+            raise ConfigError("--where", [f"{times[0]} is no label: choose times with --since, --until or --last"])
         if self.top is not None and self.top < 1:
             raise ConfigError("--top", ["expected 1 or more groups"])
 
