@@ -77,5 +77,5 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
         for one in value:
             own = " ".join(str(one[key]) for key in ("name", "model", "valid_from") if one.get(key))
             yield from _flat(f"{name}[{own}]", one)
-    else:
+    elif value != []:
         yield name, value if isinstance(value, str) else json.dumps(value)

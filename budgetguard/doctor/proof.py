@@ -25,7 +25,9 @@ FIX = "budgetguard doctor --fix sets the accounts to what the ledger tells"
 
 @dataclass
 class Proof:
-    """What several looks have found. `moving` accounts were never seen still, `unsure` ones not often enough."""
+    """What several looks have found. `moving` accounts were never seen still, only between two amounts; `unsure` ones
+    differed at some looks, and not by the same at each.
+    """
 
     look: Look
     looks: int = 0
@@ -37,6 +39,7 @@ class Proof:
 async def proven(look: Callable[[], Awaitable[Look]]) -> Proof:
     """Look until it is clear. Errors: those of `look`."""
     seen: dict[str, tuple[Difference, int]] = {}
+    still: set[str] = set()
     for number in range(1, LOOKS + 1):
         found = await look()
         moved = found.moved()
@@ -44,12 +47,14 @@ async def proven(look: Callable[[], Awaitable[Look]]) -> Proof:
         seen = {
             key: (one, _repeats(seen.get(key), one)) for key, one in now.items()
         } | {key: before for key, before in seen.items() if key in moved and key not in now}  # fmt: skip
-        at_rest = not moved and found.before is found.after  # both at one instant
-        if at_rest or all(times >= REPEATS for _, times in seen.values()):
+        still |= found.after.keys() - moved
+        at_rest = found.before is found.after  # both at one instant
+        clear = all(times >= REPEATS for _, times in seen.values())
+        if at_rest or (clear and (number >= REPEATS or moved <= still)):
             break
         await asyncio.sleep(PAUSE_S * number)
     certain = [one for one, times in seen.values() if at_rest or times >= REPEATS]
-    return Proof(found, number, certain, len(moved - seen.keys()), len(seen) - len(certain))
+    return Proof(found, number, certain, len(moved - still - seen.keys()), len(seen) - len(certain))
 
 
 def _repeats(before: tuple[Difference, int] | None, now: Difference) -> int:
@@ -82,7 +87,7 @@ def _differences(look: Look, moved: set[str]) -> list[Difference]:
 def checks(proof: Proof) -> list[Check]:
     """The two equations, as checks."""
     accounts = sum(proof.look.tally.counts(account) for account, _ in proof.look.after.values())
-    tail = f"; {proof.moving} changed at every look" if proof.moving else ""
+    tail = f"; {proof.moving} of them changed while each was looked at" if proof.moving else ""
     tail += f"; {proof.unsure} differed at some looks only" if proof.unsure else ""
     spent = [one for one in proof.differences if one.spent != one.told_spent]
     reserved = [one for one in proof.differences if one.reserved != one.told_reserved]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from budgetguard.doctor.asked import LedgerOf, Patient
 from budgetguard.doctor.findings import Check, Facts, some, well
-from budgetguard.errors import BudgetGuardError, StoreError
+from budgetguard.errors import BudgetGuardError
 from budgetguard.ledger.books import open_book
 from budgetguard.ledger.charges import Extent
 from budgetguard.ledger.reading import Stretch
@@ -41,7 +41,7 @@ def check_spool(patient: Patient) -> Check:
             waiting = len(spool)
         finally:
             spool.close()
-    except StoreError as error:
+    except BudgetGuardError as error:
         return Check("spool", "failed", str(error), "what it keeps cannot be delivered until it can be read")
     if waiting:
         text = f"{some(waiting, 'settle')} wait on this machine"

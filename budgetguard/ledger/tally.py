@@ -228,4 +228,4 @@ def mended(account: Account, stands: Balance | None, says: Balance, whole: bool,
         slots[number] = max(spent, slots.get(number, (0, 0))[0]), reserved
     first = first_live_slot(account.period, now_ms)
     kept = tuple((number, *slots[number]) for number in sorted(slots) if number >= first and any(slots[number]))
-    return stands._replace(slots=kept, keep_until_ms=keep_until_ms)
+    return stands._replace(spent=0, reserved=0, slots=kept, keep_until_ms=keep_until_ms)
