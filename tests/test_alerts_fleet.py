@@ -6,10 +6,14 @@ import asyncio
 from typing import Any
 
 from alert_kit import call
-from guard_kit import BOTH, Heard, LossyStore, World, only_on_sqlite, until
+from guard_kit import BOTH, PATIENT_MS, Heard, LossyStore, World, only_on_sqlite, until
+from postgres_kit import Books
+from redis_kit import key_prefix
+from redis_world import RedisWorld
 from store_kit import DAY_MS, HOUR_MS, NOON_MS
 
 import budgetguard as bg
+from budgetguard.alerts.looking import Looks
 from budgetguard.alerts.raised import AlertRaised
 from budgetguard.events import StoreProblem
 
@@ -56,6 +60,29 @@ def test_of_two_guards_one_looks_at_the_store_after_each_full_minute(world: Worl
                 await guard.available()
             await until(lambda: causes(*heards), "an account that will be exhausted is told")
         assert causes(*heards) == ["burn_rate"]
+
+    asyncio.run(play())
+
+
+def test_on_redis_the_ledger_in_postgresql_tells_what_an_agent_costs(redis_world: RedisWorld, postgres: Books) -> None:
+    settings = bg.StoreSettings(redis_world.url, redis_world.namespace, timeout_ms=PATIENT_MS)
+
+    async def play() -> None:
+        budget = bg.Budget("each-agent", ["$24/day", "1M tokens/hour"], per=["agent"])
+        guard = bg.Guard(budgets=[budget], store=settings, ledger=bg.LedgerSettings(url=postgres.url))
+        async with guard:
+            store = await guard.store()
+            looks = Looks(lambda: guard.policy, store, postgres.url)
+            assert await looks.look(await store.open()) == []  # there is no ledger yet
+            for agent, usd in (("crawler", "1.01"), ("writer", "0.99")):
+                await call(guard, bg.Usage(10, 1, cost_usd=usd), agent=agent)
+            outbox = f"{key_prefix(redis_world.namespace)}outbox"
+            await until(lambda: redis_world.server.ask("XLEN", outbox) == 0, "it is drained")
+            for later_ms in (0, 600_000):
+                found = [one.alert for one in await looks.look(await store.open() + later_ms)]
+                costs = [alert for alert in found if alert.cause == "hourly_cost"]
+                assert [alert.subject for alert in costs] == [{"agent": "crawler"}]
+                assert "drift" not in {alert.cause for alert in found}
 
     asyncio.run(play())
 

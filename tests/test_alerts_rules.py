@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -221,14 +222,18 @@ def test_shares_are_of_the_last_hour() -> None:
 
 def test_a_ledger_that_cannot_be_read_is_told_once_and_costs_no_other_alert(tmp_path: Path, world: World) -> None:
     async def play() -> None:
+        async with world.guard("$1/day") as guard:
+            await call(guard, dollars("0.1"))
+        file = shutil.copy(world.path, tmp_path / "ledger.db")
         store, watcher = world.store(), Watcher(lambda: policy)
         policy = Policy([SEARCH])
         await store.open()
         alerting = Alerting(
-            lambda: policy, store, f"sqlite:///{tmp_path / 'none.db'}", watcher, [], world.heard.on_event,
-            world.clock.now_ms,
-        )  # fmt: skip
-        for minute in range(3):
+            lambda: policy, store, f"sqlite:///{file}", watcher, [], world.heard.on_event, world.clock.now_ms
+        )
+        for minute in (0, 5, 6, 7, 8):
+            if minute == 5:
+                Path(file).unlink()
             world.clock.set(NOON_MS + minute * MINUTE_MS)
             await alerting.look_at_store()
             await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "the look is over")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from budgetguard.store import Store
 
 MINUTE_MS = 60_000
+FAILURES_TOLD = 2
+"""In succession: one may be that a database is restarted."""
 LAST_S = 5.0
 """How long a guard that ends waits for the alerts that are being sent."""
 
@@ -55,7 +57,7 @@ class Alerting:
         self._lines: dict[tuple[str, ...], Line] = {}
         self._looking: asyncio.Task[None] | None = None
         self._late_s = (0.5, 2.0)
-        self._has_failed = False
+        self._failures = 0
 
     async def tell_alerts(self) -> None:
         """Tell what was found, where this is the first of the fleet to do so, and send what was told.
@@ -92,11 +94,11 @@ class Alerting:
         try:
             self._watcher.add(await self._looks.look(self._now_ms()))
         except Exception as error:  # noqa: BLE001 - no call may fail because of an alert
-            if not self._has_failed:
+            self._failures += 1
+            if self._failures == FAILURES_TOLD:
                 self._notify(AlertsFailed(str(error) if isinstance(error, BudgetGuardError) else repr(error)))
-            self._has_failed = True
         else:
-            self._has_failed = False
+            self._failures = 0
 
     async def end(self) -> None:
         """Tell what was found last, and give what is being sent a bounded time."""

@@ -13,6 +13,7 @@ from budgetguard.alerts.reading import read_sums
 from budgetguard.alerts.spending import Spent, costing, growing, months
 from budgetguard.alerts.watching import HOUR_MS, Found, found
 from budgetguard.core.periods import Window
+from budgetguard.errors import StoreUnusable
 from budgetguard.status import limited_accounts
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Looks:
         self._ledger_url = ledger_url
         self._speeds, self._drifts = Speeds(), Drifts()
         self._accounts_from_ms = self._ledger_from_ms = 0
+        self._has_read = False
 
     async def look(self, now_ms: int) -> list[Found]:
         """What is to be raised now, in the store's time; at the ledger it looks each five minutes.
@@ -54,7 +56,12 @@ class Looks:
             self._accounts_from_ms = now_ms + int((loop.time() - began) * 1000 * PAUSES)
         if now_ms >= self._ledger_from_ms and self._ledger_url is not None:
             began = loop.time()
-            alerts += await self._of_ledger(self._ledger_url, policy, now_ms)
+            try:
+                alerts += await self._of_ledger(self._ledger_url, policy, now_ms)
+            except StoreUnusable:
+                if self._has_read:
+                    raise
+                return alerts  # it is made with its first row, and whoever drains tells of what is wrong
             self._ledger_from_ms = now_ms + max(LEDGER_EVERY_MS, int((loop.time() - began) * 1000 * PAUSES))
         return alerts
 
@@ -73,21 +80,21 @@ class Looks:
         if settings.task_tokens is not False:
             above, least = settings.task_tokens, settings.least_calls
             alerts += growing(sums[_of(this)], sums[_of(last)], above, least, this, now_ms)
-        after = await self._drained(policy) if before else []
+        after = await limited_accounts(policy, self._store, {}) if before else []
         return [*alerts, *self._drifts.find(before, after, sums, policy)] if after else alerts
 
     async def _read(
         self, url: str, policy: Policy, stretches: Iterable[tuple[int, int]]
     ) -> Mapping[tuple[int, int], Sequence[Spent]]:
-        wanted = sorted(stretches)
-        return await asyncio.to_thread(read_sums, url, policy.store.namespace, wanted) if wanted else {}
+        sums = await asyncio.to_thread(read_sums, url, policy.store.namespace, sorted(stretches))
+        self._has_read = True
+        return sums
 
     async def _drained(self, policy: Policy) -> Limited:
-        """The accounts as they stand; none while the ledger waits for rows."""
-        backlog = await self._store.backlog()
-        if backlog is not None and backlog.rows:
-            return []
-        return await limited_accounts(policy, self._store, {})
+        """The accounts as they stand, if the ledger has all that made them so; else none."""
+        limited = await limited_accounts(policy, self._store, {})
+        backlog = await self._store.backlog()  # afterwards: what was spent before it is empty has been drained
+        return [] if backlog is not None and backlog.rows else limited
 
     async def _outbox(self, most: int) -> list[Found]:
         """More rows wait to be drained: once an hour."""

@@ -49,7 +49,7 @@ class AlertsUndelivered(Event):
 
 
 class AlertsFailed(Event):
-    """What accounts and ledger say could not be looked at for alerts. Told once, until it can."""
+    """What accounts and ledger say could not be looked at for alerts, twice in succession. Told once, until it can."""
 
     name: ClassVar[str] = "budget.alerts_failed"
     level: ClassVar[Level] = "error"
