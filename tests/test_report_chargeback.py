@@ -159,10 +159,17 @@ def test_budgets_of_a_team_are_those_that_speak_of_teams_and_may_count_it() -> N
         where = { team = "a", env = "prod" }
         limits = ["$3/month"]
         [[budget]]
+        name = "shared"
+        where = { team = "[ab]" }
+        limits = ["$4/month"]
+        [[budget]]
         name = "fleet"
         limits = ["$99/month"]
         """,
         "b.toml", {}, Path(),
     )  # fmt: skip
     found = {team: [(one.name, one.whole) for one in month_budgets(policy, team)] for team in ("a", "b", "")}
-    assert found == {"a": [("own", True), ("each", True), ("part", False)], "b": [("each", True)], "": [("each", True)]}
+    each = ("each", True)
+    assert found == {
+        "a": [("own", True), each, ("part", False), ("shared", False)], "b": [each, ("shared", False)], "": [each]
+    }  # fmt: skip
