@@ -104,7 +104,7 @@ def _by_group(report: Report) -> Markup:
     tokens = [Bar(_name(line), _kinds(line), short_count(line.sum.total_tokens)) for line in shown]
     by = ", ".join(report.by)
     legend = _legend([(f"k{place}", kind) for place, kind in enumerate(KINDS)])
-    more = [tag("p", f"{counted(left_out, 'more group')} in the table.", class_="more")] if left_out else []
+    more = [tag("p", f"and {counted(left_out, 'more group')}", class_="more")] if left_out else []
     return tag(
         "div",
         tag("section", tag("h2", f"Cost by {by}"), bars(cost, "cost-bars", f"Cost by {by}", lambda _: "s0"), *more),

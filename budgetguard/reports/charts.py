@@ -85,7 +85,7 @@ def bars(rows: Sequence[Bar], id: str, title: str, colours: Callable[[int], str]
             if part:
                 drawn.append(_piece(x, y + 20, wide, BAR_HEIGHT, colours(place), f"{row.name}: {row.shown}"))
             x += wide
-    desc = f"{len(rows)} bars, the longest first; the table at the end has the numbers."
+    desc = f"{len(rows)} bars, of what cost most first; the table at the end has the numbers."
     return _svg(id, title, desc, BAR_WIDTH, max(1, len(rows)) * ROW_HEIGHT, *drawn)
 
 

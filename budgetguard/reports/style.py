@@ -27,6 +27,7 @@ h1 { font-size: 26px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em
 h2 { font-size: 15px; margin: 0 0 12px; font-weight: 600; overflow-wrap: anywhere; }
 p { margin: 0; }
 .about, .more, footer { color: var(--soft); }
+p.more { margin-top: 8px; font-size: 13px; }
 .chip {
   display: inline-block; border: 1px solid var(--line); border-radius: 99px; padding: 0 10px; margin: 2px 0 2px 4px;
   font-size: 13px; background: var(--card); overflow-wrap: anywhere;
