@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from budgetguard.store import Store
 
 LEDGER_EVERY_MS = 300_000
+LOOKS_AT_OUTBOX, LOOKS_PAUSE_S = 60, 0.05
+"""A drain empties it about once a second, if there are not too many calls."""
 PAUSES = 20
 """How many times as long as a look took nothing is looked at afterwards."""
 
@@ -93,8 +95,12 @@ class Looks:
     async def _drained(self, policy: Policy) -> Limited:
         """The accounts as they stand, if the ledger has all that made them so; else none."""
         limited = await limited_accounts(policy, self._store, {})
-        backlog = await self._store.backlog()  # afterwards: what was spent before it is empty has been drained
-        return [] if backlog is not None and backlog.rows else limited
+        for _ in range(LOOKS_AT_OUTBOX):
+            backlog = await self._store.backlog()
+            if backlog is None or not backlog.rows:  # afterwards: what was spent before is drained
+                return limited
+            await asyncio.sleep(LOOKS_PAUSE_S)
+        return []
 
     async def _outbox(self, most: int) -> list[Found]:
         """More rows wait to be drained: once an hour."""
