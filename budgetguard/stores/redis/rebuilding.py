@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from typing import Any, NamedTuple
 
 from budgetguard.core.model import Account, Balance
+from budgetguard.errors import StoreError
 from budgetguard.ledger.tally import Difference, Look
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.books import RedisBooks, Told
@@ -60,7 +61,7 @@ class Rebuild:
     def __init__(self, books: RedisBooks, replay_keep_ms: int) -> None:
         self._books = books
         self._replay_keep_ms = replay_keep_ms
-        self._scripting = Scripting(books.keys, books.clock)
+        self._scripting = Scripting(books.keys, books.clock, adopts=False)
         self._scripting.incarnation = CLAIM + f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}".encode()
         self._before = b""
 
@@ -78,7 +79,8 @@ class Rebuild:
                 differences, accounts = look.mended()
                 ended = await self._ended(source, look)
         except BaseException:
-            await asyncio.shield(self._write([], [], (self._before, False) if self._before else ""))
+            with contextlib.suppress(StoreError):  # then the claim stands until it is stale
+                await asyncio.shield(self._write([], [], (self._before, False) if self._before else ""))
             raise
         # Past this line accounts are another's until all are written: an error leaves the claim as it stands.
         made = [*accounts.values()]
@@ -99,7 +101,7 @@ class Rebuild:
                 if found.keep_until_ms > now_ms:
                     yield found
 
-        found = await asyncio.to_thread(lambda: list(read()))
+        found = await asyncio.to_thread(lambda: list({one.id: one for one in read()}.values()))
         less = []
         for first in range(0, len(found), MOST):
             some = found[first : first + MOST]

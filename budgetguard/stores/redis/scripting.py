@@ -36,12 +36,18 @@ class Begun(NamedTuple):
 
 
 class Scripting:
-    """What the scripts of one namespace are called with; shared by the store's event loops."""
+    """What the scripts of one namespace are called with; shared by the store's event loops.
 
-    def __init__(self, keys: Keys, clock: Clock | None) -> None:
+    Args:
+        adopts: goes on with another incarnation whose loss was accepted. Not who rebuilds a namespace: another has then
+            taken over from him.
+    """
+
+    def __init__(self, keys: Keys, clock: Clock | None, *, adopts: bool = True) -> None:
         self.keys = keys
         self.incarnation = b""
         self._clock = clock
+        self._adopts = adopts
         self._heard_ms = 0
         self._lost: LostWrites | None = None
 
@@ -95,7 +101,7 @@ class Scripting:
         for answer in answers:
             if type(answer) is list and answer[0] == b"lost":
                 _, found, accepted = answer
-                if not accepted:
+                if not (accepted and self._adopts):
                     raise self.lost(found)
                 self.incarnation = found
                 return None

@@ -1,0 +1,269 @@
+"""`budgetguard doctor --fix` after a Redis has lost its state: by two at once, killed half-way, without its ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from cli_kit import DEADLINE_S, MAIN, Ended, command, environment
+from doctor_kit import Sums, drained, flush, looked, rebuilt, source, store_of, sums
+from guard_kit import ESTIMATE, PATIENT_MS, PRICES, USAGE
+from postgres_kit import Books
+from redis_kit import RedisServer, key_prefix
+from redis_world import RedisWorld
+from store_kit import REPLAY_KEEP_MS, amounts, ask_one, expire, release, reserve, settle
+from warm_python import WarmProcess
+
+import budgetguard as bg
+from budgetguard.errors import StateLost, StoreAway
+from budgetguard.ledger.charges import Charge
+from budgetguard.stores.redis.books import RedisBooks
+from budgetguard.stores.redis.rebuilding import Rebuild
+
+LIMITS = ("50 requests/total", "900k tokens/rolling 1 hour", "$40/day", "30 requests/month", "20 concurrent")
+KILLED = """
+import os, signal
+import budgetguard.stores.redis.rebuilding as rebuilding
+
+write, written = rebuilding.Rebuild._write, []
+rebuilding.MOST = 1
+
+async def write_some(self, *sent):
+    await write(self, *sent)
+    written.append(sent)
+    if len(written) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+rebuilding.Rebuild._write = write_some
+"""
+
+
+class Here:
+    """A namespace, its ledger, a folder with a policy for both, and a guard that knows its incarnation."""
+
+    def __init__(self, server: RedisServer, namespace: str, folder: Path, ledger: str) -> None:
+        self.server, self.namespace, self.folder, self.ledger = server, namespace, folder, ledger
+        store = f'[store]\nurl = "{server.unix_url}"\nnamespace = "{namespace}"\ntimeout = "15s"'
+        policy = f'{store}\n[ledger]\nurl = "{ledger}"\n'
+        (folder / "budgetguard.toml").write_text(policy)
+        settings = bg.StoreSettings(url=server.unix_url, namespace=namespace, timeout_ms=PATIENT_MS)
+        self.guard = bg.Guard(*LIMITS, store=settings, prices=PRICES)
+
+    async def call(self) -> None:
+        async with self.guard.reserve(model="acme-1", estimate=ESTIMATE) as hold:
+            hold.record(USAGE)
+
+    async def drain(self) -> None:
+        await drained(self.server.unix_url, self.namespace, self.ledger)
+
+    async def stands(self) -> Sums:
+        """What the accounts have, which must be what the ledger tells."""
+        look = await looked(self.server.unix_url, self.namespace, self.ledger)
+        assert look.tally.differences(look.after) == []
+        return sums(look.after, look)
+
+    def started(self, program: str, *args: str) -> tuple[WarmProcess, Any, Any]:
+        out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `ended` closes them
+        return WarmProcess(program, args, self.folder, environment(self.folder), out, err), out, err
+
+    def doctor(self, *args: str) -> Ended:
+        return command(self.folder, "doctor", "--format", "json", *args)
+
+    def meta(self, *fields: str) -> list[bytes | None]:
+        return list(self.server.ask("HMGET", f"{key_prefix(self.namespace)}meta", *fields))
+
+
+def ended(process: WarmProcess, out: Any, err: Any) -> Ended:
+    code = process.wait_for(DEADLINE_S)
+    with out, err:
+        out.seek(0)
+        err.seek(0)
+        return Ended(out.read().decode(), err.read().decode(), code)
+
+
+@pytest.fixture
+def here(redis_server: RedisServer, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return Here(redis_server, namespace, tmp_path, f"sqlite:///{tmp_path}/ledger.db")
+
+
+@asynccontextmanager
+async def after_calls(here: Here, calls: int) -> AsyncIterator[Sums]:
+    """So many calls were made and drained, one was not and is lost, and then everything else is."""
+    async with here.guard:
+        await asyncio.gather(*(here.call() for _ in range(calls)))
+        await here.drain()
+        before = await here.stands()
+        assert len(before) == len(LIMITS) - 1
+        await here.call()
+        flush(here.server, here.namespace)
+        with pytest.raises(StateLost, match="doctor --fix"):
+            await here.call()
+        yield before
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_two_that_rebuild_at_once_count_nothing_twice_and_guards_go_on_within_their_limits(
+    here: Here, request: pytest.FixtureRequest, kind: str
+) -> None:
+    if kind == "postgres":
+        books: Books = request.getfixturevalue("postgres")
+        here = Here(here.server, here.namespace, here.folder, books.url)
+
+    async def main() -> None:
+        async with after_calls(here, 10) as before:
+            both = [here.started(MAIN, "doctor", "--fix", "--format", "json") for _ in range(2)]
+            for done in [await asyncio.to_thread(ended, *one) for one in both]:
+                assert done.code == 0, done
+                assert {check["state"] for check in json.loads(done.out)["checks"]} <= {"ok", "warning"}
+            assert await here.stands() == before
+            for _ in range(20):
+                await here.call()
+            with pytest.raises(bg.BudgetExceeded):
+                await here.call()
+            await here.stands()
+
+    asyncio.run(main())
+
+
+def test_one_that_is_killed_half_way_leaves_nobody_admitted_and_the_next_takes_it_over(here: Here) -> None:
+    async def main() -> None:
+        async with after_calls(here, 8) as before:
+            killed = await asyncio.to_thread(ended, *here.started(KILLED + MAIN, "doctor", "--fix"))
+            assert killed.code == -9, killed
+            for store in (here.guard, bg.Guard("9 requests/day", store=bg.StoreSettings(
+                url=here.server.unix_url, namespace=here.namespace, timeout_ms=PATIENT_MS))):  # fmt: skip
+                with pytest.raises(StateLost, match="is being rebuilt by `budgetguard doctor --fix`"):
+                    async with store.reserve(model="acme-1", estimate=ESTIMATE):
+                        raise AssertionError("it was admitted")
+            looked_at = await asyncio.to_thread(here.doctor)
+            assert looked_at.code == 1 and "is being rebuilt by" in looked_at.out
+            refused = await asyncio.to_thread(command, here.folder, "init", "--accept-loss")
+            assert refused.code == 2 and "is being rebuilt" in refused.err
+            here.server.ask("HSET", f"{key_prefix(here.namespace)}meta", "claimed_ms", 1)  # as after 15 s
+            done = await asyncio.to_thread(here.doctor, "--fix")
+            assert done.code == 0, done
+            assert await here.stands() == before
+            await here.call()
+            assert here.meta("claimed_ms", "claimed_from") == [None, None]
+
+    asyncio.run(main())
+
+
+def test_a_stale_claim_ends_also_where_the_loss_is_accepted(here: Here) -> None:
+    async def main() -> None:
+        async with after_calls(here, 2):
+            await asyncio.to_thread(ended, *here.started(KILLED + MAIN, "doctor", "--fix"))
+            here.server.ask("HSET", f"{key_prefix(here.namespace)}meta", "claimed_ms", 1)
+            accepted = await asyncio.to_thread(command, here.folder, "init", "--accept-loss")
+            assert accepted.code == 0, accepted
+            await here.call()
+
+    asyncio.run(main())
+
+
+def test_one_that_was_held_up_until_another_took_over_changes_nothing(here: Here) -> None:
+    async def main() -> None:
+        books = RedisBooks(here.server.unix_url, here.namespace, PATIENT_MS)
+        async with aclosing(books), after_calls(here, 4) as before:
+            slow, other = Rebuild(books, REPLAY_KEEP_MS), Rebuild(books, REPLAY_KEEP_MS)
+            assert (await slow.claim(), await slow.claim()) == ("", "")
+            assert await other.claim() != ""
+            here.server.ask("HSET", f"{key_prefix(here.namespace)}meta", "claimed_ms", 1)
+            assert await other.claim() == "" and await slow.claim() != ""
+            await other.run(source(here.ledger, here.namespace))
+            assert await here.stands() == before
+            await here.call()
+            after = await here.stands()
+            with pytest.raises(StateLost):
+                await slow.run(source(here.ledger, here.namespace))
+            assert await here.stands() == after != before
+            await here.call()
+
+    asyncio.run(main())
+
+
+def test_where_the_ledger_cannot_be_read_nothing_is_changed_and_calls_go_on(here: Here) -> None:
+    def away(since_ms: int) -> list[Charge]:
+        raise StoreAway("the database is down")
+
+    async def main() -> None:
+        url, namespace = here.server.unix_url, here.namespace
+        async with here.guard:
+            await here.call()
+            before = here.meta("incarnation", "loss_accepted")
+            for _ in range(2):
+                books = RedisBooks(url, namespace, PATIENT_MS)
+                rebuild = Rebuild(books, REPLAY_KEEP_MS)
+                assert await rebuild.claim() == ""
+                assert "rebuild:" in str(here.meta("incarnation"))
+                with pytest.raises(StoreAway):
+                    await rebuild.run(source(here.ledger, namespace)._replace(told=away))
+                await books.aclose()
+                assert here.meta("incarnation", "claimed_ms") == [before[0], None]
+            await here.call()
+            flush(here.server, namespace)
+            books = RedisBooks(url, namespace, PATIENT_MS)
+            rebuild = Rebuild(books, REPLAY_KEEP_MS)
+            await rebuild.claim()
+            with pytest.raises(StoreAway):
+                await rebuild.run(source(here.ledger, namespace)._replace(told=away))
+            await books.aclose()
+            assert here.server.keys(f"{key_prefix(namespace)}*") == []
+
+    asyncio.run(main())
+
+
+def test_a_ledger_without_its_rows_or_none_at_all_is_refused_by_name(here: Here) -> None:
+    async def main() -> None:
+        async with after_calls(here, 1):
+            with closing(apsw.Connection(str(here.folder / "ledger.db"))) as db:
+                db.execute("DELETE FROM token_usage")
+            refused = await asyncio.to_thread(here.doctor, "--fix")
+            assert refused.code == 2 and "has no row of" in refused.err
+            (here.folder / "budgetguard.toml").unlink()
+            refused = await asyncio.to_thread(here.doctor, "--fix", "--store", here.server.unix_url)
+            assert refused.code == 2 and "--fix: say with --ledger" in refused.err
+            assert here.server.keys(f"{key_prefix(here.namespace)}*") == []
+
+    asyncio.run(main())
+
+
+def test_a_settle_that_only_the_ledger_still_knows_ends_its_hold_again(redis_world: RedisWorld, tmp_path: Path) -> None:
+    """As after a failover to a replica that lagged: the hold stands again, though its row was drained."""
+    server, namespace, ledger = redis_world.server, redis_world.namespace, f"sqlite:///{tmp_path}/ledger.db"
+
+    async def main() -> None:
+        store = store_of(server.unix_url, namespace)
+        now_ms, estimate = await store.open(), amounts(100, 50)
+        of = redis_world.plan("9000 tokens/total", "900 tokens/rolling 1 hour", "9 concurrent")
+        ops = [reserve(id, of, estimate, now_ms) for id in ("lost", "kept", "free")]
+        assert [(await ask_one(store, op)).word for op in ops] == ["granted"] * 3
+        before = {key: server.ask("DUMP", key) for key in server.keys(f"{key_prefix(namespace)}*")}
+        ends = settle("lost", of, amounts(70, 5), estimate, admitted_ms=now_ms, tried_since_ms=now_ms)
+        assert (await ask_one(store, ends)).word == "settled"
+        await drained(server.unix_url, namespace, ledger)
+        for key, value in before.items():
+            server.ask("RESTORE", key, 0 if key.endswith(("meta", "index")) else 86_400_000, value, "REPLACE")
+        look = await looked(server.unix_url, namespace, ledger)
+        assert {(one.account.unit, one.spent, one.told_spent, one.reserved, one.told_reserved)
+                for one in look.tally.differences(look.after)} == {
+            ("tokens", 0, 75, 450, 300), ("concurrent", 0, 0, 3, 2)}  # fmt: skip
+        done = await rebuilt(server.unix_url, namespace, ledger)
+        assert done.remembered == 1
+        assert (await ask_one(store, ends)).word == "replayed"
+        assert (await ask_one(store, expire("lost"))).word == "finished"
+        assert (await ask_one(store, release("free"))).word == "released"
+        look = await looked(server.unix_url, namespace, ledger)
+        assert look.tally.differences(look.after) == [] and look.held == 1
+        assert set(sums(look.after, look).values()) == {(75, 150), (0, 1)}
+        await store.aclose()
+
+    asyncio.run(main())
