@@ -292,7 +292,7 @@ class Guard(Clients):
         try:
             subject, key, excuse = self._subjects.judge(own, of_client)
         except CallRefused as refusal:
-            self._shared.notify(Refused(id, dict(own), type(refusal).__name__))
+            self._shared.notify(Refused(id, self._subjects.merged(own, of_client), type(refusal).__name__))
             raise
         return Call(id, subject, key, estimate, self._extra_claims(), excuse, origin)
 

@@ -38,6 +38,10 @@ class Subjects:
         subject, key, _ = self.judge(own)
         return subject, key
 
+    def merged(self, own: Mapping[str, str], of_client: Mapping[str, str]) -> dict[str, str]:
+        """All that is said of a call, right or not."""
+        return {**self._base, **of_client, **current_labels(), **own}
+
     def judge(
         self, own: Mapping[str, str], of_client: Mapping[str, str] = NO_LABELS
     ) -> tuple[Mapping[str, str], SubjectKey, str]:

@@ -93,7 +93,8 @@ def test_other_causes_than_budgets_are_counted_too(world: World) -> None:
 
     async def main() -> None:
         async with world.guard("$5/day", labels=labels) as guard:
-            await refused(guard, 2)
+            with bg.acting_as(agent="crawler"):
+                await refused(guard, 2)
             await refused(guard, team="search", model="nobody-knows")
         async with (
             world.guard("$5/day", labels=labels, mode="shadow") as guard,
@@ -102,9 +103,9 @@ def test_other_causes_than_budgets_are_counted_too(world: World) -> None:
             pass
 
     asyncio.run(main())
-    assert refusals(world, "mode", "budget", "reason", "team") == {
-        ("enforce", "", "LabelRequired", ""): (2, {}), ("enforce", "", "PriceUnknown", "search"): (1, {}),
-        ("shadow", "", "LabelRequired", ""): (1, {}),
+    assert refusals(world, "mode", "budget", "reason", "team", "agent") == {
+        ("enforce", "", "LabelRequired", "", "crawler"): (2, {}),
+        ("enforce", "", "PriceUnknown", "search", ""): (1, {}), ("shadow", "", "LabelRequired", "", ""): (1, {}),
     }  # fmt: skip
 
 
