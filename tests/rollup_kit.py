@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-WIDTHS_MS = (900_000, 3_600_000, 86_400_000)
+WIDTHS_MS = (900_000, 3_600_000, 21_600_000, 86_400_000)
 BAND = 16
 LATENCIES = ", ".join(f"latency_{place}" for place in range(BAND))
 ROWS = """

@@ -16,7 +16,7 @@ from budgetguard.core.model import UsageRow
 from budgetguard.core.verbs import Row
 from budgetguard.ledger.sqlite import SQLiteLedger
 
-QUARTER_MS, DAY_MS = WIDTHS_MS[0], WIDTHS_MS[2]
+QUARTER_MS, _, SIX_HOURS_MS, DAY_MS = WIDTHS_MS
 MIDNIGHT_MS = NOON_MS - 12 * HOUR_MS
 STATUSES = ("settled", "assumed", "late", "expired", "cancelled", "error", "released", "uncounted")
 EDGES_MS = (
@@ -82,7 +82,8 @@ def test_a_revision_moves_a_call_from_the_sums_of_the_one_before(tmp_path: Path)
         return [(QUARTER_MS, NOON_MS, *rest), *summed_with(rest)]
 
     def summed_with(rest: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        return [(HOUR_MS, NOON_MS, *rest), (DAY_MS, MIDNIGHT_MS, *rest)] if is_late else []
+        wider = [(HOUR_MS, NOON_MS), (SIX_HOURS_MS, NOON_MS), (DAY_MS, MIDNIGHT_MS)]
+        return [(*stretch, *rest) for stretch in wider] if is_late else []
 
     for is_late in (False, True):
         if is_late:  # its hour and its day are over
@@ -108,8 +109,8 @@ def test_an_hour_is_summed_when_another_is_over_and_a_day_when_an_hour_of_the_ne
         summed = rows(path, "SELECT start_ms, width_ms FROM usage_stretches WHERE is_summed = 1 ORDER BY 1, 2")
         seen.append([((start_ms - MIDNIGHT_MS) // HOUR_MS, width_ms // HOUR_MS) for start_ms, width_ms in summed])
     ledger.close()
-    noon = [(12, 1), (13, 1), (14, 1)]
-    assert seen == [[], [], noon[:1], noon, noon, [(0, 24), *noon, (23, 1)], [(0, 24), *noon, (23, 1), (24, 1)]]
+    noon, over = [(12, 1), (12, 6), (13, 1), (14, 1)], [(0, 24), (12, 1), (12, 6), (13, 1), (14, 1), (18, 6), (23, 1)]
+    assert seen == [[], [], noon[:1], noon, noon, over, [*over, (24, 1)]]
 
 
 @pytest.mark.parametrize("latency_ms", [1, 2, 3, 7, 8, 999, 1_024, 1_000, 1_001, 59_999, 86_400_000])

@@ -55,9 +55,9 @@ class PostgresLedger:
 
     def write(self, rows: Sequence[tuple[str, Row | Flush]]) -> None:
         usage, refused = parted(rows)
-        sent = [_sent(COLUMNS, row) for row in usage], [_sent(refusals.COLUMNS, row) for row in refused]
+        batches = [sent(COLUMNS, row) for row in usage], [sent(refusals.COLUMNS, row) for row in refused]
         with self._lock:
-            self._translated(lambda: self._write(*sent))
+            self._translated(lambda: self._write(*batches))
 
     def prune(self, namespace: str, before_ms: int, most: int) -> int:
         with self._lock:
@@ -190,7 +190,7 @@ def shown(url: str) -> str:
     return f"postgresql://{host}{port and ':'}{port}/{name}"
 
 
-def _sent(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
+def sent(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
     return [_value(name, value) for name, value in zip(columns, row, strict=True)]
 
 

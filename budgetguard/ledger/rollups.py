@@ -1,10 +1,11 @@
 """`usage_rollups`: sums of the ledger for each stretch of time, so that questions need not read every row.
 
 Triggers on `token_usage` keep them: whoever writes a row keeps them, and a revision applies the difference. A call
-counts in the stretches in which it was admitted: its quarter of an hour, and its hour and its day (of UTC) as soon as
-those are summed, which they are at once when a later hour has been begun (`usage_stretches` says which are); so a row
-costs one step, and a late one three. Labels that it lacks are ''. What was released is no call. `errors` are calls
-that failed, those apart that their caller cancelled; `operations` are first attempts.
+counts in the stretches in which it was admitted: its quarter of an hour; and its hour, its quarter of a day and its
+day (of UTC) once these are summed, which they are from narrower ones when they have been over for an hour
+(`usage_stretches` says which are). So a row costs one step, and a late one some more. Labels that it lacks are ''.
+What was released is no call. `errors` are calls that failed, those apart that their caller cancelled; `operations`
+are first attempts.
 
 Class n of latencies is what took above 2^((n-1)/4) and at most 2^(n/4) ms, so that the middle of a class is within
 10 % of all in it; -1 is what took no time that was measured. Calls of class n are counted in the row of
@@ -15,11 +16,13 @@ Class n of latencies is what took above 2^((n-1)/4) and at most 2^(n/4) ms, so t
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import log
 
-WIDTHS_MS = (900_000, 3_600_000, 86_400_000)
+QUARTER_MS, HOUR_MS = 900_000, 3_600_000
+WIDER_MS = (HOUR_MS, 21_600_000, 86_400_000)
+WIDTHS_MS = (QUARTER_MS, *WIDER_MS)
 """Each a multiple of the one before."""
-QUARTER_MS, HOUR_MS, DAY_MS = WIDTHS_MS
 LABELS = ("team", "agent", "task_type", "model", "provider")
 SUMS = ("calls", "errors", "prompt_tokens", "completion_tokens", "cost_nanousd", "unpriced_calls", "operations")
 BAND = 16
@@ -73,15 +76,17 @@ FROM usage_sums JOIN usage_groups ON id = group_id WHERE calls <> 0;
 
 
 def counted(latency_class: str, sums: list[str], sign: str = "") -> str:
-    """The values of a row's `latency_band` and `COUNTED`, in SQL."""
+    """A row's `latency_band` and `COUNTED`, in SQL."""
     place = f"({latency_class} + {BAND})"
     calls = [f"CASE WHEN {place} % {BAND} = {number} THEN {sign}1 ELSE 0 END" for number in range(BAND)]
-    return ", ".join([f"{place} / {BAND} - 1", *(sign + term for term in sums), *calls])
+    values = zip((*(sign + term for term in sums), *calls), COUNTED, strict=True)
+    return ", ".join([f"{place} / {BAND} - 1 AS latency_band", *(f"{value} AS {name}" for value, name in values)])
 
 
-def sum_up(width_ms: int, of_ms: int, before_ms: str) -> str:
-    """Sums what has ended before an instant, of narrower sums; all of SQL that both databases understand."""
-    due = f"namespace = NEW.namespace AND width_ms = {width_ms} AND start_ms < {before_ms} AND is_summed = 0"
+def _sum_up(width_ms: int, of_ms: int) -> str:
+    """Sums stretches from narrower ones. One stays open for an hour: calls are settled after they were admitted."""
+    over = f"start_ms <= NEW.start_ms - {width_ms + HOUR_MS}"
+    due = f"namespace = NEW.namespace AND width_ms = {width_ms} AND {over} AND is_summed = 0"
     sums = ", ".join(f"CAST(sum({name}) AS BIGINT)" for name in COUNTED)
     return f"""
     {INTO} SELECT narrow.namespace, {width_ms}, due.start_ms, group_id, latency_band, {sums}
@@ -92,12 +97,15 @@ def sum_up(width_ms: int, of_ms: int, before_ms: str) -> str:
     UPDATE usage_stretches SET is_summed = 1 WHERE {due};"""  # noqa: S608 - of constants
 
 
-# An hour stays open for another one: calls are settled some time after they were admitted.
-BEGUN = f"""
-    INSERT INTO usage_stretches VALUES (NEW.namespace, {DAY_MS}, NEW.start_ms / {DAY_MS} * {DAY_MS}, 0)
-    ON CONFLICT DO NOTHING;
-    {sum_up(HOUR_MS, QUARTER_MS, f"NEW.start_ms - {HOUR_MS}")}
-    {sum_up(DAY_MS, HOUR_MS, f"NEW.start_ms - {DAY_MS}")}"""  # noqa: S608 - of constants
+# Of every open hour, because PostgreSQL has begun all hours of a statement when the first of them comes here.
+_BEGIN_WIDER = "".join(
+    f"""
+    INSERT INTO usage_stretches SELECT DISTINCT namespace, {width_ms}, start_ms / {width_ms} * {width_ms}, 0
+    FROM usage_stretches WHERE namespace = NEW.namespace AND width_ms = {HOUR_MS} AND is_summed = 0
+    ON CONFLICT DO NOTHING;"""  # noqa: S608 - of constants
+    for width_ms in WIDER_MS[1:]
+)
+BEGUN = _BEGIN_WIDER + "".join(_sum_up(width_ms, of_ms) for of_ms, width_ms in pairwise(WIDTHS_MS))
 """What is done as soon as a row is the first of its hour."""
 PRUNE_SUMS = "DELETE FROM usage_sums WHERE namespace = ? AND start_ms < ? AND calls = 0"
 """Once the rows before an instant are gone: what sums nothing any more, and then the rest of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from budgetguard.ledger import rollups
-from budgetguard.ledger.rollups import ADD, COUNTED, DAY_MS, GROUP, HOUR_MS, INTO, LABELS, QUARTER_MS
+from budgetguard.ledger.rollups import ADD, COUNTED, GROUP, HOUR_MS, INTO, LABELS, QUARTER_MS, WIDER_MS
 
 ONE_AT_A_TIME = "pg_advisory_xact_lock(hashtext('budgetguard ledger'), hashtext(current_schema()))"
 """Those who write a ledger wait for each other: they add to the same sums, and would else wait in a circle."""
@@ -34,7 +34,7 @@ CREATE FUNCTION usage_rollups_{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BE
     FROM {noted} JOIN usage_groups ON {group} GROUP BY 1, 2, 3, 4, 5 {ADD}
     {INTO} SELECT noted.namespace, width_ms, start_ms, id, latency_band, {_SUMMED}
     FROM {noted} JOIN usage_groups ON {group} JOIN usage_stretches
-    ON usage_stretches.namespace = noted.namespace AND width_ms IN ({HOUR_MS}, {DAY_MS})
+    ON usage_stretches.namespace = noted.namespace AND width_ms IN ({", ".join(map(str, WIDER_MS))})
     AND start_ms = at_ms / width_ms * width_ms AND is_summed = 1 GROUP BY 1, 2, 3, 4, 5 {ADD}
     INSERT INTO usage_stretches SELECT DISTINCT namespace, {HOUR_MS}, at_ms / {HOUR_MS} * {HOUR_MS}, 0
     FROM {noted} ON CONFLICT DO NOTHING;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from budgetguard.ledger import rollups
-from budgetguard.ledger.rollups import ADD, DAY_MS, GROUP, HOUR_MS, INTO, LABELS, QUARTER_MS
+from budgetguard.ledger.rollups import ADD, GROUP, HOUR_MS, INTO, LABELS, QUARTER_MS, WIDER_MS
 
 
 def _once(condition: str, row: str) -> str:
@@ -43,8 +43,7 @@ def _count(row: str, sign: str) -> str:
     INSERT INTO usage_groups ({", ".join(GROUP)}) SELECT {row}namespace, {", ".join(labels)}
     WHERE changes() = 0 AND {counts};
     {quarter("changes() = 1")}
-    {summed(HOUR_MS)}
-    {summed(DAY_MS)}
+    {" ".join(summed(width_ms) for width_ms in WIDER_MS)}
     INSERT INTO usage_stretches SELECT {row}namespace, {HOUR_MS}, {_start(row, HOUR_MS)}, 0 WHERE {counts}
     ON CONFLICT DO NOTHING;"""
 
@@ -68,14 +67,14 @@ END;
 """And what keeps them."""
 _START = f"unixepoch(timestamp) * 1000 / {QUARTER_MS} * {QUARTER_MS}"
 _LABELS = ", ".join(f"coalesce({name}, '') AS {name}" for name in LABELS)
-_COUNTED = rollups.counted(rollups.latency_class_of(""), rollups.sums_of(""))
-_NAMED = ", ".join(("latency_band", *rollups.COUNTED))
+_COUNTED = rollups.counted("latency_class", rollups.sums_of(""))
+_TIMED = f"(SELECT *, {rollups.latency_class_of('')} AS latency_class FROM token_usage LIMIT -1) AS timed"  # noqa: S608 - of constants
 FILL = f"""
 INSERT INTO usage_groups ({", ".join(GROUP)}) SELECT DISTINCT namespace, {_LABELS}
 FROM token_usage WHERE status <> 'released';
 {INTO} SELECT namespace, {QUARTER_MS}, {_START}, id, {_COUNTED}
-FROM token_usage JOIN usage_groups USING (namespace)
-WHERE status <> 'released' {"".join(f" AND usage_groups.{name} = coalesce(token_usage.{name}, '')" for name in LABELS)}
+FROM {_TIMED} JOIN usage_groups USING (namespace)
+WHERE status <> 'released' {"".join(f" AND usage_groups.{name} = coalesce(timed.{name}, '')" for name in LABELS)}
 {ADD}
 INSERT INTO usage_stretches SELECT DISTINCT namespace, {HOUR_MS}, start_ms / {HOUR_MS} * {HOUR_MS}, 0 FROM usage_sums
 ORDER BY 3;

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from budgetguard.errors import ConfigError
 from budgetguard.ledger import rollups
@@ -15,12 +15,13 @@ from budgetguard.ledger.table import timestamp
 
 Where = Mapping[str, str]
 NOWHERE: Where = MappingProxyType({})
-Calls = Iterable[tuple[int, int]]
-"""How many are of which latency class."""
 AT_ONCE = 50
 """Parts of a stretch in one question."""
 Ask = Callable[[str, Sequence[Any]], Iterable[tuple[Any, ...]]]
 """Runs a question with its bindings (`?`)."""
+_NO_LIMIT = 2**63 - 1
+"""Keeps a database from reckoning an inner expression again for each of its uses."""
+_TIMED = f"SELECT *, {rollups.latency_class_of('')} AS latency_class FROM token_usage"  # noqa: S608 - of constants
 _ADDED_UP = ", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in rollups.COUNTED)
 
 
@@ -55,13 +56,13 @@ class Total:
     operations: int = 0
     latencies: Counter[int] = field(default_factory=Counter)
 
-    def add(self, sums: Sequence[int], latencies: Calls) -> None:
-        """Count some more calls: what they add to each of `rollups.SUMS`, and their latencies."""
-        for name, amount in zip(rollups.SUMS, sums, strict=True):
+    def add(self, latency_band: int, *counted: int) -> None:
+        """Count some more calls: what a row of rollups says of them."""
+        for name, amount in zip(rollups.SUMS, counted, strict=False):
             setattr(self, name, getattr(self, name) + int(amount))
-        for number, calls in latencies:
+        for place, calls in enumerate(counted[len(rollups.SUMS) :]):
             if calls:
-                self.latencies[number] += int(calls)
+                self.latencies[rollups.BAND * int(latency_band) + place] += int(calls)
 
     def latency_ms(self, percent: int) -> int | None:
         """So many of the calls took no longer, within 10 %; None where no time is known of any."""
@@ -111,72 +112,55 @@ def totals(ask: Ask, between: Between, group_by: Sequence[str] = (), where: Wher
     exact = {name: value for name, value in where.items() if name not in globs}
     found: dict[tuple[str, ...], Total] = {}
     names = (*group_by, *globs)
-    for question in _questions(ask, between, names, exact):
-        for values, sums, latencies in question.answers(ask, len(names)):
-            group, matched = values[: len(group_by)], values[len(group_by) :]
+    for question, bindings in _questions(ask, between, names, exact):
+        for row in ask(question, bindings):
+            group, matched = tuple(map(str, row[: len(group_by)])), map(str, row[len(group_by) : len(names)])
             if all(value and fnmatchcase(value, glob) for value, glob in zip(matched, globs.values(), strict=True)):
-                found.setdefault(group, Total(group)).add(sums, latencies)
+                found.setdefault(group, Total(group)).add(*row[len(names) :])
     return sorted((total for total in found.values() if total.calls), key=lambda total: total.group)
 
 
-class _Question(NamedTuple):
-    """Answered by rows of a group's values, a latency class or band, `SUMS`, and of a band the calls of each class."""
-
-    text: str
-    bindings: Sequence[Any]
-
-    def answers(self, ask: Ask, values: int) -> Iterator[tuple[tuple[str, ...], Sequence[int], Calls]]:
-        """The values of each group, its sums, and its calls by latency class."""
-        end = values + 1 + len(rollups.SUMS)
-        for row in ask(self.text, self.bindings):
-            number, sums, band = int(row[values]), row[values + 1 : end], row[end:]
-            latencies = enumerate(band, rollups.BAND * number) if band else [(number, sums[0])]
-            yield tuple(map(str, row[:values])), sums, latencies
-
-
-def _questions(ask: Ask, between: Between, names: Sequence[str], where: Where) -> Iterator[_Question]:
-    """What to ask, together all of the stretch, and no call twice."""
+def _questions(ask: Ask, between: Between, names: Sequence[str], where: Where) -> Iterator[tuple[str, Sequence[Any]]]:
+    """What to ask, together all of the stretch, and no call twice. Answers are rows of the values of these columns, a
+    latency band, and `rollups.COUNTED`.
+    """
     parts, ends = _parts(between.since_ms, between.until_ms, _opened(ask, between))
+    values = "".join(f"coalesce({name}, ''), " for name in names)
     filters = "".join(f" AND coalesce({name}, '') = ?" for name in where)
-    values, places = "".join(f"coalesce({name}, ''), " for name in names), _places(len(names) + 1)
+    by = f"{filters} GROUP BY {', '.join(str(place + 1) for place in range(len(names) + 1))}"
     for first in range(0, len(parts), AT_ONCE):
         some = parts[first : first + AT_ONCE]
-        yield _Question(
-            f"SELECT {values}latency_band, {_ADDED_UP} FROM ({_by_group(len(some))}) AS summed "  # noqa: S608 - of constants
-            f"JOIN usage_groups ON id = group_id WHERE true{filters} GROUP BY {places}",
+        yield (
+            f"SELECT {values}place % 32 - 1, {_ADDED_UP} FROM ({_by_place(len(some))}) AS summed "  # noqa: S608 - of constants
+            f"JOIN usage_groups ON id = place / 32 WHERE true{by}",
             [*(one for part in some for one in (between.namespace, *part)), *where.values()],
         )
-    single = ", ".join([rollups.latency_class_of(""), *(f"sum({term})" for term in rollups.sums_of(""))])
+    counted = rollups.counted("latency_class", rollups.sums_of(""))
     for from_ms, to_ms in ends:
-        yield _Question(
-            f"SELECT {values}{single} FROM token_usage WHERE namespace = ? AND timestamp >= ? AND timestamp < ? "  # noqa: S608 - of constants
-            f"AND status <> 'released'{filters} GROUP BY {places}",
+        yield (
+            f"SELECT {values}latency_band, {_ADDED_UP} FROM (SELECT {', '.join(rollups.LABELS)}, {counted} "  # noqa: S608 - of constants
+            f"FROM ({_TIMED} WHERE namespace = ? AND timestamp >= ? AND timestamp < ? AND status <> 'released' "
+            f"LIMIT {_NO_LIMIT}) AS timed) AS counted WHERE true{by}",
             [between.namespace, timestamp(from_ms), timestamp(to_ms), *where.values()],
         )
 
 
-def _by_group(parts: int) -> str:
-    """The sums of so many parts by the numbers of groups: three times as fast as by their labels."""
+def _by_place(parts: int) -> str:
+    """The sums of so many parts by one number for group and band: several times as fast as by labels."""
     part = (
-        f"SELECT group_id, latency_band, {', '.join(rollups.COUNTED)} FROM usage_sums "  # noqa: S608 - of constants
+        f"SELECT group_id * 32 + latency_band + 1 AS place, {', '.join(rollups.COUNTED)} FROM usage_sums "  # noqa: S608 - of constants
         "WHERE namespace = ? AND width_ms = ? AND start_ms >= ? AND start_ms < ?"
     )
-    return (
-        f"SELECT group_id, latency_band, {_ADDED_UP} FROM ({' UNION ALL '.join([part] * parts)}) AS standing "  # noqa: S608 - of constants
-        "GROUP BY group_id, latency_band"
-    )
-
-
-def _places(count: int) -> str:
-    return ", ".join(str(place) for place in range(1, count + 1))
+    return f"SELECT place, {_ADDED_UP} FROM ({' UNION ALL '.join([part] * parts)}) AS standing GROUP BY place"  # noqa: S608 - of constants
 
 
 def _opened(ask: Ask, between: Between) -> list[tuple[int, int]]:
     """The hours and days in which calls were admitted, and which are not summed yet: width and start."""
+    widths = ", ".join(map(str, rollups.WIDER_MS))
     opened = ask(
-        "SELECT width_ms, start_ms FROM usage_stretches "
-        "WHERE namespace = ? AND width_ms IN (?, ?) AND start_ms > ? AND start_ms < ? AND is_summed = 0 ORDER BY 1, 2",
-        [between.namespace, *rollups.WIDTHS_MS[1:], between.since_ms - rollups.WIDTHS_MS[-1], between.until_ms],
+        f"SELECT width_ms, start_ms FROM usage_stretches WHERE namespace = ? AND width_ms IN ({widths}) "  # noqa: S608 - of constants
+        "AND start_ms > ? AND start_ms < ? AND is_summed = 0 ORDER BY 1, 2",
+        [between.namespace, between.since_ms - rollups.WIDER_MS[-1], between.until_ms],
     )
     return [(int(width_ms), int(start_ms)) for width_ms, start_ms in opened]
 
