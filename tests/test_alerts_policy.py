@@ -1,4 +1,4 @@
-"""`[alerts]` and `[[alert]]` of a policy, and the command that tries them out."""
+"""`[alerts]` and `[[alert]]` of a policy, the command that tries them out, and scripts that end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from alert_kit import Hooks
 from cli_kit import command
+from guard_kit import run_script
 
 from budgetguard.errors import ConfigError
 from budgetguard.policy_file import parse_policy
@@ -91,3 +92,44 @@ def test_the_command_posts_to_every_route_and_says_what_came_back(tmp_path: Path
     (tmp_path / "budgetguard.toml").write_text("", encoding="utf-8")
     none = command(tmp_path, "alerts", "test")
     assert (none.code, "[[alert]]" in none.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("ends", "posted"),
+    [("asyncio.run(play())", True), ("play_sync()", True), ("loop.run_until_complete(play()); loop.close()", False)],
+    ids=["asyncio.run", "sync", "a loop that is closed"],
+)
+def test_a_script_that_closes_nothing_still_sends_or_tells_what_was_raised(
+    tmp_path: Path, ends: str, posted: bool
+) -> None:
+    script = f"""
+import asyncio, sys
+import budgetguard as bg
+
+alerts = bg.AlertSettings(routes=[bg.AlertRoute(sys.argv[1])])
+guard = bg.Guard("1B tokens/day", store="sqlite:///budgets.db", alerts=alerts)
+loop = asyncio.new_event_loop()
+
+async def play():
+    async with guard.reserve(agent="a", estimate=bg.Usage(9_000, 0)) as hold:
+        hold.record(bg.Usage(9_000, 0))
+
+def play_sync():
+    with guard.sync.reserve(agent="a", estimate=bg.Usage(9_000, 0)) as hold:
+        hold.record(bg.Usage(9_000, 0))
+
+{ends}
+"""
+    hooks = Hooks()
+
+    async def play() -> None:
+        async with hooks:
+            url = hooks.url().replace("127.0.0.1", "localhost")  # a name, which must be looked up
+            done = await asyncio.to_thread(run_script, script, tmp_path, None, [url])
+            assert done.returncode == 0
+            assert done.stderr.count("budget.alert_raised") == 1
+            assert ("budget.alerts_undelivered route=all count=1" in done.stderr) is not posted
+            assert "SECRET" not in done.stderr
+
+    asyncio.run(play())
+    assert hooks.causes() == (["large_request"] if posted else [])

@@ -115,7 +115,14 @@ class Alerting:
         await asyncio.gather(*(line.ended(LAST_S) for line in self._all_lines()))
 
     def drop(self) -> None:
-        """The event loop runs no more: tell what was not sent."""
+        """The event loop runs no more: tell what was found, and how much was not sent."""
+        for one in self._watcher.take_found():
+            self._notify(one.alert)
+        raised, lost = self._watcher.take_raised()
+        if self._callables or self._policy().alerts.routes:
+            lost += len(raised)
+        if lost:
+            self._notify(AlertsUndelivered("all", lost, "the event loop was closed before they were sent"))
         for line in self._all_lines():
             line.drop()
 

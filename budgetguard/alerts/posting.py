@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
     import httpx2
 
 TIMEOUT_S = 10.0
-ANSWER_SHOWN = 120
+EXIT_TIMEOUT_S = 3.0
+
+
+def python_ends() -> bool:
+    """Whether this is done at the exit of the process: its main thread has ended, and no thread can be started."""
+    return not threading.main_thread().is_alive()
 
 
 class NotTaken(Exception):
@@ -48,10 +54,8 @@ class Webhook:
         """
         import httpx2
 
-        if self._client is None:
-            self._client = await asyncio.to_thread(_new_client)  # reads every authority's certificate: 30 ms
         try:
-            answer = await self._client.send(self._request(self._client, message))
+            answer = self._sent_at_exit(message) if python_ends() else await self._sent(message)
         except httpx2.InvalidURL:
             raise NotTaken("its URL is none") from None
         except httpx2.HTTPError as error:
@@ -69,7 +73,19 @@ class Webhook:
             client, self._client = self._client, None
             await client.aclose()
 
-    def _request(self, client: httpx2.AsyncClient, message: Message) -> httpx2.Request:
+    async def _sent(self, message: Message) -> httpx2.Response:
+        if self._client is None:
+            self._client = await asyncio.to_thread(_new_client)  # reads every authority's certificate: 30 ms
+        return await self._client.send(self._request(self._client, message))
+
+    def _sent_at_exit(self, message: Message) -> httpx2.Response:
+        """Blocking: there are no threads any more in which asyncio could look up a host, and nobody is delayed."""
+        import httpx2
+
+        with httpx2.Client(timeout=EXIT_TIMEOUT_S, follow_redirects=False) as client:
+            return client.send(self._request(client, message))
+
+    def _request(self, client: httpx2.AsyncClient | httpx2.Client, message: Message) -> httpx2.Request:
         body = body_of(self._route.kind, message)
         headers = {"Content-Type": "application/json", "User-Agent": f"budgetguard/{VERSION}"}
         if self._route.secret is not None:

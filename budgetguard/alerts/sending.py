@@ -7,9 +7,10 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from budgetguard.alerts.posting import NotTaken, TryAgain, Webhook
+from budgetguard.alerts.posting import NotTaken, TryAgain, Webhook, python_ends
 from budgetguard.alerts.raised import AlertsUndelivered, OnAlert
 from budgetguard.alerts.shapes import Message
 from budgetguard.events import Event
@@ -107,7 +108,8 @@ class Line:
         elif inspect.iscoroutinefunction(self._target):
             await self._target(message.alert)
         else:
-            answer = await asyncio.to_thread(self._target, message.alert)
+            call = partial(self._target, message.alert)
+            answer = call() if python_ends() else await asyncio.to_thread(call)
             if inspect.isawaitable(answer):
                 await answer
 
@@ -126,6 +128,8 @@ class Line:
 
     async def _wait_for_turn(self) -> None:
         """No more than so many a minute; at the end all at once."""
+        if self._ending.has_begun.is_set():
+            return
         from limits import RateLimitItemPerMinute
         from limits.storage import MemoryStorage
         from limits.strategies import MovingWindowRateLimiter

@@ -74,8 +74,8 @@ def _slack(message: Message) -> Mapping[str, Any]:
     blocks: list[Mapping[str, Any]] = [{"type": "section", "text": text(alert.text)}]
     if facts := _facts(message):
         blocks.append({"type": "context", "elements": [text(f"{name}: {value}") for name, value in facts]})
-    head = text(f"budgetguard: {alert.cause}")["text"]
-    return {"text": head, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+    head = text(f"budgetguard {alert.cause}: {alert.text}")["text"]  # of notifications
+    return {"text": head, "mrkdwn": False, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 
 
 def _teams(message: Message) -> Mapping[str, Any]:
