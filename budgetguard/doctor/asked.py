@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from budgetguard.core.machine import EXPIRED_KEEP_MS
 from budgetguard.core.model import OnExpiry
+from budgetguard.ledger import SQLITE
 from budgetguard.ledger.books import open_book
 from budgetguard.ledger.charges import Charge, Extent
 from budgetguard.ledger.tally import LONGEST_WINDOW_MS
@@ -51,8 +53,15 @@ class LedgerOf(NamedTuple):
     on_expiry: OnExpiry
     replay_keep_ms: int
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a file that nobody has made yet."""
+        return self.url.startswith(SQLITE) and not os.path.exists(self.url.removeprefix(SQLITE))
+
     def told(self, since_ms: int) -> Iterator[Charge]:
         """What its rows charge; those of calls since then, and what names accounts without windows."""
+        if self.is_missing:
+            return
         book = open_book(self.url)
         try:
             yield from book.charges(self.namespace, since_ms, self.on_expiry)
@@ -70,6 +79,8 @@ class LedgerOf(NamedTuple):
 
     def extent(self) -> Extent:
         """How far its rows reach."""
+        if self.is_missing:
+            return Extent(0, None, None, None)
         book = open_book(self.url)
         try:
             return book.extent(self.namespace)

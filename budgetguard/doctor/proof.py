@@ -45,7 +45,7 @@ async def proven(look: Callable[[], Awaitable[Look]]) -> Proof:
         moved = found.moved()
         now = {one.account.key: one for one in _differences(found, moved)}
         seen = {
-            key: (one, _repeats(seen.get(key), one)) for key, one in now.items()
+            key: (one, _repeats(seen.get(key), one, key in moved)) for key, one in now.items()
         } | {key: before for key, before in seen.items() if key in moved and key not in now}  # fmt: skip
         still |= found.after.keys() - moved
         at_rest = found.before is found.after  # both at one instant
@@ -57,10 +57,12 @@ async def proven(look: Callable[[], Awaitable[Look]]) -> Proof:
     return Proof(found, number, certain, len(moved - still - seen.keys()), len(seen) - len(certain))
 
 
-def _repeats(before: tuple[Difference, int] | None, now: Difference) -> int:
+def _repeats(before: tuple[Difference, int] | None, now: Difference, moved: bool) -> int:
     if before is None:
         return 1
     one, times = before
+    if moved:  # by how much cannot be said then
+        return times + 1 if (one.spent < one.told_spent) == (now.spent < now.told_spent) else 1
     same = one.spent - one.told_spent == now.spent - now.told_spent
     return times + 1 if same and one.reserved - one.told_reserved == now.reserved - now.told_reserved else 1
 

@@ -87,6 +87,9 @@ async def extent_of(ledger: LedgerOf) -> tuple[Extent | None, Check]:
         found = await asyncio.to_thread(ledger.extent)
     except BudgetGuardError as error:
         return None, Check("ledger", "failed", str(error), "nothing can be proven without it")
+    if ledger.is_missing:
+        do = "nothing: the first drain makes it; or name another with --ledger"
+        return found, Check("ledger", "warning", f"there is no {ledger.url} yet", do)
     if not found.rows:
         return found, well("ledger", f"no row of {ledger.namespace} yet")
     since, until = (timestamp(at or 0)[:19] for at in (found.first_ms, found.settled_ms))
@@ -95,6 +98,8 @@ async def extent_of(ledger: LedgerOf) -> tuple[Extent | None, Check]:
 
 def check_unpriced(ledger: LedgerOf, now_ms: int) -> Check:
     """Whether calls of the last week were counted as free because nobody knows their price."""
+    if ledger.is_missing:
+        return well("unpriced", "no call yet")
     book = open_book(ledger.url)
     try:
         stretch = Stretch(ledger.namespace, max(now_ms - WEEK_MS, 0), now_ms)
