@@ -25,7 +25,7 @@ SPENDERS = (
     Column("calls", lambda record: f"{record['calls']:,}", right=True),
     Column("spent", lambda record: short_amount(record["unit"], record["spent"]), right=True),
     Column("share", lambda record: f"{record['percent']} %", right=True),
-    Column("usual", lambda record: short_amount(record["unit"], record["usual"]), right=True),
+    Column("7-day mean", lambda record: short_amount(record["unit"], record["usual"]), right=True),
     Column("against it", lambda record: _times(record["spent"], record["usual"]), right=True, extra=True),
 )
 HOLDS = (
