@@ -93,6 +93,15 @@ def test_times_are_told_and_meant_in_the_zone_that_is_asked_for(place: Path) -> 
     assert not told(place, "--by", "agent", "--agent", "x", "--since", "2020-01-01", "--until", hour_ago)
 
 
+def test_hours_are_those_of_the_zone_and_come_in_their_order(place: Path) -> None:
+    found = told(place, "--by", "hour,team", "--timezone", "Asia/Kathmandu", "--last", "2d")
+    assert [(one["team"], one["calls"]) for one in found] == [("ads", 7), (None, 2), ("search", 3)]
+    hours = [one["hour"] for one in found]
+    assert hours == sorted(hours) and all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:00\+05:45", hour) for hour in hours)
+    days = told(place, "--by", "team,day", "--team", "search")
+    assert [(one["team"], len(one["day"])) for one in days] == [("search", 10)]
+
+
 @pytest.mark.parametrize("format", ["table", "csv", "json"])
 def test_hostile_labels_and_budgets_reach_no_terminal_and_no_spreadsheet(place: Path, format: str) -> None:
     done = refusals(place, "--namespace", "hostile", "--by", "team,budget,calls", "--format", format)

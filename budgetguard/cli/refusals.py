@@ -44,7 +44,7 @@ EMPTY_SHADOW = "no call would have been refused"
 def refusals(
     by: Annotated[
         str,
-        typer.Option("--by", metavar="NAMES", help="Labels, model, provider, budget, unit, period, reason."),
+        typer.Option("--by", metavar="NAMES", help="Labels, model, budget, unit, period, reason, hour, day ..."),
     ] = "team,budget",
     last: LastOption = None,
     since: SinceOption = None,
@@ -81,10 +81,34 @@ def refusals(
 
 
 def _found(asked: Asked, names: list[str], shadow: bool) -> list[Record]:
-    """The most often refused first."""
+    """The most often refused first; by times, in their order."""
+    from budgetguard.reports.folding import TIMES
+
     with asked.opened() as (book, stretch, zone):
-        found = book.refusals(stretch, names, asked.globs, shadow)
-    return [_record(names, one, ZoneInfo(zone)) for one in sorted(found, key=lambda one: (-one.calls, one.group))]
+        times = [name for name in names if name in TIMES]
+        labels = [name for name in names if name not in TIMES]
+        found = book.refusals(stretch, [*labels, "slot"] if times else labels, asked.globs, shadow)
+    if times:
+        found = _folded(found, names, zone)
+    found.sort(key=lambda one: (0 if times else -one.calls, one.group))
+    return [_record(names, one, ZoneInfo(zone)) for one in found]
+
+
+def _folded(found: list[RefusalSum], names: list[str], zone: str) -> list[RefusalSum]:
+    """Groups by labels and quarters of an hour, as groups by labels and the hours, days ... of a zone."""
+    from budgetguard.ledger.refusal_sums import RefusalSum
+    from budgetguard.ledger.sums import SLOT_MS
+    from budgetguard.reports.folding import TIMES, LocalTimes
+
+    times = {name: LocalTimes(name, zone) for name in names if name in TIMES}
+    sums: dict[tuple[str, ...], RefusalSum] = {}
+    for one in found:
+        *labels, slot = one.group
+        left = iter(labels)
+        at_ms = int(slot) * SLOT_MS
+        group = tuple(times[name].text(at_ms) if name in times else next(left) for name in names)
+        sums.setdefault(group, RefusalSum(group)).add(one.calls, one.asked.items(), one.last_ms)
+    return list(sums.values())
 
 
 def _names(by: str) -> list[str]:
