@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from alert_kit import call
 from guard_kit import BOTH, PATIENT_MS, Heard, LossyStore, World, only_on_sqlite, until
 from postgres_kit import Books
@@ -88,7 +89,8 @@ def test_on_redis_the_ledger_in_postgresql_tells_what_an_agent_costs(redis_world
 
 
 @only_on_sqlite
-def test_what_cannot_be_told_while_the_store_is_away_is_told_later_and_calls_go_on(world: World) -> None:
+@pytest.mark.parametrize("is_back", [True, False], ids=["and is back", "until the end"])
+def test_what_cannot_be_told_while_the_store_is_away_is_told_later_and_calls_go_on(world: World, is_back: bool) -> None:
     store = LossyStore(world.store())
     store.refused.add("first_to_tell")
 
@@ -98,7 +100,8 @@ def test_what_cannot_be_told_while_the_store_is_away_is_told_later_and_calls_go_
             await until(lambda: world.heard.of(StoreProblem), "that it cannot be told is told")
             assert causes(world.heard) == []
             await call(guard, LARGE, agent="a")
-            store.refused.clear()
+            if is_back:
+                store.refused.clear()
 
     asyncio.run(play())
     assert causes(world.heard) == ["large_request"]

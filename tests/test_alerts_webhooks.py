@@ -183,6 +183,7 @@ def test_each_route_gets_what_it_asks_for_and_callables_get_all(world: World) ->
                 bg.AlertRoute(hooks.url("/prices"), causes=["unknown_price"]),
                 bg.AlertRoute(hooks.url("/nobody"), where={"user": "*"}),
                 bg.AlertRoute(hooks.url("/all")),
+                bg.AlertRoute(hooks.url("/all"), where={"team": "*"}),  # the same place: not twice
             ]
             settings = bg.AlertSettings(routes=routes)
             async with world.guard(MANY, alerts=settings, on_alert=[broken, got.append, later]) as guard:

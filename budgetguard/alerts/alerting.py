@@ -15,7 +15,7 @@ from budgetguard.alerts.raised import AlertRaised, AlertsFailed, AlertsUndeliver
 from budgetguard.alerts.sending import Ending, Line
 from budgetguard.alerts.settings import AlertRoute
 from budgetguard.alerts.shapes import Message
-from budgetguard.alerts.watching import Watcher
+from budgetguard.alerts.watching import Found, Watcher
 from budgetguard.errors import BudgetGuardError
 from budgetguard.events import Event, StoreProblem
 
@@ -64,16 +64,21 @@ class Alerting:
 
         Errors: those of `Store.first_to_tell`; it is told the next time.
         """
-        while found := self._watcher.take_found():
-            try:
-                first = await self._store.first_to_tell([(one.key, one.ttl_ms) for one in found])
-            except BaseException:
-                self._watcher.put_back(found)
-                raise
-            for one, is_first in zip(found, first, strict=True):
-                if is_first:
-                    self._notify(one.alert)
-        self._send()
+        try:
+            while found := self._watcher.take_found():
+                await self._tell(found)
+        finally:
+            self._send()
+
+    async def _tell(self, found: Sequence[Found]) -> None:
+        try:
+            first = await self._store.first_to_tell([(one.key, one.ttl_ms) for one in found])
+        except BaseException:
+            self._watcher.put_back(found)
+            raise
+        for one, is_first in zip(found, first, strict=True):
+            if is_first:
+                self._notify(one.alert)
 
     def pause_s(self) -> float:
         """Until shortly after the next full minute: whoever had the last one asks before the others."""
@@ -86,7 +91,7 @@ class Alerting:
             return
         minute = self._now_ms() // MINUTE_MS
         (first,) = await self._store.first_to_tell([(f"alerts look {minute}", 5 * MINUTE_MS)])
-        self._late_s = (0.0, 0.0) if first else (5.0, 40.0)
+        self._late_s = (0.01, 0.05) if first else (5.0, 40.0)
         if first:
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
@@ -110,14 +115,15 @@ class Alerting:
             async with asyncio.timeout(LAST_S):
                 await self.tell_alerts()
         except (BudgetGuardError, TimeoutError) as error:
-            self._notify(StoreProblem("first_to_tell", str(error)))
+            self._notify(StoreProblem("first_to_tell", str(error) or "it did not answer in time"))
+            self._tell_all()  # rather twice than never
+            self._send()
         self._ending.begin(LAST_S)
         await asyncio.gather(*(line.ended(LAST_S) for line in self._all_lines()))
 
     def drop(self) -> None:
         """The event loop runs no more: tell what was found, and how much was not sent."""
-        for one in self._watcher.take_found():
-            self._notify(one.alert)
+        self._tell_all()
         raised, lost = self._watcher.take_raised()
         if self._callables or self._policy().alerts.routes:
             lost += len(raised)
@@ -125,6 +131,11 @@ class Alerting:
             self._notify(AlertsUndelivered("all", lost, "the event loop was closed before they were sent"))
         for line in self._all_lines():
             line.drop()
+
+    def _tell_all(self) -> None:
+        while found := self._watcher.take_found():
+            for one in found:
+                self._notify(one.alert)
 
     def _all_lines(self) -> list[Line]:
         return [*self._callables, *self._lines.values()]
@@ -136,11 +147,9 @@ class Alerting:
         for alert in raised:
             policy = self._policy()
             message = Message(os.urandom(16).hex(), alert, policy.store.namespace, self._now_ms())
-            for line in self._callables:
+            routed = [self._line(route) for route in policy.alerts.routes if is_routed(alert, route)]
+            for line in dict.fromkeys((*self._callables, *routed)):
                 line.put(message)
-            for route in policy.alerts.routes:
-                if is_routed(alert, route):
-                    self._line(route).put(message)
 
     def _line(self, route: AlertRoute) -> Line:
         key = (route.url, route.kind, route.secret or "")
