@@ -30,6 +30,7 @@ from budgetguard.cli.refusals import refusals
 from budgetguard.cli.report_duplicates import duplicates
 from budgetguard.cli.simulate import simulate
 from budgetguard.cli.status import status
+from budgetguard.cli.usage import usage
 from budgetguard.cli.why import why
 from budgetguard.errors import BudgetGuardError, ConfigError
 from budgetguard.version import VERSION
@@ -72,6 +73,7 @@ app.add_typer(ledger.commands, name="ledger")
 report.commands.command()(chargeback)
 report.commands.command()(duplicates)
 app.add_typer(report.commands, name="report")
+app.command()(usage)
 app.command()(refusals)
 app.command()(why)
 app.command()(metrics)

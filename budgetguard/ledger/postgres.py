@@ -191,6 +191,7 @@ def shown(url: str) -> str:
 
 
 def sent(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
+    """The values of a row of these columns, as COPY takes them."""
     return [_value(name, value) for name, value in zip(columns, row, strict=True)]
 
 
