@@ -36,6 +36,7 @@ TABLE = (
     Row("ledger.rollups", "ledger"),
     Row("ledger.rollups_postgres", "ledger"),
     Row("ledger.rollups_sqlite", "ledger"),
+    Row("ledger.forgotten", "ledger"),
     Row("ledger.table", "ledger"),
     Row("ledger.charges", "ledger"),
     Row("ledger.tally", "ledger"),

@@ -80,7 +80,7 @@ class LedgerOf(NamedTuple):
     def extent(self) -> Extent:
         """How far its rows reach."""
         if self.is_missing:
-            return Extent(0, None, None, None)
+            return Extent(0, None, None, None, None)
         book = open_book(self.url)
         try:
             return book.extent(self.namespace)

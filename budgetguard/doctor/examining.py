@@ -142,7 +142,8 @@ async def _of_namespace(patient: Patient, report: Report, books: RedisBooks) -> 
     yield served.check_state(meta, settings.namespace, 0 if extent is None else extent.rows)
 
     async def look() -> Look:
-        return await books.look(ledger.told if ledger is not None else lambda since: (), since_ms)
+        pruned_ms = None if extent is None else extent.forgotten_ms
+        return await books.look(ledger.told if ledger is not None else lambda since: (), since_ms, pruned_ms)
 
     if ledger is not None and extent is None:
         return

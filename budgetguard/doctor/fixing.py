@@ -62,9 +62,10 @@ async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> Fixed:
     async with aclosing(
         RedisBooks(patient.url, settings.namespace, settings.timeout_ms, on_expiry=patient.guard.on_expiry)
     ) as books:
-        if not await _claimed(books, ledger, rebuild := Rebuild(books, ledger.replay_keep_ms), tell):
+        source = Source(ledger.told, since_ms, ledger.resolved, extent.forgotten_ms)
+        if not await _claimed(books, source, rebuild := Rebuild(books, ledger.replay_keep_ms), tell):
             return Fixed((), ["all agree: nothing was changed"])
-        done = await rebuild.run(Source(ledger.told, since_ms, ledger.resolved))
+        done = await rebuild.run(source)
     said = [*map(_set, done.differences), *_left(done.differences)]
     said.append(f"{some(done.remembered, 'call')} that ended lately are remembered again; guards go on by themselves")
     until = timestamp(extent.settled_ms or 0)[:19]
@@ -72,15 +73,17 @@ async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> Fixed:
         f"the ledger ends at {until} UTC: what was settled later and not drained when the state was lost is in no "
         "account; calls that were under way then count when they are settled"
     )
+    if extent.forgotten_ms is not None:
+        said += _in_part(done.differences, extent.forgotten_ms)
     return Fixed(done.differences, said)
 
 
-async def _claimed(books: RedisBooks, ledger: LedgerOf, rebuild: Rebuild, tell: Tell) -> bool:
+async def _claimed(books: RedisBooks, source: Source, rebuild: Rebuild, tell: Tell) -> bool:
     """Claim the namespace, once nobody else rebuilds it; False if all agrees by then."""
     waits_for = ""
     while True:
         meta = await books.meta()
-        if meta.incarnation and not meta.claimed_by and await _agrees(books, ledger):
+        if meta.incarnation and not meta.claimed_by and await _agrees(books, source):
             return False
         other = await rebuild.claim()
         if not other:
@@ -91,9 +94,9 @@ async def _claimed(books: RedisBooks, ledger: LedgerOf, rebuild: Rebuild, tell: 
         await asyncio.sleep(WAIT_S)
 
 
-async def _agrees(books: RedisBooks, ledger: LedgerOf) -> bool:
+async def _agrees(books: RedisBooks, source: Source) -> bool:
     async def look() -> Look:
-        return await books.look(ledger.told, since_ms)
+        return await books.look(source.told, source.since_ms, source.pruned_ms)
 
     proof = await proven(look)
     return not proof.differences
@@ -107,6 +110,18 @@ def _set(one: Difference) -> str:
     if reserved != held:
         texts.append(f"reserved {format_amount(account.unit, reserved)} -> {format_amount(account.unit, held)}")
     return f"{named(account)}: {', '.join(texts) or 'left as it is'}"
+
+
+def _in_part(differences: Sequence[Difference], forgotten_ms: int) -> list[str]:
+    """What was made of rows of which some were pruned."""
+    starts = [
+        one.account.window_start_ms or 0 for one in differences if one.account.period.kind in ("calendar", "total")
+    ]
+    count = sum(start <= forgotten_ms for start in starts)
+    until = timestamp(forgotten_ms)[:19]
+    return [f"{some(count, 'account')} lack what calls until {until} UTC had charged: their rows were pruned"] * (
+        count > 0
+    )
 
 
 def _left(differences: Sequence[Difference]) -> list[str]:

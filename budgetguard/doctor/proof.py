@@ -114,12 +114,7 @@ def _agree(name: str, found: str, proof: Proof) -> Check:
 
 
 def _of_spent(proof: Proof, found: list[Difference]) -> Check:
-    uncounted = proof.look.tally.uncounted
-    certain = [
-        one for one in found
-        if one.spent < one.told_spent
-        or (one.whole and one.spent - one.told_spent > getattr(uncounted, one.account.unit))
-    ]  # fmt: skip
+    certain = [one for one in found if one.whole]
     text = f"{some(len(found), 'account')} not as the ledger tells: " + _listed(
         [(one.account, one.spent, one.told_spent) for one in certain or found]
     )

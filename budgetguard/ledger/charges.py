@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import OnExpiry
 from budgetguard.core.verbs import Row
+from budgetguard.ledger.forgotten import READ as READ_FORGOTTEN
 from budgetguard.ledger.table import EPOCH, timestamp
 
 Ask = Callable[[str, Sequence[Any]], Iterable[tuple[Any, ...]]]
@@ -27,12 +28,16 @@ _MS = timedelta(milliseconds=1)
 
 
 class Extent(NamedTuple):
-    """How far a namespace's rows reach: of their admissions the first and the last, and when the last was written."""
+    """How far a namespace's rows reach: of their admissions the first and the last, and when the last was written.
+
+    `forgotten_ms`: the last admission among those that were deleted; None if none ever was.
+    """
 
     rows: int
     first_ms: int | None
     last_ms: int | None
     settled_ms: int | None
+    forgotten_ms: int | None
 
 
 class Charge(NamedTuple):
@@ -72,7 +77,13 @@ def charges(ask: Ask, namespace: str, since_ms: int, on_expiry: OnExpiry = "char
 def extent(ask: Ask, namespace: str) -> Extent:
     """How far the rows reach."""
     ((rows, *instants),) = ask(EXTENT, (namespace,))
-    return Extent(rows, *(None if at is None else instant_ms(at) for at in instants))
+    first_ms, last_ms, settled_ms = (None if at is None else instant_ms(at) for at in instants)
+    return Extent(rows, first_ms, last_ms, settled_ms, forgotten_ms(ask, namespace))
+
+
+def forgotten_ms(ask: Ask, namespace: str) -> int | None:
+    """The last admission among the rows that were deleted; None if none ever was."""
+    return next((instant_ms(until) for (until,) in ask(READ_FORGOTTEN, (namespace,))), None)
 
 
 def charge_of(row: Row, on_expiry: OnExpiry = "charge") -> Charge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from budgetguard.ledger import refusals, rollups, rollups_postgres
 from budgetguard.ledger.closing_schema import POSTGRES as CLOSINGS
+from budgetguard.ledger.forgotten import POSTGRES as FORGOTTEN
 from budgetguard.ledger.table import COLUMNS
 
 SCHEMA = 1
@@ -38,7 +39,7 @@ CREATE TABLE refusals (
 );
 CREATE INDEX refusals_by_time ON refusals (namespace, timestamp);
 """
-MIGRATIONS = {0: _TABLE + CLOSINGS + rollups_postgres.TABLES + _REFUSALS}
+MIGRATIONS = {0: _TABLE + FORGOTTEN + CLOSINGS + rollups_postgres.TABLES + _REFUSALS}
 """By the schema that each leads from; 0 is a database without a ledger."""
 MAKE_VERSION = "CREATE TABLE IF NOT EXISTS budgetguard_ledger (version INTEGER NOT NULL)"
 READ_VERSION = "SELECT version FROM budgetguard_ledger"

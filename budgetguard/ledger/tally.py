@@ -33,7 +33,9 @@ class Held(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """An account that is not as the ledger and the open reservations tell it. `whole`: all of its rows are there."""
+    """An account that is not as the ledger and the open reservations tell it. `whole`: if it has spent more than its
+    rows tell, no rows that were forgotten, or may have been charged without naming it, can be the reason.
+    """
 
     account: Account
     spent: int
@@ -51,7 +53,7 @@ class Tally:
     """
 
     def __init__(self, now_ms: int, pruned_ms: int | None = None) -> None:
-        """`pruned_ms`: rows of calls that were admitted before may have been forgotten; None if none were."""
+        """`pruned_ms`: rows of calls that were admitted until then may have been forgotten; None if none were."""
         self.now_ms = now_ms
         self.pruned_ms = pruned_ms
         self.untold: set[str] = set()
@@ -104,7 +106,7 @@ class Tally:
         period, start_ms = account.period, account.window_start_ms
         if start_ms is None:
             start_ms = 0 if period.kind == "total" else self.now_ms - period.span_ms - period.slot_ms
-        return self.pruned_ms <= start_ms
+        return self.pruned_ms < start_ms
 
     def differences(self, standing: Accounts) -> list[Difference]:
         """Where what stands is not what is told, by key."""
@@ -119,8 +121,13 @@ class Tally:
                 for where in (standing, told)
             )
             if stands != says:
-                found.append(Difference(account, stands[0], says[0], stands[1], says[1], self.whole(account)))
+                tells = self._tells(account, stands[0] - says[0])
+                found.append(Difference(account, stands[0], says[0], stands[1], says[1], tells))
         return found
+
+    def _tells(self, account: Account, more: int) -> bool:
+        """Whether its rows tell all: if it has spent more than they do, others did not charge that."""
+        return more <= 0 or (self.whole(account) and more > getattr(self.uncounted, account.unit))
 
     def _account(self, key: str, at_ms: int) -> Account | None:
         """The account of a key that a call names which was admitted then; None if it counts no more, or is untold."""

@@ -14,7 +14,7 @@ from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import Account, OnExpiry, plan_from_text
 from budgetguard.core.periods import parse_period_text
 from budgetguard.errors import StoreAway, StoreUnusable
-from budgetguard.ledger.charges import charges
+from budgetguard.ledger.charges import charges, forgotten_ms
 from budgetguard.ledger.tally import LONGEST_WINDOW_MS, OVERDUE_MS, Accounts, Difference, Held, Look, Tally
 from budgetguard.store import Clock
 from budgetguard.stores.sqlite import rows, schema
@@ -92,7 +92,7 @@ class SQLiteBooks:
 
     def _look(self, db: apsw.Connection) -> Look:
         now_ms = self._now_ms(db)
-        tally = Tally(now_ms)
+        tally = Tally(now_ms, forgotten_ms(db.execute, self._namespace))
         tally.add(charges(db.execute, self._namespace, now_ms - LONGEST_WINDOW_MS, self._on_expiry))
         held = [_held(*row) for row in db.execute(HELD, (self._namespace,))]
         tally.hold(held)
