@@ -79,7 +79,8 @@ def test_a_threshold_that_is_set_low_reaches_the_webhook(world: World) -> None:
 
 
 def test_what_fails_for_now_is_tried_again_and_signed_anew(world: World) -> None:
-    hooks = Hooks(Reply(500, AGAIN), Reply(429, AGAIN), Reply(503, AGAIN), Reply(202))
+    past = {"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    hooks = Hooks(Reply(500, AGAIN), Reply(429, AGAIN), Reply(503, past), Reply(202))
     raised(world, hooks, secret=SECRET)
     assert len(hooks.requests) == 4
     assert len({request.body for request in hooks.requests}) == 1
