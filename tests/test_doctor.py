@@ -170,3 +170,20 @@ def test_after_any_history_the_accounts_are_what_ledger_and_holds_tell_and_are_m
     assert books.mend() != []
     look = books.look()
     assert sums(look.after, look) == before and books.mend() == []
+
+
+def test_what_is_spent_beyond_rows_that_were_pruned_is_no_drift_and_stays(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with closing(apsw.Connection(str(tmp_path / "budgets.db"))) as db:
+        db.execute("DELETE FROM token_usage WHERE agent = 'crawler'")
+        ((spent,),) = db.execute("SELECT spent FROM accounts WHERE budget = 'search-team' AND unit = 'usd'")
+    ended = command(tmp_path, "doctor", "--format", "json")
+    assert (ended.code, found_by(ended)["spent"][0]) == (0, "warning")
+    change(tmp_path, "UPDATE accounts SET reserved = 3 WHERE unit = 'concurrent'")
+    fixed = command(tmp_path, "doctor", "--fix", "--format", "json")
+    assert fixed.code == 0 and "4 accounts keep what is spent above" in fixed.err
+    with closing(apsw.Connection(str(tmp_path / "budgets.db"))) as db:
+        assert list(db.execute("SELECT spent FROM accounts WHERE budget = 'search-team' AND unit = 'usd'")) == [
+            (spent,)
+        ]
+        assert list(db.execute("SELECT reserved FROM accounts WHERE unit = 'concurrent'")) == [(1,)]

@@ -23,6 +23,7 @@ from warm_python import WarmProcess
 
 import budgetguard as bg
 from budgetguard.errors import StateLost, StoreAway
+from budgetguard.ledger import open_ledger
 from budgetguard.ledger.charges import Charge
 from budgetguard.stores.redis.books import RedisBooks
 from budgetguard.stores.redis.rebuilding import Rebuild
@@ -217,6 +218,28 @@ def test_where_the_ledger_cannot_be_read_nothing_is_changed_and_calls_go_on(here
                 await rebuild.run(source(here.ledger, namespace)._replace(told=away))
             await books.aclose()
             assert here.server.keys(f"{key_prefix(namespace)}*") == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_what_rows_that_were_pruned_had_charged_cannot_be_rebuilt_and_that_is_told(
+    here: Here, request: pytest.FixtureRequest, kind: str
+) -> None:
+    if kind == "postgres":
+        here = Here(here.server, here.namespace, here.folder, request.getfixturevalue("postgres").url)
+
+    async def main() -> None:
+        async with after_calls(here, 5) as before:
+            ledger = open_ledger(here.ledger)
+            assert ledger.prune(here.namespace, 2**42, 2) == 2
+            ledger.close()
+            done = await asyncio.to_thread(here.doctor, "--fix")
+            assert done.code == 0 and "4 accounts lack what calls until" in done.err, done
+            after = await here.stands()
+            assert {key: amounts[0] * 5 for key, amounts in after.items()} == {
+                key: amounts[0] * 3 for key, amounts in before.items()
+            }
 
     asyncio.run(main())
 

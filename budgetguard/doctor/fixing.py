@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from budgetguard.doctor.findings import some
 from budgetguard.doctor.proof import named, proven
 from budgetguard.errors import ConfigError
 from budgetguard.ledger.table import timestamp
-from budgetguard.ledger.tally import Difference, Look
+from budgetguard.ledger.tally import Difference, Look, Tally
 from budgetguard.stores.redis.books import RedisBooks
 from budgetguard.stores.redis.rebuilding import Rebuild, Source
 from budgetguard.stores.sqlite.mending import SQLiteBooks
@@ -114,10 +115,8 @@ def _set(one: Difference) -> str:
 
 def _in_part(differences: Sequence[Difference], forgotten_ms: int) -> list[str]:
     """What was made of rows of which some were pruned."""
-    starts = [
-        one.account.window_start_ms or 0 for one in differences if one.account.period.kind in ("calendar", "total")
-    ]
-    count = sum(start <= forgotten_ms for start in starts)
+    tally = Tally(time.time_ns() // 1_000_000, forgotten_ms)
+    count = sum(not tally.whole(one.account) for one in differences)
     until = timestamp(forgotten_ms)[:19]
     return [f"{some(count, 'account')} lack what calls until {until} UTC had charged: their rows were pruned"] * (
         count > 0
