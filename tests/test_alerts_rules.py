@@ -20,6 +20,7 @@ from budgetguard.alerts.looking import Looks
 from budgetguard.alerts.raised import AlertRaised, AlertsFailed
 from budgetguard.alerts.shares import Shares
 from budgetguard.alerts.watching import Watcher
+from budgetguard.ledger.sqlite import SQLiteLedger
 from budgetguard.policy import Policy
 from budgetguard.testing import FakeClock
 
@@ -174,6 +175,10 @@ def test_an_account_and_the_ledger_that_move_apart_are_told_and_a_budget_that_is
             assert (alert.cause, alert.budget, alert.subject) == ("drift", "each-agent", {"agent": "a"})
             assert (alert.figures["spent_tokens"], alert.figures["ledger_tokens"]) == (75, 110)
             assert await here.look(at("12:15")) == []
+            tamper("UPDATE accounts SET spent = 110 WHERE unit = 'tokens' AND key LIKE '%\"a\"%'")
+            assert await here.look(at("12:20")) == []  # mended
+            SQLiteLedger(str(world.path)).prune("default", at("11:30"), 100)
+            assert await here.look(at("12:25")) == []
 
     asyncio.run(play())
 

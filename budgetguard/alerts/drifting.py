@@ -2,8 +2,9 @@
 
 Compared are the present windows of budgets that go by team, agent, task, model and provider. A difference that is
 there when an account is first looked at is no drift: its budget may have been new, or another, in the midst of its
-window. That it changes is: calls were counted and not recorded, or the other way round; `budgetguard doctor` finds
-which. Told once for each window. Nothing is compared while rows wait to be drained.
+window. That it changes, and is not gone, is: calls were counted and not recorded, or the other way round; `budgetguard
+doctor` finds which. Told once for each window. Nothing is compared while rows wait to be drained, and nothing told of a
+window of which the ledger has forgotten rows (`ledger prune`).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Drifts:
 
     def find(
         self, before: Limited, after: Limited, sums: Mapping[tuple[int, int], Sequence[Spent]], policy: Policy
-    ) -> Iterator[Found]:
-        """The accounts whose difference is another than it was.
+    ) -> Iterator[tuple[int, Found]]:
+        """The accounts whose difference is another than it was, each with the beginning of its window.
 
         Args:
             before, after: the accounts as they stood before the ledger was read, and after it.
@@ -57,9 +58,9 @@ class Drifts:
             spent = sorted((row.spent, later[account.key]))
             least, most = ledger - spent[1], ledger - spent[0]
             was = known.get(account.key, (least, most))
-            if least > was[1] or most < was[0]:
-                yield _drift(account, limit, spent[1], ledger, row.now_ms, policy)
-            else:  # as narrow as it was ever seen
+            if (least > was[1] or most < was[0]) and not least <= 0 <= most:
+                yield window[0], _drift(account, limit, spent[1], ledger, row.now_ms, policy)
+            elif least <= was[1] and most >= was[0]:  # as narrow as it was ever seen
                 least, most = max(least, was[0]), min(most, was[1])
             self._known[account.key] = least, most
 

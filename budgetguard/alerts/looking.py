@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from budgetguard.alerts.burning import Speeds, burning
 from budgetguard.alerts.drifting import Drifts, Limited, windows_of
 from budgetguard.alerts.raised import AlertRaised
-from budgetguard.alerts.reading import read_sums
+from budgetguard.alerts.reading import read_forgotten_ms, read_sums
 from budgetguard.alerts.spending import Spent, costing, growing, months
 from budgetguard.alerts.watching import HOUR_MS, Found, found
 from budgetguard.core.periods import Window
@@ -83,7 +83,11 @@ class Looks:
             above, least = settings.task_tokens, settings.least_calls
             alerts += growing(sums[_of(this)], sums[_of(last)], above, least, this, now_ms)
         after = await limited_accounts(policy, self._store, {}) if before else []
-        return [*alerts, *self._drifts.find(before, after, sums, policy)] if after else alerts
+        drifts = [*self._drifts.find(before, after, sums, policy)] if after else []
+        if drifts:
+            forgotten_ms = await asyncio.to_thread(read_forgotten_ms, url, policy.store.namespace)
+            alerts += [drift for start_ms, drift in drifts if forgotten_ms is None or forgotten_ms < start_ms]
+        return alerts
 
     async def _read(
         self, url: str, policy: Policy, stretches: Iterable[tuple[int, int]]

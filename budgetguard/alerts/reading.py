@@ -38,5 +38,20 @@ def read_sums(url: str, namespace: str, stretches: Stretches) -> Mapping[tuple[i
         book.close()
 
 
+def read_forgotten_ms(url: str, namespace: str) -> int | None:
+    """The last admission among the rows that were deleted; None if none ever was. It counts all rows.
+
+    Raises:
+        StoreAway, StoreUnusable: it cannot be read.
+    """
+    from budgetguard.ledger.books import open_book
+
+    book = open_book(url)
+    try:
+        return book.extent(namespace).forgotten_ms
+    finally:
+        book.close()
+
+
 def _amounts(input_tokens: int, output_tokens: int, cost_nanousd: int, calls: int) -> Amounts:
     return Amounts(input_tokens + output_tokens, input_tokens, output_tokens, cost_nanousd, calls)
