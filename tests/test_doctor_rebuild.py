@@ -19,11 +19,14 @@ from budgetguard.testing.clock import FakeClock
 PROBE = reserve("probe", plan("1 tokens/total", name="probe"), amounts(1))
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("accepts", [False, True])
 def test_after_any_history_a_rebuild_makes_what_was_lost_and_ledger_and_accounts_agree_ever_after(
-    redis_server: RedisServer, namespace: str, request: pytest.FixtureRequest, tmp_path: Path, number: int
+    redis_server: RedisServer, namespace: str, request: pytest.FixtureRequest, tmp_path: Path, accepts: bool
 ) -> None:
-    """Calls that were under way are settled afterwards, others settled once more: each is counted once."""
+    """Calls that were under way are settled afterwards, others settled once more: each is counted once.
+
+    Also where the loss was accepted, and calls have gone on from nothing before anybody thought of the ledger.
+    """
     dice = random.Random(seed_of(request))
     url, ledger, clock = redis_server.unix_url, f"sqlite:///{tmp_path}/ledger.db", FakeClock(NOON_MS)
 
@@ -47,6 +50,12 @@ def test_after_any_history_a_rebuild_makes_what_was_lost_and_ledger_and_accounts
             flush(redis_server, namespace)
             with pytest.raises(StateLost):
                 await ask_one(store, PROBE)
+            if accepts:
+                await store.open(accept_loss=True)
+                await history.go_on([dice.randbytes(8) for _ in range(60)])
+                assert (await rebuilt(url, namespace, ledger, clock)).differences
+                assert await agree(history, 200)
+                return
             done = await rebuilt(url, namespace, ledger, clock)
             assert {found.account.key: (found.told_spent, 0) for found in done.differences} == before
             look = await looked(url, namespace, ledger, clock)

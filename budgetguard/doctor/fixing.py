@@ -15,6 +15,8 @@ from budgetguard.doctor.proof import named, proven
 from budgetguard.errors import ConfigError
 from budgetguard.ledger.table import timestamp
 from budgetguard.ledger.tally import Difference, Look, Tally
+from budgetguard.policy import StoreSettings
+from budgetguard.stores import open_store
 from budgetguard.stores.redis.books import RedisBooks
 from budgetguard.stores.redis.rebuilding import Rebuild, Source
 from budgetguard.stores.sqlite.mending import SQLiteBooks
@@ -65,7 +67,8 @@ async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> Fixed:
     ) as books:
         source = Source(ledger.told, since_ms, ledger.resolved, extent.forgotten_ms)
         if not await _claimed(books, source, rebuild := Rebuild(books, ledger.replay_keep_ms), tell):
-            return Fixed((), ["all agree: nothing was changed"])
+            await _accept(settings)
+            return Fixed((), ["all agree: nothing was changed, and guards that knew another state go on with this one"])
         done = await rebuild.run(source)
     said = [*map(_set, done.differences), *_left(done.differences)]
     said.append(f"{some(done.remembered, 'call')} that ended lately are remembered again; guards go on by themselves")
@@ -77,6 +80,15 @@ async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> Fixed:
     if extent.forgotten_ms is not None:
         said += _in_part(done.differences, extent.forgotten_ms)
     return Fixed(done.differences, said)
+
+
+async def _accept(settings: StoreSettings) -> None:
+    """Whoever knew another incarnation goes on with this one: what it says is what the ledger tells."""
+    store = open_store(settings.url, settings.namespace, settings.timeout_ms, allow_eviction=settings.allow_eviction)
+    try:
+        await store.open(accept_loss=True)
+    finally:
+        await store.aclose()
 
 
 async def _claimed(books: RedisBooks, source: Source, rebuild: Rebuild, tell: Tell) -> bool:
