@@ -33,7 +33,6 @@ COLUMNS = (
     Column("check", lambda record: record["check"]),
     Column("state", lambda record: record["state"], styled=lambda record: _coloured(record["state"])),
     Column("found", lambda record: escaped(record["found"])),
-    Column("what to do", lambda record: escaped(record["do"]) or "-"),
 )
 CHANGE_KEYS = ("what", "before", "now")
 CHANGE_COLUMNS = tuple(Column(key, lambda record, key=key: escaped(record[key])) for key in CHANGE_KEYS)  # type: ignore[misc]
@@ -129,6 +128,9 @@ def _show(format: Format, report: Report, found: Sequence[Change] | None, *, kep
             typer.echo(json.dumps(report.evidence() | more, indent=2))
         return
     emit(format, records, KEYS, COLUMNS)
+    advice = [f"{check.name}: {escaped(check.do)}" for check in report.checks if check.do]
+    if format == "table" and advice:
+        typer.echo("\nWhat to do:\n" + "\n".join(advice))
     if found is not None:
         typer.echo("")
         emit(format, changed, CHANGE_KEYS, CHANGE_COLUMNS, "nothing has changed since")

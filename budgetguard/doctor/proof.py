@@ -23,7 +23,7 @@ PAUSE_S = 0.05
 SLOW_S = 5.0
 """A ledger of millions of rows is read again only if something differs."""
 SHOWN = 3
-FIX = "budgetguard doctor --fix sets the accounts to what the ledger tells"
+FIX = "budgetguard doctor --fix sets them to what is told"
 
 
 @dataclass
@@ -124,7 +124,7 @@ def _of_spent(proof: Proof, found: list[Difference]) -> Check:
         [(one.account, one.spent, one.told_spent) for one in certain or found]
     )
     if certain:
-        return Check("spent", "failed", text, f"see that this is the ledger of all rows; then {FIX}")
+        return Check("spent", "failed", text, f"{FIX}, if this ledger has all rows")
     return Check(
         "spent", "warning", f"{text}; rows were pruned, or say that they may have been charged (uncounted)",
         "nothing: more is spent than the rows that are left tell",
