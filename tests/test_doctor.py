@@ -14,9 +14,10 @@ import pytest
 from cli_kit import POLICY, Ended, command, fill, shown
 from doctor_kit import History, sums
 from lua_raw import seed_of
-from store_kit import NOON_MS
+from store_kit import NOON_MS, release
 
 from budgetguard.core.model import Balance
+from budgetguard.stores import open_spool
 from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.stores.sqlite.mending import SQLiteBooks
 from budgetguard.testing.clock import FakeClock
@@ -187,3 +188,33 @@ def test_what_is_spent_beyond_rows_that_were_pruned_is_no_drift_and_stays(tmp_pa
             (spent,)
         ]
         assert list(db.execute("SELECT reserved FROM accounts WHERE unit = 'concurrent'")) == [(1,)]
+
+
+def test_what_waits_in_the_spool_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    spool = open_spool(f"sqlite:///{tmp_path}/budgets.db", "default", None)
+    spool.put([release("a"), release("b")])
+    spool.close()
+    ended = command(tmp_path, "doctor", "--format", "json")
+    assert (ended.code, found_by(ended)["spool"]) == (
+        0,
+        ("warning", "2 settled or released calls wait on this machine"),
+    )
+
+
+def test_a_reservation_that_nobody_sweeps_is_a_warning(tmp_path: Path) -> None:
+    fill(tmp_path)
+    change(tmp_path, "UPDATE reservations SET lease_end_ms = 1 WHERE state = 'held'")
+    ended = command(tmp_path, "doctor", "--format", "json")
+    assert (ended.code, found_by(ended)["held"]) == (0, ("warning", "1 open reservation, 1 of them overdue"))
+
+
+def test_a_store_of_another_schema_and_a_clock_that_stands_behind_are_told(tmp_path: Path) -> None:
+    fill(tmp_path)
+    change(tmp_path, "UPDATE clocks SET last_ms = last_ms + 600000")
+    ended = command(tmp_path, "doctor", "--format", "json")
+    assert ended.code == 1 and found_by(ended)["clock"][0] == "failed"
+    change(tmp_path, "PRAGMA user_version = 99")
+    ended = command(tmp_path, "doctor", "--format", "json")
+    assert ended.code == 1 and "has schema 99" in found_by(ended)["store"][1]

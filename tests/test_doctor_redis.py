@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import budgetguard as bg
 from budgetguard.errors import StateLost, StoreAway
 from budgetguard.ledger import open_ledger
 from budgetguard.ledger.charges import Charge
+from budgetguard.stores.redis import rebuilding
 from budgetguard.stores.redis.books import RedisBooks
 from budgetguard.stores.redis.rebuilding import Rebuild
 
@@ -186,6 +188,34 @@ def test_one_that_was_held_up_until_another_took_over_changes_nothing(here: Here
             with pytest.raises(StateLost):
                 await slow.run(source(here.ledger, here.namespace))
             assert await here.stands() == after != before
+            await here.call()
+
+    asyncio.run(main())
+
+
+def test_one_that_is_taken_over_while_it_reads_does_not_claim_it_back(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has read by then is old."""
+    monkeypatch.setattr(rebuilding, "BEAT_S", 0.01)
+    of = source(here.ledger, here.namespace)
+
+    def slowly(since_ms: int) -> Iterator[Charge]:
+        yield from of.told(since_ms)
+        here.server.ask("HSET", f"{key_prefix(here.namespace)}meta", "claimed_ms", 1, "incarnation", "rebuild:other")
+        asyncio.run(rebuilt(here.server.unix_url, here.namespace, here.ledger))
+        until = time.monotonic() + 0.2  # twenty beats
+        while time.monotonic() < until and b"rebuild:" not in (here.meta("incarnation")[0] or b""):
+            time.sleep(0.01)
+
+    async def main() -> None:
+        books = RedisBooks(here.server.unix_url, here.namespace, PATIENT_MS)
+        async with aclosing(books), after_calls(here, 3) as before:
+            slow = Rebuild(books, REPLAY_KEEP_MS)
+            assert await slow.claim() == ""
+            with pytest.raises(StateLost):
+                await slow.run(of._replace(told=slowly))
+            assert await here.stands() == before
             await here.call()
 
     asyncio.run(main())

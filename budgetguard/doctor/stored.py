@@ -44,7 +44,7 @@ def check_spool(patient: Patient) -> Check:
     except BudgetGuardError as error:
         return Check("spool", "failed", str(error), "what it keeps cannot be delivered until it can be read")
     if waiting:
-        text = f"{some(waiting, 'settle')} wait on this machine"
+        text = f"{waiting:,} settled or released calls wait on this machine"
         return Check("spool", "warning", text, "let a guard run here: it delivers them; until then less is spent")
     return well("spool", "empty")
 

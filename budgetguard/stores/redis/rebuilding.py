@@ -66,7 +66,7 @@ class Rebuild:
         self._before = b""
 
     async def claim(self) -> str:
-        """Claim the namespace, or renew that; "", or who has claimed it already."""
+        """Claim the namespace, before `run`; returns "", or who has claimed it already."""
         _, before, other = await self._scripting.one(self._books.server, lambda caller: calls.claim(caller=caller))
         self._before = before
         return str(other.removeprefix(CLAIM).decode())
@@ -130,12 +130,13 @@ class Rebuild:
 
     @contextlib.asynccontextmanager
     async def _kept_claimed(self) -> AsyncIterator[None]:
-        """The claim is renewed while a ledger is read that may take its time."""
+        """The claim is renewed while a ledger is read that may take its time; one that was taken over stays lost."""
 
         async def beat() -> None:
             while True:
                 await asyncio.sleep(BEAT_S)
-                await self.claim()
+                with contextlib.suppress(StoreError):  # what is written at the end will tell
+                    await self._write([], [], False)
 
         beating = asyncio.create_task(beat())
         try:
