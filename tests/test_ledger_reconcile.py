@@ -152,6 +152,11 @@ def test_anthropics_exports_agree(url: str, tmp_path: Path, text: str) -> None:
 def test_a_plain_file_is_compared_with_all_calls_or_with_those_to_one(url: str, tmp_path: Path) -> None:
     done = reconcile(tmp_path, url, PLAIN, "--format", "json")
     assert (done.code, "with all calls of prod: 0 of 3 differ" in done.err) == (0, True), done.out
+    assert "\n1 call of the ledger without a known price, counted as $0\n" in done.err
+    credit = "2026-11-01,gpt-4o-mini,,,,$0.01\n2026-11-01,gpt-4o-mini,,,,-$0.01\n"
+    for sign in ";\t":
+        done = reconcile(tmp_path, url, (PLAIN + credit).replace(",", sign), "--format", "json")
+        assert (done.code, "0 of 3 differ" in done.err) == (0, True), (sign, done.out)
     done = reconcile(tmp_path, url, PLAIN, "--format", "json", "--provider", "anthropic")
     assert [(line["model"], line["ledger_calls"]) for line in told(done)] == [
         ("claude-haiku-4-5", 1), ("gpt-4o-mini", 1), ("other", 1), (None, 3)
@@ -185,7 +190,8 @@ def test_names_of_a_file_are_written_safely_into_every_form(url: str, tmp_path: 
         ("\n\n", "it is empty"),
         ("day,model,cost\n", "it has a header and no lines"),
         ("when,what\n1,2\n", "its columns are 'when', 'what': needed are day, model and some of requests"),
-        ("day;model;cost\n2026-11-01;m;1\n", "its columns are 'day;model;cost'"),
+        ("day|model|cost\n2026-11-01|m|1\n", "its columns are 'day|model|cost'"),
+        ("\nday;model;cost\n2026-11-01;m;1,5\n", "line 3: cost: expected dollars such as 1.25, not '1,5'"),
         ("day,model\n2026-11-01,m\n", "its columns are 'day', 'model'"),
         ("day,model,cost,Cost\n2026-11-01,m,1,1\n", "line 1: it has two columns 'cost'"),
         ("day,model,cost\n2026-11-01,m,1\n\n2026-11-02,m\n", "line 4: it has 2 cells and the header 3"),

@@ -53,6 +53,7 @@ def reconcile(
     from budgetguard.ledger.reconciling import parse_tolerance
     from budgetguard.ledger.reconciling import reconcile as compare
     from budgetguard.ledger.usage_files import read_usage_file
+    from budgetguard.reports.lines import counted
 
     most = parse_tolerance(tolerance)
     url, own, _ = asked_ledger(ledger, namespace, config, store)
@@ -67,6 +68,8 @@ def reconcile(
     count, lines = sum(bool(line.differing) for line in found.lines), len(found.lines)
     calls = f"calls to {escaped(of)}" if of else "all calls"
     note(f"{said.form.name}, {said.first_day} to {said.last_day}, with {calls} of {own}: {count} of {lines} differ")
+    if found.unpriced_calls and "cost_usd" in said.measures:
+        note(f"{counted(found.unpriced_calls, 'call')} of the ledger without a known price, counted as $0")
     if found.differs:
         raise typer.Exit(1)
 

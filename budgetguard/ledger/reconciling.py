@@ -46,10 +46,14 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class Reconciled:
-    """Every day and model of either side, in order; and their total, in which nothing is judged."""
+    """Every day and model of either side, in order; and their total, in which nothing is judged.
+
+    Of the ledger's calls `unpriced_calls` have no known price, which counts 0.
+    """
 
     lines: tuple[Compared, ...]
     total: Compared
+    unpriced_calls: int
 
     @property
     def differs(self) -> bool:
@@ -81,17 +85,23 @@ def reconcile(book: Book, namespace: str, file: UsageFile, provider: str | None,
     by_model = any(model for _, model in file.said)
     models = {model for _, model in file.said}
     ledger: dict[tuple[str, str], Said] = {}
-    for day, model, of, one in _calls(book, namespace, file):
+    unpriced_calls = 0
+    for one in book.sums(_stretch(namespace, file), ("slot", "model", "provider")):
+        slot, model, of = one.group
         known = name_in(model, models) if by_model else ""
         if provider is None or of == provider or (not of and known in models):
-            ledger.setdefault((day, known), Said()).add(one)
+            day = datetime.fromtimestamp(int(slot) * SLOT_MS / 1000, UTC).date().isoformat()
+            cost = Fraction(one.cost_nanousd, NANOUSD_PER_USD)
+            said = Said(one.calls, one.prompt_tokens, one.completion_tokens, cost)
+            ledger.setdefault((day, known), Said()).add(said)
+            unpriced_calls += one.unpriced_calls
     keys = sorted({*ledger, *file.said})
     lines = [_compared(key, ledger.get(key, Said()), file.said.get(key, Said()), file, tolerance) for key in keys]
     total = Compared("", "", Said(), Said(), ())
     for line in lines:
         total.ledger.add(line.ledger)
         total.file.add(line.file)
-    return Reconciled(tuple(lines), total)
+    return Reconciled(tuple(lines), total, unpriced_calls)
 
 
 def name_in(model: str, models: Iterable[str]) -> str:
@@ -118,14 +128,9 @@ def usd_text(exact: Fraction) -> str:
     return f"{whole}.{part.rstrip('0').ljust(2, '0')}"
 
 
-def _calls(book: Book, namespace: str, file: UsageFile) -> Iterable[tuple[str, str, str, Said]]:
-    """Of every quarter of an hour of the file's days its day, model, provider and amounts."""
-    stretch = Stretch(namespace, _day_ms(file.first_day), min(_day_ms(file.last_day) + DAY_MS, LAST_MS))
-    for one in book.sums(stretch, ("slot", "model", "provider")):
-        slot, model, provider = one.group
-        day = datetime.fromtimestamp(int(slot) * SLOT_MS / 1000, UTC).date().isoformat()
-        cost = Fraction(one.cost_nanousd, NANOUSD_PER_USD)
-        yield day, model, provider, Said(one.calls, one.prompt_tokens, one.completion_tokens, cost)
+def _stretch(namespace: str, file: UsageFile) -> Stretch:
+    """The days that a file tells of."""
+    return Stretch(namespace, _day_ms(file.first_day), min(_day_ms(file.last_day) + DAY_MS, LAST_MS))
 
 
 def _compared(key: tuple[str, str], ledger: Said, file: Said, of: UsageFile, tolerance: Tolerance) -> Compared:

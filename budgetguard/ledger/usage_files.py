@@ -9,7 +9,8 @@ Forms are told by their columns:
   ..._cache_write_1h, ..._cache_read, usage_output_tokens. Its cost export: usage_date_utc, model, cost_usd.
 - A plain one: day, model, and what there is of requests, input_tokens, output_tokens and cost (in dollars).
 
-Other columns do not matter. The exports are those of the two consoles, as of 2026.
+Other columns do not matter. Lines of the same day and model are added up. The exports are those of the two consoles,
+as of 2026.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class _Line:
 
     def dollars(self, columns: Sequence[str]) -> Fraction:
         text = self.text(columns)
-        found = _DOLLARS.fullmatch(text)
+        found = _DOLLARS.fullmatch(text.replace("-$", "$-", 1))
         if text and found is None:
             raise self.fault(f"{self._named(columns)}: expected dollars such as 1.25, not {shown(text)}")
         return Fraction(found[1].rstrip(".")) if found else Fraction()
@@ -194,7 +195,7 @@ def _read(file: TextIO, source: str) -> UsageFile:
 
 def _lines(file: TextIO, source: str) -> Iterator[_Line]:
     """The header as a line of its own names, then the lines. Blank ones are passed over."""
-    reader, names, number = csv.reader(file, strict=True), list[str](), 1
+    reader, names, number = csv.reader(file, delimiter=_delimiter(file), strict=True), list[str](), 1
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
@@ -215,6 +216,13 @@ def _lines(file: TextIO, source: str) -> Iterator[_Line]:
         raise ConfigError(source, [f"line {max(number, reader.line_num)}: it is no CSV: {error}"]) from None
     if not names:
         raise ConfigError(source, ["it is empty: name a provider's export, as CSV"])
+
+
+def _delimiter(file: TextIO) -> str:
+    """A comma; a semicolon or a tab where a spreadsheet has written the header with these."""
+    header = next((line for line in file if line.strip()), "")
+    file.seek(0)
+    return max(",;\t", key=header.count)
 
 
 def _form_of(header: Mapping[str, str], source: str) -> tuple[Form, frozenset[str]]:
