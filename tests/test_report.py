@@ -75,12 +75,12 @@ SIGN = r"\\([!-/:-@\[-`{-~])"
 TABLE = """\
 Cost by team, agent: prod, 2026-11-01 to 2026-11-30 (UTC)
 
-team     agent    calls  errors  input tokens  output tokens      cost    share
+team     agent    calls  errors  input tokens  output tokens      cost    share  no price
 search   crawler      2       1         1,020            105   $1.5000   75.0 %
 search   ranker       1       0           500             50   $0.5000   25.0 %
 (none)   crawler      1       0            40              4  <$0.0001    0.0 %
-ads      (none)       1       0            30              3   $0.0000    0.0 %
-(total)               5       1         1,590            162   $2.0000  100.0 %
+ads      (none)       1       0            30              3   $0.0000    0.0 %         1
+(total)               5       1         1,590            162   $2.0000  100.0 %         1
 
 Of it <$0.0001 of 1 call assumed: nobody told what was really used.
 1 call without a known price, counted as $0.
@@ -100,10 +100,10 @@ MARKDOWN = """\
 
 prod, 2026-11-01 to 2026-11-30 (UTC), team = search
 
-| team | calls | errors | input tokens | output tokens | cost | share |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| search | 3 | 1 | 1,520 | 155 | \\$2.0000 | 100.0 % |
-| **(total)** | **3** | **1** | **1,520** | **155** | **\\$2.0000** | **100.0 %** |
+| team | cost | share | calls | errors | input tokens | cached | output tokens |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| search | \\$2.0000 | 100.0 % | 3 | 1 | 1,520 | 400 | 155 |
+| **(total)** | **\\$2.0000** | **100.0 %** | **3** | **1** | **1,520** | **400** | **155** |
 """
 
 
@@ -119,7 +119,7 @@ def test_every_form_says_what_was_added_up_by_hand(url: str, report: Ask) -> Non
     assert (told["since"], told["until"], told["timezone"]) == (
         "2026-11-01T00:00:00+00:00", "2026-12-01T00:00:00+00:00", "UTC"
     )  # fmt: skip
-    assert [(one["group"], one["cost_usd"]) for one in told["groups"]] == [({"tenant": "(none)"}, "2.000000010")]
+    assert [(one["group"], one["cost_usd"]) for one in told["groups"]] == [({"tenant": None}, "2.000000010")]
     assert (told["others"]["groups"], told["others"]["calls"], told["others"]["unpriced_calls"]) == (1, 1, 1)
     assert (told["total"]["calls"], told["total"]["cost_nanousd"]) == (5, 2_000_000_010)
 
@@ -127,7 +127,7 @@ def test_every_form_says_what_was_added_up_by_hand(url: str, report: Ask) -> Non
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (("--by", "model"), {"gpt": 2_000_000_001, "(none)": 9}),
+        (("--by", "model"), {"gpt": 2_000_000_001, None: 9}),
         (("--by", "agent", "--where", "team=s*"), {"crawler": 1_500_000_003, "ranker": 500_000_000}),
         (("--by", "agent", "--label", "model=gpt", "--agent", "r*"), {"ranker": 500_000_000}),
         (("--by", "status", "--where", "status=[ae]*"), {"assumed": 7, "error": 2}),
@@ -135,10 +135,11 @@ def test_every_form_says_what_was_added_up_by_hand(url: str, report: Ask) -> Non
         (("--by", "month", "--timezone", "Asia/Tokyo"), {"2026-11": 2_000_000_010}),
         (("--by", "tenant", "--where", "tenant=*"), {"acme": 0}),
         (("--by", "team", "--where", "team=nobody"), {}),
+        (("--by", "agent,team", "--where", "team=(none)"), {"crawler": 7}),
     ],
 )
 def test_calls_are_chosen_and_grouped_as_asked(
-    more: tuple[str, ...], expected: dict[str, int], url: str, report: Ask
+    more: tuple[str, ...], expected: dict[str | None, int], url: str, report: Ask
 ) -> None:
     fill(url, BY_HAND)
     told = json.loads(report(url, *NOVEMBER, "--format", "json", *more).out)
@@ -215,6 +216,18 @@ def test_columns_of_csv_have_names_of_their_own(file_url: str, report: Ask) -> N
     done = report(file_url, *NOVEMBER, "--by", "line,calls", "--format", "csv")
     (group, total) = csv.DictReader(io.StringIO(done.out))
     assert (group["label:line"], group["label:calls"], group["calls"], total["line"]) == ("b", "'=9", "1", "total")
+
+
+def test_labels_that_look_like_words_of_a_report_are_told_from_them(file_url: str, report: Ask) -> None:
+    teams = ["(none)", "", "(others)", "(total)", " x", '"y']
+    fill(file_url, [call(f"{n}", UsageRow(1, 1, cost_nanousd=9 - n), team=team) for n, team in enumerate(teams)])
+    told = csv.DictReader(io.StringIO(report(file_url, *NOVEMBER, "--format", "csv", "--top", "5").out))
+    assert [one["team"] for one in told] == [
+        '"(none)"', "(none)", '"(others)"', '"(total)"', '" x"', "(others)", "(total)"
+    ]  # fmt: skip
+    done = report(file_url, *NOVEMBER, "--team", "(none)", "--format", "json", "--verify")
+    assert [one["group"]["team"] for one in json.loads(done.out)["groups"]] == ["(none)", None]
+    assert (done.code, done.err) == (0, "verified: 2 rows, $0.000000017\n")
 
 
 def test_a_report_goes_into_a_file(file_url: str, report: Ask, tmp_path: Path) -> None:

@@ -45,12 +45,12 @@ def test_csv_adds_up_and_focus_says_the_same(url: str, tmp_path: Path) -> None:
         ("(unallocated)", "team", ""), ("(unallocated)", "adjustment", "2025-10"), ("(total)", "total", ""),
     ]  # fmt: skip
     assert (found[0]["cost_center"], found[0]["budget_usd"], found[0]["refused_calls"]) == ("4711", "2.000000000", "0")
-    for month, nanousd, count in (("2025-10", 4_750_000_001, 4), ("2025-11", 15, 3)):
+    for month, nanousd, unpriced, count in (("2025-10", 4_750_000_001, 1, 4), ("2025-11", 15, 0, 3)):
         focus = list(csv.DictReader(io.StringIO(chargeback(tmp_path, url, month, "--format", "focus").out)))
         assert tuple(focus[0]) == COLUMNS
         for column in ("BilledCost", "EffectiveCost", "ListCost", "ContractedCost"):
             assert sum(int(one[column].replace(".", "")) for one in focus) == nanousd
-        assert len(focus) == count
+        assert (len(focus), sum(int(one["x_UnpricedCalls"]) for one in focus)) == (count, unpriced)
     own, correction, unallocated = focus
     assert own["ChargeClass"] == "" and own["BillingPeriodStart"] == own["ChargePeriodStart"] == "2025-10-31T23:00:00Z"
     assert (own["ChargePeriodEnd"], own["BillingCurrency"]) == ("2025-11-30T23:00:00Z", "USD")
@@ -77,7 +77,7 @@ def test_a_month_without_calls_has_its_unallocated_line_in_every_form(url: str, 
         assert done.code == 0 and "(unallocated)" in done.out and "(total)" in done.out
     assert told(chargeback(tmp_path, url, "2025-10", "--format", "json"))["teams"][0]["cost_usd"] == "0.000000000"
     lines = [" ".join(line.split()) for line in forms["table"].out.splitlines()]
-    assert lines[3:] == ["(unallocated) 0 0 $0.0000", "(total) 0 0 $0.0000"]
+    assert lines[3:] == ["(unallocated) $0.0000 0 0", "(total) $0.0000 0 0"]
     assert len(chargeback(tmp_path, url, "2025-10", "--format", "focus").out.splitlines()) == 1
 
 
@@ -86,10 +86,16 @@ def test_the_table_has_budget_and_cost_center_beside_the_team(url: str, tmp_path
     out = chargeback(tmp_path, url, "2025-10").out
     assert out.startswith("Chargeback 2025-10: prod (Europe/Berlin), open\n\nTeam ")
     (line,) = [one for one in out.splitlines() if one.startswith("search [4711]")]
-    assert " ".join(line.split()) == ("search [4711] 3 330 $1.7500 $2.00 (87.5 %) $0.2500 $0.5000 7")
+    assert " ".join(line.split()) == ("search [4711] $1.7500 $2.00 (87.5 %) 3 330 $0.2500 $0.5000 7")
+    (line,) = [one for one in out.splitlines() if one.startswith("(unallocated)")]
+    assert " ".join(line.split()) == "(unallocated) $0.0000 1 110 1", "of one call nobody knows the price"
     others = "team-agents, $300.00 per agent; s-teams, $20.00 shared by s*."
     assert f"Month budgets of some calls, or of several teams: {others}" in out.splitlines()
     assert "Of it $3.2500 is assumed" in out and "7 calls refused, which had asked $0.0700." in out
+    total = (
+        "| **(total)** |  | **$4.7500** | **5** | **550** | **1** | **$3.2500** | **$0.5000** |  | **7 ($0.0700)** |"
+    )
+    assert total in chargeback(tmp_path, url, "2025-10", "--format", "markdown").out.replace("\\", "")
     terminal, code = shown(
         tmp_path, "report", "chargeback", "--month", "2025-10", "--ledger", url, "--namespace", NAMESPACE, columns=80
     )

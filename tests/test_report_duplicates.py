@@ -57,14 +57,18 @@ def test_all_but_the_first_asking_of_a_prompt_are_repeats(url: str, tmp_path: Pa
             "prompt_hash": "aa", "times": 3, "first_at": "2026-11-22T14:00:00.000+01:00",
             "last_at": "2026-11-22T16:00:00.000+01:00", "agents": ["=1+1", "crawler"], "tokens": 45, "cost": 1_230,
             "cost_usd": "0.00000123", "again_tokens": 30, "again": 230, "again_usd": "0.00000023",
+            "again_unpriced_calls": 0,
         },
         {
             "prompt_hash": "bb", "times": 2, "first_at": "2026-11-22T14:00:00.000+01:00",
             "last_at": "2026-11-22T15:00:00.000+01:00", "agents": ["(none)"], "tokens": 30, "cost": 7_000,
-            "cost_usd": "0.000007", "again_tokens": 15, "again": 0, "again_usd": "0.00",
+            "cost_usd": "0.000007", "again_tokens": 15, "again": 0, "again_usd": "0.00", "again_unpriced_calls": 1,
         },
     ]  # fmt: skip
-    assert done.err == "2 prompts were asked again, 3 times, for $0.00000023 (1 of 9 calls have no hash)\n"
+    assert done.err == (
+        "2 prompts were asked again, 3 times, for $0.00000023 and 1 call without a known price "
+        "(1 of 9 calls have no hash)\n"
+    )
     cells = list(csv.DictReader(io.StringIO(duplicates(tmp_path, url, "--format", "csv").out)))
     assert cells[0]["agents"] == '["=1+1", "crawler"]', "no formula: a cell begins with a bracket"
 

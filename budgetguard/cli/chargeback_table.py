@@ -10,18 +10,9 @@ from functools import partial
 from budgetguard.cli.output import Column, Record, plain_table, table, terminal
 from budgetguard.refusal import escaped
 from budgetguard.reports.chargeback import Statement
-from budgetguard.reports.chargeback_lines import (
-    NONE,
-    Row,
-    assumed,
-    budget_shown,
-    heading,
-    notes,
-    places_of,
-    rows,
-    signed,
-    team_shown,
-)
+from budgetguard.reports.chargeback_lines import Row, budget_shown, heading, notes, rows, team_shown
+from budgetguard.reports.names import name_shown
+from budgetguard.reports.tables import Figure, figures
 
 
 def table_text(statement: Statement, in_file: bool = False) -> str:
@@ -41,32 +32,30 @@ def table_text(statement: Statement, in_file: bool = False) -> str:
 
 def _columns(statement: Statement) -> list[Column]:
     """What nobody has is left out."""
-    places, found = places_of(statement), list(rows(statement))
+    found = list(rows(statement))
     budgets = {team_shown(one.team): budget_shown(one) for one in statement.teams}
-
-    def dollars(amount: Callable[[Row], int], record: Record) -> str:
-        return signed(amount(record["row"]), places) if amount(record["row"]) else ""
-
+    cost, *others = (
+        Column(one.title, partial(_figure, one), right=True, extra=one.title != "Cost") for one in figures(statement)
+    )
     columns = [
         Column("Team", lambda record: _team(record["row"])),
         Column("Agent", lambda record: _label(record["row"].agent)),
         Column("Model", lambda record: _label(record["row"].model)),
         Column("Provider", lambda record: _label(record["row"].provider), extra=True),
-        Column("Calls", lambda record: f"{record['row'].sum.calls:,}", right=True, extra=True),
-        Column("Tokens", lambda record: f"{record['row'].sum.total_tokens:,}", right=True, extra=True),
-        Column("Cost", lambda record: signed(record["row"].sum.cost_nanousd, places), right=True),
+        cost,
     ]
     if any(budgets.values()):
         columns.append(Column("Budget", lambda record: _of_team(record["row"], budgets.get), right=True))
     if statement.adjusted:
         columns.append(Column("Adjusts", lambda record: record["row"].adjusts or "", right=True))
-    if any(assumed(row.sum) for row in found):
-        columns.append(Column("Assumed", partial(dollars, lambda row: assumed(row.sum)), right=True, extra=True))
-    if any(row.sum.late_cost_nanousd for row in found):
-        columns.append(Column("Late", partial(dollars, lambda row: row.sum.late_cost_nanousd), right=True, extra=True))
+    columns += others
     if any(row.facts.refused_calls for row in found):
         columns.append(Column("Refused", lambda record: _refused(record["row"]), right=True))
     return columns
+
+
+def _figure(figure: Figure, record: Record) -> str:
+    return figure.shown(record["row"].sum)
 
 
 def _team(row: Row) -> str:
@@ -76,7 +65,7 @@ def _team(row: Row) -> str:
 
 
 def _label(value: str | None) -> str:
-    return "" if value is None else escaped(value or NONE)
+    return "" if value is None else escaped(name_shown(value))
 
 
 def _of_team(row: Row, told: Callable[[str], str | None]) -> str:

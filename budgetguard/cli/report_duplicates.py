@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 KEYS = (
     "prompt_hash", "times", "first_at", "last_at", "agents", "tokens", "cost", "cost_usd", "again_tokens", "again",
-    "again_usd",
+    "again_usd", "again_unpriced_calls",
 )  # fmt: skip
 COLUMNS = (
     Column("prompt hash", lambda record: escaped(record["prompt_hash"])),
@@ -103,7 +103,8 @@ def _summary(found: Repeats) -> str:
     times = "once" if found.again == 1 else f"{found.again:,} times"
     unknown = found.calls - found.hashed_calls
     rest = f" ({unknown:,} of {_calls(found.calls)} have no hash)" if unknown else ""
-    return f"{prompts} asked again, {times}, for {format_usd(found.again_nanousd)}{rest}"
+    unpriced = f" and {_calls(found.again_unpriced_calls)} without a known price" if found.again_unpriced_calls else ""
+    return f"{prompts} asked again, {times}, for {format_usd(found.again_nanousd)}{unpriced}{rest}"
 
 
 def _empty(found: Repeats) -> str:

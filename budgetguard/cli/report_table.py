@@ -44,9 +44,8 @@ def _apart(found: Sequence[str]) -> list[str]:
 def _columns(report: Report) -> list[Column]:
     places, whole_nanousd = usd_places(report), report.total.cost_nanousd
     most_nanousd = max((line.sum.cost_nanousd for line in lines(report) if line.kind != "total"), default=0)
-    names = [
-        Column(escaped(name), partial(_name, place)) for place, name in enumerate(report.by)
-    ]  # fmt: skip
+    names = [Column(escaped(name), partial(_name, place)) for place, name in enumerate(report.by)]
+    unpriced = Column("no price", lambda record: f"{record['line'].sum.unpriced_calls or ''}", right=True)
     return [
         *names,
         Column("calls", lambda record: f"{record['line'].sum.calls:,}", right=True),
@@ -55,6 +54,7 @@ def _columns(report: Report) -> list[Column]:
         Column("output tokens", lambda record: f"{record['line'].sum.completion_tokens:,}", right=True, extra=True),
         Column("cost", lambda record: usd_shown(record["line"].sum.cost_nanousd, places), right=True),
         Column("share", lambda record: share_shown(record["line"].sum.cost_nanousd, whole_nanousd), right=True),
+        *([unpriced] if report.total.unpriced_calls else []),
         Column("", lambda record: "", extra=True, styled=lambda record: _bar(record, most_nanousd)),
     ]
 

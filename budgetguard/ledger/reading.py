@@ -60,7 +60,7 @@ class Book(Protocol):
 
     def sums(self, stretch: Stretch, by: Sequence[str] = (), where: Mapping[str, str] = NOWHERE) -> list[Sum]:
         """Exact sums over the rows themselves, of the calls whose labels match these globs (as `fnmatchcase`; a call
-        without the label matches none), in the order of their groups.
+        without the label matches only "(none)"), in the order of their groups.
 
         Names are team, agent, session, task, user, model, provider, status, prompt_hash, those of any other labels,
         and `slot`: the number of the quarter of an hour since 1970, which is for who adds up local days.

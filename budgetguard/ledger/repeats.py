@@ -14,8 +14,8 @@ from budgetguard.ledger.totals import Between
 class Repeat(NamedTuple):
     """A prompt that several operations asked: how often, when first and last, and by which agents ('' for none).
 
-    `again_tokens` and `again_nanousd` are what all but the first of them took and cost. The attempts of one operation
-    are one asking.
+    `again_tokens` and `again_nanousd` are what all but the first of them took and cost; `again_unpriced_calls` of them
+    have no known price and cost 0 here. The attempts of one operation are one asking.
     """
 
     prompt_hash: str
@@ -26,11 +26,13 @@ class Repeat(NamedTuple):
     cost_nanousd: int
     again_tokens: int
     again_nanousd: int
+    again_unpriced_calls: int
     agents: tuple[str, ...] = ()
 
 
 class Repeats(NamedTuple):
-    """The repeats that cost most, and of all of them: how many prompts, asked how often again, at what cost.
+    """The repeats that cost most, and of all of them: how many prompts, asked how often again, at what cost, which is
+    that of all calls but `again_unpriced_calls`.
 
     `hashed_calls` of the `calls` have a prompt hash at all.
     """
@@ -40,6 +42,7 @@ class Repeats(NamedTuple):
     prompts: int
     again: int
     again_nanousd: int
+    again_unpriced_calls: int
     told: Sequence[Repeat]
 
 
@@ -48,8 +51,8 @@ def repeats(ask: Ask, dialect: Dialect, between: Between, where: Mapping[str, st
     holds, bindings = condition(ask, dialect, between, where)
     ((calls, hashed_calls),) = ask(f"SELECT count(*), count(prompt_hash) FROM token_usage WHERE {holds}", bindings)  # noqa: S608 - of constants
     found = [
-        Repeat(prompt_hash, int(times), _ms(first), _ms(last), int(tokens), int(cost), int(again), int(again_cost))
-        for prompt_hash, times, first, last, tokens, cost, again, again_cost in ask(_question(holds), bindings)
+        Repeat._make([prompt_hash, int(times), _ms(first), _ms(last), *map(int, sums), ()])
+        for prompt_hash, times, first, last, *sums in ask(_question(holds), bindings)
     ]
     found.sort(key=lambda one: (-one.again_nanousd, -one.again_tokens, -one.times, one.prompt_hash))
     told = found[:most]
@@ -62,7 +65,8 @@ def repeats(ask: Ask, dialect: Dialect, between: Between, where: Mapping[str, st
         agents[str(prompt_hash)].append(str(agent))
     told = [one._replace(agents=tuple(sorted(agents[one.prompt_hash]))) for one in told]
     again = sum(one.times - 1 for one in found)
-    return Repeats(calls, hashed_calls, len(found), again, sum(one.again_nanousd for one in found), told)
+    again_nanousd, unpriced = sum(one.again_nanousd for one in found), sum(one.again_unpriced_calls for one in found)
+    return Repeats(calls, hashed_calls, len(found), again, again_nanousd, unpriced, told)
 
 
 def _question(holds: str) -> str:
@@ -70,13 +74,15 @@ def _question(holds: str) -> str:
     return f"""
 WITH operations AS (
     SELECT prompt_hash, operation_id, min(timestamp) AS first, max(timestamp) AS last,
-           sum(total_tokens) AS tokens, sum(coalesce(cost_nanousd, 0)) AS nanousd
+           sum(total_tokens) AS tokens, sum(coalesce(cost_nanousd, 0)) AS nanousd,
+           sum(CASE WHEN cost_nanousd IS NULL THEN 1 ELSE 0 END) AS unpriced
     FROM token_usage WHERE {holds} AND prompt_hash IS NOT NULL GROUP BY prompt_hash, operation_id
 ), askings AS (
     SELECT *, row_number() OVER (PARTITION BY prompt_hash ORDER BY first, operation_id) AS place FROM operations
 )
 SELECT prompt_hash, count(*), min(first), max(last), sum(tokens), sum(nanousd),
-       sum(CASE WHEN place > 1 THEN tokens ELSE 0 END), sum(CASE WHEN place > 1 THEN nanousd ELSE 0 END)
+       sum(CASE WHEN place > 1 THEN tokens ELSE 0 END), sum(CASE WHEN place > 1 THEN nanousd ELSE 0 END),
+       sum(CASE WHEN place > 1 THEN unpriced ELSE 0 END)
 FROM askings GROUP BY prompt_hash HAVING count(*) > 1"""  # noqa: S608 - of constants
 
 

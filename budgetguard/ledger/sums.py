@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from budgetguard.core.model import NO_LABEL
 from budgetguard.ledger.rollups import sums_of
 from budgetguard.ledger.table import LABEL_COLUMNS, timestamp
 from budgetguard.ledger.totals import Between
@@ -109,11 +110,14 @@ def value_of(name: str, dialect: Dialect) -> tuple[str, list[str]]:
 
 def condition(ask: Ask, dialect: Dialect, between: Between, where: Mapping[str, str]) -> tuple[str, list[Any]]:
     """What holds of the calls of a stretch whose labels match these globs (as `fnmatchcase`; a call without the label
-    matches none), in SQL, and what is bound there. Globs are matched here, against the values that there are.
+    matches only "(none)"), in SQL, and what is bound there. Globs are matched here, against the values that there are.
     """
     text, bindings = COUNTED, [between.namespace, timestamp(between.since_ms), timestamp(between.until_ms)]
     for name, glob in where.items():
         value, bound = value_of(name, dialect)
+        if glob == NO_LABEL:
+            text, bindings = f"{text} AND {value} IN ('', ?)", [*bindings, *bound, glob]
+            continue
         if not set("*?[").intersection(glob):
             text, bindings = f"{text} AND {value} = ?", [*bindings, *bound, glob]
             continue

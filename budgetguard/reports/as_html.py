@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from budgetguard.core.periods import zone_of
-from budgetguard.reports.asking import NONE, Report, rank
+from budgetguard.reports.asking import Report, rank
 from budgetguard.reports.charts import Bar, bars, colour_of, columns, short_count, shortened
 from budgetguard.reports.lines import (
-    OTHERS,
     Line,
     counted,
     lines,
@@ -20,9 +19,10 @@ from budgetguard.reports.lines import (
     usd_places,
     usd_shown,
 )
-from budgetguard.reports.markup import Content, Markup, joined, tag
+from budgetguard.reports.markup import Markup, joined, tag
 from budgetguard.reports.over_time import Timeline
-from budgetguard.reports.page import document, scrolled
+from budgetguard.reports.page import cards, document, table
+from budgetguard.reports.tables import Table, report_table
 from budgetguard.version import VERSION
 
 MOST_BARS = 12
@@ -37,7 +37,7 @@ def page(report: Report, over_time: Timeline, made_ms: int, proof: str = "") -> 
     if report.total.calls:
         found += [_over_time(report, over_time), _by_group(report)]
     title = f"Cost by {', '.join(report.by)}, {stretch_shown(report.question)}"
-    return document(title, [*found, _table(report), _footer(report, made_ms, proof)])
+    return document(title, [*found, _in_numbers(report), _footer(report, made_ms, proof)])
 
 
 def _header(report: Report) -> Markup:
@@ -60,10 +60,7 @@ def _figures(report: Report) -> Markup:
         ("Tokens", short_count(total.total_tokens), f"{input_tokens} in, {output_tokens} out"),
         ("Errors", f"{total.errors:,}", f"{share_shown(total.errors, total.calls)} of the calls"),
     ]
-    cards = [
-        tag("div", tag("dt", name), tag("dd", shown), tag("dd", more, class_="more")) for name, shown, more in figures
-    ]
-    return tag("dl", *cards, class_="figures")
+    return cards(figures)
 
 
 def _over_time(report: Report, over_time: Timeline) -> Markup:
@@ -86,10 +83,10 @@ def _over_time(report: Report, over_time: Timeline) -> Markup:
         [moment, *map(shown, some), *([shown(sum(some))] if named else [])]
         for moment, some in zip(over_time.times, amounts, strict=True)
     ]
-    table = _plain_table([over_time.step, *names, *(["total"] if named else [])], rows)
+    numbers = Table([over_time.step, *names, *(["total"] if named else [])], 1, rows)
     return tag(
         "section", tag("h2", title), _legend(legend), *charts,
-        tag("details", tag("summary", "The numbers"), scrolled(table, title)),
+        tag("details", tag("summary", "The numbers"), table(numbers, title)),
     )  # fmt: skip
 
 
@@ -130,32 +127,8 @@ def _legend(entries: Sequence[tuple[str, str]]) -> Markup:
     return tag("ul", *items, class_="legend") if items else joined()
 
 
-def _table(report: Report) -> Markup:
-    places, whole = usd_places(report), report.total.cost_nanousd
-    titles = ["cost", "share", "calls", "errors", "input tokens", "cached", "output tokens"]
-    head = [tag("th", name, scope="col") for name in report.by]
-    head += [tag("th", title, scope="col", class_="number") for title in titles]
-    rows = []
-    for line in lines(report):
-        one = line.sum
-        counts = (one.calls, one.errors, one.prompt_tokens, one.cache_read_tokens, one.completion_tokens)
-        cost = [usd_shown(one.cost_nanousd, places), share_shown(one.cost_nanousd, whole)]
-        cells: list[Content] = [*cost, *(f"{count:,}" for count in counts)]
-        names = [tag("th", name, scope="row", class_="missing" if name in (NONE, OTHERS) else None)
-                 for name in line.names]  # fmt: skip
-        numbers = [tag("td", cell, class_="number") for cell in cells]
-        rows.append(tag("tr", *names, *numbers, class_=line.kind))
-    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows))
-    return tag("section", tag("h2", "In numbers"), scrolled(table, "In numbers"))
-
-
-def _plain_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    head = [tag("th", title, scope="col", class_="number" if place else None) for place, title in enumerate(titles)]
-    body = [
-        tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell, class_="number") for cell in row[1:]))
-        for row in rows
-    ]
-    return tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
+def _in_numbers(report: Report) -> Markup:
+    return tag("section", tag("h2", "In numbers"), table(report_table(report), "In numbers"))
 
 
 def _footer(report: Report, made_ms: int, proof: str) -> Markup:

@@ -13,7 +13,9 @@ from budgetguard.reports.lines import AMOUNTS, Line, lines
 
 
 def json_text(report: Report) -> str:
-    """`groups`, each with its names under `group`, the `others` (null without), the `total`, and what was asked."""
+    """`groups`, each with its labels under `group` (null where calls have none), the `others` (null if there are none),
+    the `total`, and what was asked.
+    """
     question = report.question
     found = list(lines(report))
     asked = {
@@ -25,7 +27,10 @@ def json_text(report: Report) -> str:
         "where": dict(question.where),
     }
     groups = [
-        {"group": dict(zip(report.by, line.names, strict=True)), **_amounts(line)}
+        {
+            "group": {name: value or None for name, value in zip(report.by, line.sum.group, strict=True)},
+            **_amounts(line),
+        }
         for line in found
         if line.kind == "group"
     ]

@@ -11,9 +11,6 @@ from budgetguard.ledger.reading import Book, Stretch
 from budgetguard.ledger.sums import Sum
 from budgetguard.reports.folding import TIMES, asked_of_book, folded, in_time
 
-NONE = "(none)"
-"""What is shown where calls lack a label."""
-
 
 @dataclass(frozen=True)
 class Question:

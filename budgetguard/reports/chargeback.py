@@ -14,8 +14,6 @@ from budgetguard.ledger.reading import Book, Stretch
 from budgetguard.ledger.sums import Sum
 from budgetguard.policy import Policy
 
-UNALLOCATED = "(unallocated)"
-"""What is shown for calls without a team."""
 _GLOB = frozenset("*?[")
 
 

@@ -11,26 +11,14 @@ from budgetguard.ledger.closing import instant_text
 from budgetguard.ledger.exporting import text_cell
 from budgetguard.ledger.sums import Sum
 from budgetguard.refusal import escaped
-from budgetguard.reports.as_markdown import text
-from budgetguard.reports.chargeback import Facts, Statement, TeamStatement
-from budgetguard.reports.chargeback_lines import (
-    NONE,
-    TOTAL,
-    assumed,
-    budget_shown,
-    heading,
-    notes,
-    places_of,
-    refused,
-    rows,
-    signed,
-    team_shown,
-)
+from budgetguard.reports.as_markdown import table_text, text
+from budgetguard.reports.chargeback import Statement, TeamStatement
+from budgetguard.reports.chargeback_lines import heading, notes, refused, rows, team_shown
 from budgetguard.reports.lines import AMOUNTS, usd_exact
+from budgetguard.reports.tables import lines_table, teams_table
 
 CSV_NAMES = ("line", "month", "team", "cost_center", "agent", "model", "provider", "adjusts")
 CSV_FACTS = ("budget_usd", "refused_calls", "refused_usd")
-_TITLES = ("Agent", "Model", "Calls", "Tokens", "Cost", "Assumed", "Late")
 
 
 def csv_text(statement: Statement) -> str:
@@ -59,8 +47,7 @@ def json_text(statement: Statement) -> str:
     A line whose `adjusts` is a month is an adjustment of it. What is frozen has `closed_at`.
     """
     since_ms, until_ms = statement.months[statement.month]
-    calls, nanousd = refused(statement)
-    closed_ms = statement.closed_ms
+    asked, closed_ms = refused(statement), statement.closed_ms
     whole = {
         "namespace": statement.namespace,
         "month": statement.month,
@@ -69,51 +56,22 @@ def json_text(statement: Statement) -> str:
         "until": instant_text(until_ms, statement.zone),
         "closed_at": None if closed_ms is None else instant_text(closed_ms, statement.zone),
         "teams": [_team(one, statement.month) for one in statement.teams],
-        "total": {**_amounts(statement.total), "refused_calls": calls, "refused_cost_nanousd": nanousd},
+        "total": {
+            **_amounts(statement.total),
+            "refused_calls": asked.refused_calls,
+            "refused_cost_nanousd": asked.refused_nanousd,
+        },
     }
     return json.dumps(whole, indent=2) + "\n"
 
 
 def markdown_text(statement: Statement) -> str:
     """A heading, a table of the teams, then of each team that has lines a table of them, and notes."""
-    places = places_of(statement)
-    head = ["Team", "Cost center", "Calls", "Cost", "Assumed", "Late", "Budget", "Refused"]
-    parts = [f"## {text(heading(statement))}", ""]
-    parts += [_row(head), _row(["---", "---", *["---:"] * 6])]
-    for one in statement.teams:
-        name, center = text(team_shown(one.team)), text(one.facts.cost_center or "")
-        figures = [f"{one.total.calls:,}", *_money(one.total, places)]
-        parts.append(_row([name, center, *map(text, [*figures, budget_shown(one), _refused(one.facts, places)])]))
-    everything = [f"{statement.total.calls:,}", *_money(statement.total, places)]
-    parts.append(_row([f"**{text(TOTAL)}**", "", *(f"**{text(figure)}**" for figure in everything), "", ""]))
+    parts = [f"## {text(heading(statement))}", "", table_text(teams_table(statement))]
     for one in statement.teams:
         if one.lines:
-            parts += ["", f"### {text(team_shown(one.team))}", "", *_lines(one, statement, places)]
+            parts += ["", f"### {text(team_shown(one.team))}", "", table_text(lines_table(one, statement))]
     return "\n".join(parts) + "\n" + "".join(f"\n{text(note)}\n" for note in notes(statement))
-
-
-def _lines(one: TeamStatement, statement: Statement, places: int) -> list[str]:
-    adjusts = bool({line.of_month for line in one.lines} - {statement.month})
-    found = [_row([*_TITLES, *(["Adjusts"] if adjusts else [])])]
-    found.append(_row(["---", "---", *["---:"] * 5, *(["---"] if adjusts else [])]))
-    for of_month, line in one.lines:
-        _, agent, model, _ = line.group
-        cells = [agent or NONE, model or NONE, f"{line.calls:,}", f"{line.total_tokens:,}", *_money(line, places)]
-        if adjusts:
-            cells.append("" if of_month == statement.month else of_month)
-        found.append(_row([text(cell) for cell in cells]))
-    return found
-
-
-def _money(one: Sum, places: int) -> list[str]:
-    late = one.late_cost_nanousd
-    return [
-        signed(one.cost_nanousd, places), *(signed(part, places) if part else "" for part in (assumed(one), late))
-    ]  # fmt: skip
-
-
-def _refused(facts: Facts, places: int) -> str:
-    return f"{facts.refused_calls:,} ({signed(facts.refused_nanousd, places)})" if facts.refused_calls else ""
 
 
 def _team(one: TeamStatement, month: str) -> dict[str, Any]:
@@ -139,7 +97,3 @@ def _amounts(one: Sum) -> dict[str, int | str]:
     for amount in AMOUNTS:
         found[amount] = usd_exact(one.cost_nanousd) if amount == "cost_usd" else int(getattr(one, amount))
     return found
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -9,11 +9,9 @@ from typing import Literal, NamedTuple
 from budgetguard.core.amounts import NANOUSD_PER_USD
 from budgetguard.core.periods import zone_of
 from budgetguard.ledger.sums import Sum
-from budgetguard.reports.chargeback import UNALLOCATED, Facts, MonthBudget, Statement, TeamStatement
+from budgetguard.reports.chargeback import Facts, MonthBudget, Statement, TeamStatement
 from budgetguard.reports.lines import counted, share_shown, usd_shown
-
-TOTAL = "(total)"
-NONE = "(none)"
+from budgetguard.reports.names import TOTAL, UNALLOCATED, name_shown
 
 
 class Row(NamedTuple):
@@ -41,20 +39,18 @@ def rows(statement: Statement) -> Iterator[Row]:
             kind: Literal["usage", "adjustment"] = "usage" if of_month == statement.month else "adjustment"
             adjusts = None if kind == "usage" else of_month
             yield Row(kind, team_shown(one.team), one.facts, agent, model, provider, adjusts, line)
-    calls, nanousd = refused(statement)
-    everything = Facts(refused_calls=calls, refused_nanousd=nanousd)
-    yield Row("total", TOTAL, everything, None, None, None, None, statement.total)
+    yield Row("total", TOTAL, refused(statement), None, None, None, None, statement.total)
 
 
 def team_shown(team: str) -> str:
-    """A team's name; one that is called as the calls without a team are shown in quotes."""
-    return UNALLOCATED if not team else f'"{team}"' if team in (UNALLOCATED, TOTAL) else team
+    """A team's name, or what stands for the calls without one."""
+    return name_shown(team, UNALLOCATED)
 
 
-def refused(statement: Statement) -> tuple[int, int]:
-    """How many calls of all teams were refused, and how many nano-dollars they asked."""
+def refused(statement: Statement) -> Facts:
+    """What was refused of all teams."""
     facts = [one.facts for one in statement.teams]
-    return sum(one.refused_calls for one in facts), sum(one.refused_nanousd for one in facts)
+    return Facts(None, (), sum(one.refused_calls for one in facts), sum(one.refused_nanousd for one in facts))
 
 
 def places_of(statement: Statement) -> int:
@@ -115,9 +111,9 @@ def notes(statement: Statement) -> list[str]:
         found.append(f"Of it {signed(total.late_cost_nanousd, places)} came late: its reservation had ended already.")
     if total.unpriced_calls > 0:
         found.append(f"{counted(total.unpriced_calls, 'call')} without a known price, counted as $0.")
-    calls, nanousd = refused(statement)
-    if calls:
-        found.append(f"{counted(calls, 'call')} refused, which had asked {usd_shown(nanousd, places)}.")
+    if (asked := refused(statement)).refused_calls:
+        calls, cost = counted(asked.refused_calls, "call"), usd_shown(asked.refused_nanousd, places)
+        found.append(f"{calls} refused, which had asked {cost}.")
     return found
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from budgetguard.core.amounts import NANOUSD_PER_USD
 from budgetguard.core.periods import zone_of
-from budgetguard.reports.lines import OTHERS
 from budgetguard.reports.markup import Markup, joined, tag
+from budgetguard.reports.names import OTHERS
 from budgetguard.reports.over_time import Timeline
 
 BAR_WIDTH, BAR_HEIGHT, ROW_HEIGHT = 400, 9, 37

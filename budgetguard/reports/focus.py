@@ -3,6 +3,7 @@
 The columns are those of its Cost and Usage dataset in version 1.3, those of 1.2 and 1.4 among them: ProviderName and
 PublisherName, which 1.3 deprecates and 1.4 no longer has, stand beside ServiceProviderName and HostProviderName. One
 row for each team, agent, model and provider of the month; an adjustment is a Correction of the month that it names.
+x_UnpricedCalls are those whose price nobody knows: their BilledCost is 0.
 
 Left out are columns that FOCUS asks of who publishes prices or sells commitments (unit prices, SkuPriceId, ...).
 What has no value is an empty cell. No cell is taken for a formula by a spreadsheet: a label that might be begins with
@@ -31,6 +32,7 @@ COLUMNS = (
     "ResourceName", "ResourceType", "ServiceCategory", "ServiceName", "ServiceProviderName", "ServiceSubcategory",
     "SkuId", "SkuMeter", "SubAccountId", "SubAccountName", "SubAccountType", "Tags",
     "x_AdjustedMonth", "x_AssumedCost", "x_Calls", "x_CostCenter", "x_InputTokens", "x_LateCost", "x_OutputTokens",
+    "x_UnpricedCalls",
 )  # fmt: skip
 UNKNOWN = "unknown"
 """Of a provider or a model that no label tells: FOCUS wants these columns to say something."""
@@ -76,6 +78,7 @@ def _row(statement: Statement, team: TeamStatement, line: Line) -> dict[str, Any
         "x_AssumedCost": usd_exact(one.assumed_cost_nanousd + one.expired_cost_nanousd),
         "x_CostCenter": team.facts.cost_center, "x_LateCost": usd_exact(one.late_cost_nanousd),
         "x_InputTokens": one.prompt_tokens, "x_OutputTokens": one.completion_tokens,
+        "x_UnpricedCalls": one.unpriced_calls,
     }  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from budgetguard.core.amounts import NANOUSD_PER_USD
 from budgetguard.core.periods import zone_of
 from budgetguard.ledger.reading import FIRST_MS, LAST_MS
 from budgetguard.ledger.sums import Sum
-from budgetguard.reports.asking import NONE, Question, Report
+from budgetguard.reports.asking import Question, Report
+from budgetguard.reports.names import OTHERS, TOTAL, name_shown
 
 DAY_MS = 86_400_000
-OTHERS, TOTAL = "(others)", "(total)"
 AMOUNTS = (
     "calls", "operations", "errors", "prompt_tokens", "completion_tokens", "total_tokens", "cache_read_tokens",
     "cache_write_tokens", "reasoning_tokens", "cost_nanousd", "cost_usd", "unpriced_calls", "assumed_calls",
@@ -39,7 +39,7 @@ def lines(report: Report) -> Iterator[Line]:
     """The groups, the others if there are any, and the total: all but the last add up to it."""
     blank = [""] * (len(report.by) - 1)
     for one in report.groups:
-        yield Line("group", [value or NONE for value in one.group], one)
+        yield Line("group", [name_shown(value) for value in one.group], one)
     if report.others is not None:
         yield Line("others", [OTHERS, *blank], report.others)
     yield Line("total", [TOTAL, *blank], report.total)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from budgetguard.ledger.reading import Book
 from budgetguard.ledger.sums import SLOT_MS, Sum
-from budgetguard.reports.asking import NONE, Report, ordered
+from budgetguard.reports.asking import Report, ordered
 from budgetguard.reports.folding import TIMES, LocalTimes, asked_of_book
-from budgetguard.reports.lines import DAY_MS, OTHERS
+from budgetguard.reports.lines import DAY_MS
+from budgetguard.reports.names import OTHERS, name_shown
 
 MOST_SERIES = 7
 WIDEST_MS = {"hour": 3 * DAY_MS, "day": 100 * DAY_MS, "week": 800 * DAY_MS}
@@ -57,7 +58,7 @@ def timeline(book: Book, report: Report) -> Timeline:
     amounts: dict[str, list[int]] = {}
     weights: dict[str, Sum] = {}
     for one in sorted(found, key=lambda one: int(one.group[-1])):
-        name = (one.group[0] or NONE) if labels else ""
+        name = name_shown(one.group[0]) if labels else ""
         place = places[local.text(int(one.group[-1]) * SLOT_MS)]
         more = one.cost_nanousd if in_dollars else one.total_tokens
         amounts.setdefault(name, [0] * len(times))[place] += more

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from budgetguard.reports.markup import Markup, tag
 from budgetguard.reports.style import STYLE
+from budgetguard.reports.tables import MISSING, Table
 
 
 def document(title: str, main: Sequence[Markup]) -> str:
@@ -26,6 +27,29 @@ def document(title: str, main: Sequence[Markup]) -> str:
     return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *main)), lang='en')}\n"
 
 
-def scrolled(table: Markup, name: str) -> Markup:
+def cards(figures: Sequence[tuple[str, str, str]]) -> Markup:
+    """Name, figure, and what more is to be said of it."""
+    found = [
+        tag("div", tag("dt", name), tag("dd", shown), tag("dd", more, class_="more")) for name, shown, more in figures
+    ]
+    return tag("dl", *found, class_="figures")
+
+
+def table(told: Table, name: str) -> Markup:
     """Wider than a phone it is moved, also with the keyboard."""
-    return tag("div", table, class_="scrolled", role="region", aria_label=name, tabindex=0)
+    numbers = [None] * told.names + ["number"] * (len(told.titles) - told.names)
+    head = [tag("th", title, scope="col", class_=kind) for title, kind in zip(told.titles, numbers, strict=True)]
+    rows = [
+        tag(
+            "tr",
+            *(
+                tag("th", cell, scope="row", class_="missing" if cell in MISSING else None)
+                for cell in row[: told.names]
+            ),
+            *(tag("td", cell, class_="number") for cell in row[told.names :]),
+            class_="total" if told.has_total and row is told.rows[-1] else None,
+        )
+        for row in told.rows
+    ]
+    drawn = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows))
+    return tag("div", drawn, class_="scrolled", role="region", aria_label=name, tabindex=0)

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from budgetguard.core.model import NO_LABEL
 from budgetguard.ledger.reading import Book
 from budgetguard.ledger.sums import AMOUNTS, Sum
 from budgetguard.ledger.table import LABEL_COLUMNS
-from budgetguard.reports.asking import NONE, Report
+from budgetguard.reports.asking import Report
 from budgetguard.reports.folding import TIMES, LocalTimes
 from budgetguard.reports.lines import counted, usd_exact
+from budgetguard.reports.names import name_shown
 
 MOST_SHOWN = 20
 _OWN = {**LABEL_COLUMNS, "model": "model", "provider": "provider", "status": "status", "prompt_hash": "prompt_hash"}
@@ -68,7 +70,7 @@ def _compared(name: str, said: Sum, found: list[int] | None) -> list[str]:
 
 
 def _name(group: Group) -> str:
-    return ", ".join(value or NONE for value in group)
+    return ", ".join(map(name_shown, group))
 
 
 def _from_rows(book: Book, report: Report) -> dict[Group, list[int]]:
@@ -89,7 +91,9 @@ def _from_rows(book: Book, report: Report) -> dict[Group, list[int]]:
 
 
 def _matches(row: Mapping[str, Any], where: Mapping[str, str]) -> bool:
-    return all((value := _value(row, name)) != "" and fnmatchcase(value, glob) for name, glob in where.items())
+    return all(
+        fnmatchcase(value, glob) if (value := _value(row, name)) else glob == NO_LABEL for name, glob in where.items()
+    )
 
 
 def _value(row: Mapping[str, Any], name: str) -> str:
