@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from cli_kit import Ended, shown
+from cli_kit import Ended, shown, started
 from drain_kit import NAMESPACE, row
 from report_kit import HOSTILE, fill, generated, hostile_rows
 from store_kit import DAY_MS, NOON_MS
@@ -228,6 +228,21 @@ def test_labels_that_look_like_words_of_a_report_are_told_from_them(file_url: st
     done = report(file_url, *NOVEMBER, "--team", "(none)", "--format", "json", "--verify")
     assert [one["group"]["team"] for one in json.loads(done.out)["groups"]] == ["(none)", None]
     assert (done.code, done.err) == (0, "verified: 2 rows, $0.000000017\n")
+
+
+def test_what_an_encoding_has_not_is_told_by_its_number(file_url: str, tmp_path: Path) -> None:
+    fill(file_url, [call("1", UsageRow(1, 1, cost_nanousd=1), team="\u8868", agent="\xe9")])
+    named = ("--ledger", file_url, "--namespace", NAMESPACE, *NOVEMBER, "--by", "team", "--format", "csv")
+    done = started(tmp_path, "report", *named, PYTHONIOENCODING="latin-1")
+    assert (done.code, done.out.splitlines()[1][:13]) == (0, "group,\\u8868,"), done.err
+
+
+def test_the_axis_of_a_chart_has_room_for_its_dollars(file_url: str, report: Ask) -> None:
+    fill(file_url, [call(f"{n}", UsageRow(1, 1, cost_nanousd=2**53 - 1), team="a") for n in range(2)])
+    page = report(file_url, *NOVEMBER, "--format", "html").out
+    ticks = re.findall(r'class="axis" text-anchor="end">([^<]*)', page)
+    assert ticks == ["$0", "$5M", "$10M", "$15M", "$20M"] * 2, "for wide screens and for narrow ones"
+    assert "$18,014,398.51" in page and "Exactly $18014398.509481982" in page
 
 
 def test_a_report_goes_into_a_file(file_url: str, report: Ask, tmp_path: Path) -> None:

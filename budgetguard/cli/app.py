@@ -8,6 +8,7 @@ one line, and the exit code is 2.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -85,6 +86,8 @@ app.command()(demo)
 
 def run(args: Sequence[str]) -> int:
     """Run one command; returns its exit code. No error leaves this function."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have what the terminal's encoding has not
     code = _run(args)
     try:
         sys.stdout.flush()

@@ -146,6 +146,8 @@ def _nice_step(least: float) -> int:
 def _tick(at: int, step: int, in_dollars: bool) -> str:
     if not in_dollars:
         return short_count(at)
+    if step >= 1_000 * NANOUSD_PER_USD:
+        return f"${short_count(at // NANOUSD_PER_USD)}"
     places = next(places for places in range(10) if step * 10**places % NANOUSD_PER_USD == 0)
     return f"${at / NANOUSD_PER_USD:,.{places if places == 0 else max(2, places)}f}"
 
