@@ -41,7 +41,7 @@ rebuilding.MOST = 1
 async def write_some(self, *sent):
     await write(self, *sent)
     written.append(sent)
-    if len(written) == 3:
+    if len(written) == int(os.environ["WRITES"]):
         os.kill(os.getpid(), signal.SIGKILL)
 
 rebuilding.Rebuild._write = write_some
@@ -72,9 +72,9 @@ class Here:
         assert look.tally.differences(look.after) == []
         return sums(look.after, look)
 
-    def started(self, program: str, *args: str) -> tuple[WarmProcess, Any, Any]:
+    def started(self, program: str, *args: str, **more: str) -> tuple[WarmProcess, Any, Any]:
         out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `ended` closes them
-        return WarmProcess(program, args, self.folder, environment(self.folder), out, err), out, err
+        return WarmProcess(program, args, self.folder, environment(self.folder, **more), out, err), out, err
 
     def doctor(self, *args: str) -> Ended:
         return command(self.folder, "doctor", "--format", "json", *args)
@@ -136,10 +136,13 @@ def test_two_that_rebuild_at_once_count_nothing_twice_and_guards_go_on_within_th
     asyncio.run(main())
 
 
-def test_one_that_is_killed_half_way_leaves_nobody_admitted_and_the_next_takes_it_over(here: Here) -> None:
+@pytest.mark.parametrize("writes", ["1", "8"])
+def test_one_that_is_killed_half_way_leaves_nobody_admitted_and_the_next_takes_it_over(here: Here, writes: str) -> None:
+    """After its first write, or after all but the one that ends it."""
+
     async def main() -> None:
         async with after_calls(here, 8) as before:
-            killed = await asyncio.to_thread(ended, *here.started(KILLED + MAIN, "doctor", "--fix"))
+            killed = await asyncio.to_thread(ended, *here.started(KILLED + MAIN, "doctor", "--fix", WRITES=writes))
             assert killed.code == -9, killed
             for store in (here.guard, bg.Guard("9 requests/day", store=bg.StoreSettings(
                 url=here.server.unix_url, namespace=here.namespace, timeout_ms=PATIENT_MS))):  # fmt: skip
@@ -163,7 +166,7 @@ def test_one_that_is_killed_half_way_leaves_nobody_admitted_and_the_next_takes_i
 def test_a_stale_claim_ends_also_where_the_loss_is_accepted(here: Here) -> None:
     async def main() -> None:
         async with after_calls(here, 2):
-            await asyncio.to_thread(ended, *here.started(KILLED + MAIN, "doctor", "--fix"))
+            await asyncio.to_thread(ended, *here.started(KILLED + MAIN, "doctor", "--fix", WRITES="1"))
             here.server.ask("HSET", f"{key_prefix(here.namespace)}meta", "claimed_ms", 1)
             accepted = await asyncio.to_thread(command, here.folder, "init", "--accept-loss")
             assert accepted.code == 0, accepted
