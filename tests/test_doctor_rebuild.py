@@ -13,7 +13,7 @@ from doctor_kit import History, Sums, drained, flush, looked, made_ledger, rebui
 from lua_raw import seed_of
 from redis_kit import RedisServer
 from redis_world import RedisWorld
-from store_kit import NOON_MS, amounts, ask_one, expire, plan, release, reserve, settle
+from store_kit import NOON_MS, REPLAY_KEEP_MS, amounts, ask_one, expire, plan, release, reserve, settle
 
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.verbs import EndStatus, Settle
@@ -113,5 +113,29 @@ def test_calls_that_have_ended_are_known_again_each_as_what_it_was(redis_world: 
                 ("taken-back", 2, "released", "crawler", "gpt-4o-mini", 150),
             ]
         await store.aclose()
+
+    asyncio.run(main())
+
+
+def test_what_an_uncounted_row_may_have_charged_is_not_taken_away(
+    redis_server: RedisServer, namespace: str, tmp_path: Path
+) -> None:
+    """A settle that comes once more when it is forgotten: its row says that nobody knows, and names no account."""
+    url, ledger, clock = redis_server.unix_url, f"sqlite:///{tmp_path}/ledger.db", FakeClock(NOON_MS)
+
+    async def main() -> None:
+        async with aclosing(store_of(url, namespace, clock)) as store:
+            of = plan("9000 tokens/total")
+            ops = [settle(id, of, amounts(7), tried_since_ms=NOON_MS) for id in ("a", "b")]
+            assert [(await ask_one(store, op)).word for op in ops] == ["late", "late"]
+            await drained(url, namespace, ledger)
+            clock.advance(REPLAY_KEEP_MS + 1)
+            assert (await ask_one(store, ops[0])).word == "uncounted"
+            look = await looked(url, namespace, ledger, clock)
+            (found,) = look.tally.differences(look.after)
+            assert (found.spent, found.told_spent, found.whole) == (14, 7, False)
+            await rebuilt(url, namespace, ledger, clock)
+            look = await looked(url, namespace, ledger, clock)
+            assert set(sums(look.after, look).values()) == {(14, 0)}
 
     asyncio.run(main())
