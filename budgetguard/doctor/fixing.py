@@ -22,6 +22,7 @@ from budgetguard.stores.redis.rebuilding import Rebuild, Source
 from budgetguard.stores.sqlite.mending import SQLiteBooks
 
 WAIT_S = 0.25
+SHOWN = 50
 Tell = Callable[[str], None]
 
 
@@ -45,7 +46,7 @@ async def fix(patient: Patient, tell: Tell) -> Fixed:
             path, patient.settings.namespace, patient.settings.timeout_ms, on_expiry=patient.guard.on_expiry
         )
         differences = await asyncio.to_thread(books.mend)
-        return Fixed(differences, [*map(_set, differences), *_left(differences)] or ["all agree: nothing was changed"])
+        return Fixed(differences, [*_lines(differences), *_left(differences)] or ["all agree: nothing was changed"])
     ledger = ledger_of(patient)
     if ledger is None:
         raise ConfigError(
@@ -70,7 +71,7 @@ async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> Fixed:
             await _accept(settings)
             return Fixed((), ["all agree: nothing was changed, and guards that knew another state go on with this one"])
         done = await rebuild.run(source)
-    said = [*map(_set, done.differences), *_left(done.differences)]
+    said = [*_lines(done.differences), *_left(done.differences)]
     said.append(f"{some(done.remembered, 'call')} that ended lately are remembered again; guards go on by themselves")
     until = timestamp(extent.settled_ms or 0)[:19]
     said.append(
@@ -113,6 +114,12 @@ async def _agrees(books: RedisBooks, source: Source) -> bool:
 
     proof = await proven(look)
     return not proof.differences
+
+
+def _lines(differences: Sequence[Difference]) -> list[str]:
+    """What was done to each; of many to the first."""
+    more = [f"and {len(differences) - SHOWN:,} more accounts"] * (len(differences) > SHOWN)
+    return [*map(_set, differences[:SHOWN]), *more]
 
 
 def _set(one: Difference) -> str:
