@@ -11,7 +11,8 @@ Class n of latencies is what took above 2^((n-1)/4) and at most 2^(n/4) ms, so t
 10 % of all in it; -1 is what took no time that was measured. Calls of class n are counted in the row of
 `latency_band` floor(n / 16), in its column `latency_<n mod 16>`: those of most groups stand in one row or two.
 
-`usage_rollups` is a view: `usage_groups` has the labels, `usage_sums` the sums.
+`usage_rollups` is a view: `usage_groups` has the labels, `usage_sums` the sums, with two classes in each column of
+`PAIRS`, the second of them times 2^32: what a question costs is the columns that it adds up.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ WIDTHS_MS = (QUARTER_MS, *WIDER_MS)
 LABELS = ("team", "agent", "task_type", "model", "provider")
 SUMS = ("calls", "errors", "prompt_tokens", "completion_tokens", "cost_nanousd", "unpriced_calls", "operations")
 BAND = 16
-COUNTED = (*SUMS, *(f"latency_{place}" for place in range(BAND)))
+PAIR = 2**32
+PAIRS = tuple(f"latencies_{place}_{place + 1}" for place in range(0, BAND, 2))
+COUNTED = (*SUMS, *PAIRS)
 KEY = ("namespace", "width_ms", "start_ms", "group_id", "latency_band")
 GROUP = ("namespace", *LABELS)
 # First what differs most: what stands last is then seldom looked at.
@@ -53,24 +56,27 @@ def sums_of(row: str) -> list[str]:
     ]  # fmt: skip
 
 
-def tables(integer: str, small: str, id: str, ending: str) -> str:
+def tables(integer: str, id: str, ending: str) -> str:
     """What rollups are kept in, and the view of them."""
-    counted = [f"{name} {integer if name in SUMS else small} NOT NULL" for name in COUNTED]
+    latencies = [
+        f"{name} % {PAIR} AS latency_{2 * place}, {name} / {PAIR} AS latency_{2 * place + 1}"
+        for place, name in enumerate(PAIRS)
+    ]
     return f"""
 CREATE TABLE usage_groups (
     id {id}, {", ".join(f"{name} TEXT NOT NULL" for name in GROUP)}, UNIQUE ({", ".join(_GROUP_KEY)})
 );
 CREATE TABLE usage_stretches (
-    namespace TEXT NOT NULL, width_ms {integer} NOT NULL, start_ms {integer} NOT NULL, is_summed {small} NOT NULL,
+    namespace TEXT NOT NULL, width_ms {integer} NOT NULL, start_ms {integer} NOT NULL, is_summed {integer} NOT NULL,
     PRIMARY KEY (namespace, width_ms, start_ms)
 ){ending};
 CREATE TABLE usage_sums (
     namespace TEXT NOT NULL, width_ms {integer} NOT NULL, start_ms {integer} NOT NULL, group_id {integer} NOT NULL,
-    latency_band {small} NOT NULL, {", ".join(counted)},
+    latency_band {integer} NOT NULL, {", ".join(f"{name} {integer} NOT NULL" for name in COUNTED)},
     PRIMARY KEY ({", ".join(KEY)})
 ){ending};
 CREATE VIEW usage_rollups AS
-SELECT usage_sums.namespace, width_ms, start_ms, {", ".join((*LABELS, "latency_band", *COUNTED))}
+SELECT usage_sums.namespace, width_ms, start_ms, {", ".join((*LABELS, "latency_band", *SUMS, *latencies))}
 FROM usage_sums JOIN usage_groups ON id = group_id WHERE calls <> 0;
 """  # noqa: S608 - of constants
 
@@ -78,7 +84,10 @@ FROM usage_sums JOIN usage_groups ON id = group_id WHERE calls <> 0;
 def counted(latency_class: str, sums: list[str], sign: str = "") -> str:
     """A row's `latency_band` and `COUNTED`, in SQL."""
     place = f"({latency_class} + {BAND})"
-    calls = [f"CASE WHEN {place} % {BAND} = {number} THEN {sign}1 ELSE 0 END" for number in range(BAND)]
+    calls = [
+        f"CASE {place} % {BAND} WHEN {number} THEN {sign}1 WHEN {number + 1} THEN {sign}{PAIR} ELSE 0 END"
+        for number in range(0, BAND, 2)
+    ]
     values = zip((*(sign + term for term in sums), *calls), COUNTED, strict=True)
     return ", ".join([f"{place} / {BAND} - 1 AS latency_band", *(f"{value} AS {name}" for value, name in values)])
 

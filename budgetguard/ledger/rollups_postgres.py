@@ -47,7 +47,7 @@ CREATE TRIGGER usage_rollups_{name} AFTER {event} ON token_usage REFERENCING {ta
 
 _ADDED, _DROPPED = _noted("added", ""), _noted("dropped", "-")
 TABLES = (
-    rollups.tables("BIGINT", "INTEGER", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "")
+    rollups.tables("BIGINT", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "")
     + f"""
 CREATE FUNCTION usage_rollups_begun() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 {rollups.BEGUN}

@@ -49,7 +49,7 @@ def _count(row: str, sign: str) -> str:
 
 
 TABLES = f"""
-{rollups.tables("INTEGER", "INTEGER", "INTEGER PRIMARY KEY", " WITHOUT ROWID")}
+{rollups.tables("INTEGER", "INTEGER PRIMARY KEY", " WITHOUT ROWID")}
 CREATE TRIGGER usage_rollups_begun AFTER INSERT ON usage_stretches WHEN NEW.width_ms = {HOUR_MS} BEGIN
 {rollups.BEGUN}
 END;

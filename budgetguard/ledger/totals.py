@@ -60,9 +60,12 @@ class Total:
         """Count some more calls: what a row of rollups says of them."""
         for name, amount in zip(rollups.SUMS, counted, strict=False):
             setattr(self, name, getattr(self, name) + int(amount))
-        for place, calls in enumerate(counted[len(rollups.SUMS) :]):
-            if calls:
-                self.latencies[rollups.BAND * int(latency_band) + place] += int(calls)
+        calls = [
+            calls for pair in counted[len(rollups.SUMS) :] for calls in (pair % rollups.PAIR, pair // rollups.PAIR)
+        ]
+        for number, more in enumerate(calls, rollups.BAND * latency_band):
+            if more:
+                self.latencies[number] += more
 
     def latency_ms(self, percent: int) -> int | None:
         """So many of the calls took no longer, within 10 %; None where no time is known of any."""
@@ -132,7 +135,7 @@ def _questions(ask: Ask, between: Between, names: Sequence[str], where: Where) -
         some = parts[first : first + AT_ONCE]
         yield (
             f"SELECT {values}place % 32 - 1, {_ADDED_UP} FROM ({_by_place(len(some))}) AS summed "  # noqa: S608 - of constants
-            f"JOIN usage_groups ON id = place / 32 WHERE true{by}",
+            f"CROSS JOIN usage_groups WHERE id = place / 32{by}",  # so SQLite keeps to this order
             [*(one for part in some for one in (between.namespace, *part)), *where.values()],
         )
     counted = rollups.counted("latency_class", rollups.sums_of(""))
