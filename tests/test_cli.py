@@ -263,7 +263,7 @@ def test_holds_release_returns_what_is_held_and_nothing_else(tmp_path: Path) -> 
 # All of them
 
 
-@pytest.mark.parametrize("name", ["init", "check", "status", "holds", "ledger drain", "simulate"])
+@pytest.mark.parametrize("name", ["init", "check", "status", "holds", "ledger drain", "simulate", "doctor"])
 def test_every_command_takes_the_common_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
@@ -273,5 +273,5 @@ def test_every_command_takes_the_common_options(name: str, capsys: pytest.Captur
 def test_without_a_command_it_says_which_there_are(tmp_path: Path) -> None:
     done = started(tmp_path)
     assert (done.code, done.err) == (0, "")
-    names = ("init", "check", "status", "holds", "ledger", "simulate", "demo")
+    names = ("init", "check", "status", "holds", "ledger", "simulate", "demo", "doctor")
     assert [name for name in names if name not in done.out] == []
