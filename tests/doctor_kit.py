@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import aclosing
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from guard_kit import PATIENT_MS
+import pytest
+from cli_kit import DEADLINE_S, Ended, command, environment
+from guard_kit import ESTIMATE, PATIENT_MS, PRICES, USAGE
 from redis_kit import RedisServer, key_prefix
 from store_kit import NOON_MS, REPLAY_KEEP_MS, ask_one
+from warm_python import WarmProcess
 
+import budgetguard as bg
 from budgetguard.core.balances import spent_and_reserved
 from budgetguard.core.machine import EXPIRED_KEEP_MS
 from budgetguard.core.verbs import Settle
+from budgetguard.errors import StateLost
 from budgetguard.ledger import open_ledger
 from budgetguard.ledger.books import open_book
 from budgetguard.ledger.drain import drain
@@ -27,6 +35,7 @@ from budgetguard.testing.histories import Clients
 from budgetguard.testing.oracle import Announce
 
 Sums = dict[str, tuple[int, int]]
+LIMITS = ("50 requests/total", "900k tokens/rolling 1 hour", "$40/day", "30 requests/month", "20 concurrent")
 
 
 @dataclass
@@ -133,3 +142,61 @@ def made_ledger(url: str) -> None:
     ledger = open_ledger(url)
     ledger.write([])
     ledger.close()
+
+
+class Here:
+    """A namespace, its ledger, a folder with a policy for both, and a guard that knows its incarnation."""
+
+    def __init__(self, server: RedisServer, namespace: str, folder: Path, ledger: str) -> None:
+        self.server, self.namespace, self.folder, self.ledger = server, namespace, folder, ledger
+        store = f'[store]\nurl = "{server.unix_url}"\nnamespace = "{namespace}"\ntimeout = "15s"'
+        policy = f'{store}\n[ledger]\nurl = "{ledger}"\n'
+        (folder / "budgetguard.toml").write_text(policy)
+        settings = bg.StoreSettings(url=server.unix_url, namespace=namespace, timeout_ms=PATIENT_MS)
+        self.guard = bg.Guard(*LIMITS, store=settings, prices=PRICES)
+
+    async def call(self) -> None:
+        async with self.guard.reserve(model="acme-1", estimate=ESTIMATE) as hold:
+            hold.record(USAGE)
+
+    async def drain(self) -> None:
+        await drained(self.server.unix_url, self.namespace, self.ledger)
+
+    async def stands(self) -> Sums:
+        """What the accounts have, which must be what the ledger tells."""
+        look = await looked(self.server.unix_url, self.namespace, self.ledger)
+        assert look.tally.differences(look.after) == []
+        return sums(look.after, look)
+
+    def started(self, program: str, *args: str, **more: str) -> tuple[WarmProcess, Any, Any]:
+        out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `ended` closes them
+        return WarmProcess(program, args, self.folder, environment(self.folder, **more), out, err), out, err
+
+    def doctor(self, *args: str) -> Ended:
+        return command(self.folder, "doctor", "--format", "json", *args)
+
+    def meta(self, *fields: str) -> list[bytes | None]:
+        return list(self.server.ask("HMGET", f"{key_prefix(self.namespace)}meta", *fields))
+
+
+def ended(process: WarmProcess, out: Any, err: Any) -> Ended:
+    code = process.wait_for(DEADLINE_S)
+    with out, err:
+        out.seek(0)
+        err.seek(0)
+        return Ended(out.read().decode(), err.read().decode(), code)
+
+
+@asynccontextmanager
+async def after_calls(here: Here, calls: int) -> AsyncIterator[Sums]:
+    """So many calls were made and drained, one was not and is lost, and then everything else is."""
+    async with here.guard:
+        await asyncio.gather(*(here.call() for _ in range(calls)))
+        await here.drain()
+        before = await here.stands()
+        assert len(before) == len(LIMITS) - 1
+        await here.call()
+        flush(here.server, here.namespace)
+        with pytest.raises(StateLost, match="doctor --fix"):
+            await here.call()
+        yield before

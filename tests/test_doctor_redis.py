@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
-from cli_kit import DEADLINE_S, MAIN, Ended, command, environment
-from doctor_kit import Sums, drained, flush, looked, rebuilt, source, store_of, sums
-from guard_kit import ESTIMATE, PATIENT_MS, PRICES, USAGE
+from cli_kit import MAIN, command
+from doctor_kit import Here, after_calls, drained, ended, flush, looked, rebuilt, source, store_of, sums
+from guard_kit import ESTIMATE, PATIENT_MS
 from postgres_kit import Books
 from redis_kit import RedisServer, key_prefix
 from redis_world import RedisWorld
 from store_kit import REPLAY_KEEP_MS, amounts, ask_one, expire, release, reserve, settle
-from warm_python import WarmProcess
 
 import budgetguard as bg
 from budgetguard.errors import StateLost, StoreAway
@@ -30,7 +27,6 @@ from budgetguard.stores.redis import rebuilding
 from budgetguard.stores.redis.books import RedisBooks
 from budgetguard.stores.redis.rebuilding import Rebuild
 
-LIMITS = ("50 requests/total", "900k tokens/rolling 1 hour", "$40/day", "30 requests/month", "20 concurrent")
 KILLED = """
 import os, signal
 import budgetguard.stores.redis.rebuilding as rebuilding
@@ -48,68 +44,10 @@ rebuilding.Rebuild._write = write_some
 """
 
 
-class Here:
-    """A namespace, its ledger, a folder with a policy for both, and a guard that knows its incarnation."""
-
-    def __init__(self, server: RedisServer, namespace: str, folder: Path, ledger: str) -> None:
-        self.server, self.namespace, self.folder, self.ledger = server, namespace, folder, ledger
-        store = f'[store]\nurl = "{server.unix_url}"\nnamespace = "{namespace}"\ntimeout = "15s"'
-        policy = f'{store}\n[ledger]\nurl = "{ledger}"\n'
-        (folder / "budgetguard.toml").write_text(policy)
-        settings = bg.StoreSettings(url=server.unix_url, namespace=namespace, timeout_ms=PATIENT_MS)
-        self.guard = bg.Guard(*LIMITS, store=settings, prices=PRICES)
-
-    async def call(self) -> None:
-        async with self.guard.reserve(model="acme-1", estimate=ESTIMATE) as hold:
-            hold.record(USAGE)
-
-    async def drain(self) -> None:
-        await drained(self.server.unix_url, self.namespace, self.ledger)
-
-    async def stands(self) -> Sums:
-        """What the accounts have, which must be what the ledger tells."""
-        look = await looked(self.server.unix_url, self.namespace, self.ledger)
-        assert look.tally.differences(look.after) == []
-        return sums(look.after, look)
-
-    def started(self, program: str, *args: str, **more: str) -> tuple[WarmProcess, Any, Any]:
-        out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `ended` closes them
-        return WarmProcess(program, args, self.folder, environment(self.folder, **more), out, err), out, err
-
-    def doctor(self, *args: str) -> Ended:
-        return command(self.folder, "doctor", "--format", "json", *args)
-
-    def meta(self, *fields: str) -> list[bytes | None]:
-        return list(self.server.ask("HMGET", f"{key_prefix(self.namespace)}meta", *fields))
-
-
-def ended(process: WarmProcess, out: Any, err: Any) -> Ended:
-    code = process.wait_for(DEADLINE_S)
-    with out, err:
-        out.seek(0)
-        err.seek(0)
-        return Ended(out.read().decode(), err.read().decode(), code)
-
-
 @pytest.fixture
 def here(redis_server: RedisServer, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return Here(redis_server, namespace, tmp_path, f"sqlite:///{tmp_path}/ledger.db")
-
-
-@asynccontextmanager
-async def after_calls(here: Here, calls: int) -> AsyncIterator[Sums]:
-    """So many calls were made and drained, one was not and is lost, and then everything else is."""
-    async with here.guard:
-        await asyncio.gather(*(here.call() for _ in range(calls)))
-        await here.drain()
-        before = await here.stands()
-        assert len(before) == len(LIMITS) - 1
-        await here.call()
-        flush(here.server, here.namespace)
-        with pytest.raises(StateLost, match="doctor --fix"):
-            await here.call()
-        yield before
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
