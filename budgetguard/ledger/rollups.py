@@ -96,13 +96,18 @@ def _sum_up(width_ms: int, of_ms: int) -> str:
     """Sums stretches from narrower ones. One stays open for an hour: calls are settled after they were admitted."""
     over = f"start_ms <= NEW.start_ms - {width_ms + HOUR_MS}"
     due = f"namespace = NEW.namespace AND width_ms = {width_ms} AND {over} AND is_summed = 0"
-    sums = ", ".join(f"CAST(sum({name}) AS BIGINT)" for name in COUNTED)
+    start = f"start_ms / {width_ms} * {width_ms}"
+    first, end, each = (
+        f"(SELECT {what} FROM usage_stretches WHERE {due})"  # noqa: S608 - of constants
+        for what in ("min(start_ms)", f"max(start_ms) + {width_ms}", "start_ms")
+    )
+    # With the first and the end it is plain to a database that it need not read all of its sums.
     return f"""
-    {INTO} SELECT narrow.namespace, {width_ms}, due.start_ms, group_id, latency_band, {sums}
-    FROM (SELECT start_ms FROM usage_stretches WHERE {due}) AS due JOIN usage_sums AS narrow
-    ON narrow.namespace = NEW.namespace AND narrow.width_ms = {of_ms}
-    AND narrow.start_ms >= due.start_ms AND narrow.start_ms < due.start_ms + {width_ms}
-    GROUP BY narrow.namespace, due.start_ms, group_id, latency_band;
+    {INTO} SELECT namespace, {width_ms}, {start}, group_id, latency_band,
+    {", ".join(f"CAST(sum({name}) AS BIGINT)" for name in COUNTED)}
+    FROM usage_sums WHERE namespace = NEW.namespace AND width_ms = {of_ms}
+    AND start_ms >= {first} AND start_ms < {end} AND {start} IN {each}
+    GROUP BY namespace, {start}, group_id, latency_band;
     UPDATE usage_stretches SET is_summed = 1 WHERE {due};"""  # noqa: S608 - of constants
 
 
