@@ -98,6 +98,7 @@ def test_what_does_not_bill_the_rows_is_not_verified(url: str, tmp_path: Path) -
     for month in ("2025-10", "2025-11"):
         done = chargeback(tmp_path, url, month, "--verify")
         assert (done.code, "$4.7500" in done.out) == (0, month == "2025-10"), "what was pruned was billed"
+        assert ("beside them 1 call for $1.000000001 whose rows were pruned" in done.err) == (month == "2025-10")
     rows(tmp_path / "ledger.db", "UPDATE billed_lines SET month = '2025-13' WHERE team = 'ads'")  # told by no statement
     done = chargeback(tmp_path, url, "2025-10", "--verify")
     assert done.code == 1 and "NOT verified" in done.err

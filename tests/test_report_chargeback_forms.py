@@ -145,5 +145,6 @@ def test_hostile_labels_stay_text_in_every_form(url: str, tmp_path: Path) -> Non
         n for n in seen.attributes if n.startswith("on")
     }
     assert "<script" not in out["markdown"].replace("\\<", "") and "default-src 'none'" in out["html"]
+    assert f"and {len(HOSTILE) - 12} more teams" in out["html"] and "As the ledger stood at" in out["html"]
     named = [one["team"] for one in csv.DictReader(io.StringIO(out["csv"])) if one["line"] == "team"]
     assert named.count("(unallocated)") == 1 and '"(unallocated)"' in named and '"(total)"' in named

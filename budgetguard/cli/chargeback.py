@@ -12,6 +12,7 @@ from budgetguard.cli.ledger_books import LedgerOption, NamespaceOption, asked_le
 from budgetguard.cli.options import ConfigOption, StoreOption
 from budgetguard.cli.output import note
 from budgetguard.cli.report_options import OutputOption, VerifyOption
+from budgetguard.cli.report_output import tell, tell_verified
 from budgetguard.cli.sources import policy_or_store
 from budgetguard.cli.stretches import TimezoneOption, zone_of_option
 
@@ -60,14 +61,8 @@ def chargeback(
     finally:
         book.close()
     shown = _shown(found, format, output, "" if verified is None else verified.text)
-    if output is None:
-        typer.echo(shown, nl=False)
-    else:
-        output.write_text(shown, encoding="utf-8", newline="")
-        note(f"written to {output}")
+    tell(shown, output)
     if verified is not None:
-        from budgetguard.cli.report import tell_verified
-
         tell_verified(verified)
 
 
@@ -81,7 +76,7 @@ def _close(book: Book, url: str, namespace: str, month: str, zone: str, policy: 
 
     target = open_ledger(url)
     try:
-        billing, new = target.close_month(namespace, month, zone, round(time.time() * 1000), facts)
+        billing, new = target.close_month(namespace, month, zone, _now_ms(), facts)
     finally:
         target.close()
     if billing.closing is not None:
@@ -112,7 +107,7 @@ def _shown(found: Statement, format: Form, output: Path | None, proof: str) -> s
     if format == "html":
         from budgetguard.reports.chargeback_page import page
 
-        return page(found, proof)
+        return page(found, _now_ms(), proof)
     if format == "focus":
         from budgetguard.reports.focus import focus_text
 
@@ -120,3 +115,7 @@ def _shown(found: Statement, format: Form, output: Path | None, proof: str) -> s
     from budgetguard.cli.chargeback_table import table_text
 
     return table_text(found, in_file=output is not None)
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from functools import partial
 
-from budgetguard.cli.output import Column, Record, plain_table, table, terminal
+from budgetguard.cli.output import Column, Record
+from budgetguard.cli.report_output import table_told
 from budgetguard.refusal import escaped
 from budgetguard.reports.chargeback import Statement
 from budgetguard.reports.chargeback_lines import Row, budget_shown, heading, notes, rows, team_shown
@@ -18,16 +17,7 @@ from budgetguard.reports.tables import Figure, figures
 def table_text(statement: Statement, in_file: bool = False) -> str:
     """A heading, the table with its total apart, and notes. In a terminal as wide as it is, elsewhere plain."""
     records = [{"row": row} for row in rows(statement)]
-    columns = _columns(statement)
-    if in_file or not (sys.stdout.isatty() or os.environ.get("COLUMNS", "").lstrip("0").isdigit()):
-        body = plain_table(records, columns)
-    else:
-        console = terminal()
-        with console.capture() as capture:
-            console.print(table(console.width, records, columns, last_apart=True))
-        body = capture.get().rstrip("\n")
-    said = notes(statement)
-    return "\n".join([escaped(heading(statement)), "", body, *(["", *map(escaped, said)] if said else []), ""])
+    return table_told(heading(statement), notes(statement), records, _columns(statement), in_file)
 
 
 def _columns(statement: Statement) -> list[Column]:

@@ -56,7 +56,7 @@ def emit(
         typer.echo(csv_text(records, keys), nl=False)
     elif not records:
         typer.echo(empty)
-    elif sys.stdout.isatty() or os.environ.get("COLUMNS", "").lstrip("0").isdigit():  # some set it to 0
+    elif in_terminal():
         console = terminal()
         console.print(table(console.width, records, columns))
     else:
@@ -113,6 +113,11 @@ def plain_table(records: Sequence[Record], columns: Sequence[Column]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def in_terminal() -> bool:
+    """Whether tables have a width to keep to."""
+    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").lstrip("0").isdigit()  # some set it to 0
 
 
 def terminal() -> Console:

@@ -30,6 +30,7 @@ from budgetguard.cli.report_options import (
     VerifyOption,
     WhereOption,
 )
+from budgetguard.cli.report_output import tell, tell_verified
 from budgetguard.cli.sources import label_globs
 from budgetguard.cli.stretches import LastOption, SinceOption, TimezoneOption, UntilOption
 from budgetguard.errors import ConfigError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from budgetguard.reports.asking import Question, Report
     from budgetguard.reports.verifying import Verified
 
-FAILED = 1
 commands = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 
@@ -99,11 +99,7 @@ def _tell(book: Book, question: Question, format: Form, output: Path | None, ver
         found = asking.answer(book, question)
         verified = verifying.verify(book, found) if verify else None
         shown = _shown(book, found, format, output, verified)
-    if output is None:
-        typer.echo(shown, nl=False)
-    else:
-        output.write_text(shown, encoding="utf-8", newline="")
-        note(f"written to {output}")
+    tell(shown, output)
     _tell_unknown(found)
     if verified is not None:
         tell_verified(verified)
@@ -142,16 +138,3 @@ def _tell_unknown(found: Report) -> None:
         if found.groups and name not in known and not any(one.group[place] for one in found.groups):
             near = get_close_matches(name, known, n=1)
             note(f"no call here has a label {name}" + (f"; did you mean {near[0]}?" if near else ""))
-
-
-def tell_verified(verified: Verified) -> None:
-    """How a proof ended. Exit code 1 if what it proves is not so."""
-    from budgetguard.reports.verifying import MOST_SHOWN
-
-    note(verified.text)
-    for text in verified.differences[:MOST_SHOWN]:
-        note(f"  {text}")
-    if len(verified.differences) > MOST_SHOWN:
-        note(f"  and {len(verified.differences) - MOST_SHOWN} more")
-    if verified.differences:
-        raise typer.Exit(FAILED)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import textwrap
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from budgetguard.cli.output import Column, Record, plain_table, table, terminal
+from budgetguard.cli.output import Column, Record
+from budgetguard.cli.report_output import table_told
 from budgetguard.refusal import escaped
 from budgetguard.reports.lines import lines, notes, share_shown, stretch_shown, usd_places, usd_shown
 
@@ -25,20 +23,9 @@ def table_text(report: Report, in_file: bool = False) -> str:
     """A heading, the table with its total apart, and notes. In a terminal as wide as it is, elsewhere plain."""
     where = [f"{name}={glob}" for name, glob in report.question.where.items()]
     about = ", ".join([report.question.stretch.namespace, stretch_shown(report.question), *where])
-    heading = escaped(f"Cost by {', '.join(report.by)}: {about}")
+    heading = f"Cost by {', '.join(report.by)}: {about}"
     records = [{"line": line, "names": line.names} for line in lines(report)]
-    columns = _columns(report)
-    if in_file or not (sys.stdout.isatty() or os.environ.get("COLUMNS", "").lstrip("0").isdigit()):
-        return "\n".join([heading, "", plain_table(records, columns), *_apart(notes(report)), ""])
-    console = terminal()
-    with console.capture() as capture:
-        console.print(table(console.width, records, columns, last_apart=True))
-    texts = [textwrap.fill(one, console.width) for one in (heading, *notes(report))]
-    return "\n".join([texts[0], "", capture.get().rstrip("\n"), *_apart(texts[1:]), ""])
-
-
-def _apart(found: Sequence[str]) -> list[str]:
-    return ["", *found] if found else []
+    return table_told(heading, notes(report), records, _columns(report), in_file)
 
 
 def _columns(report: Report) -> list[Column]:

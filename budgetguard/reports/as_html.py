@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from budgetguard.core.periods import zone_of
 from budgetguard.reports.asking import Report, rank
 from budgetguard.reports.charts import Bar, bars, colour_of, columns, short_count, shortened
 from budgetguard.reports.lines import (
@@ -15,15 +13,13 @@ from budgetguard.reports.lines import (
     notes,
     share_shown,
     stretch_shown,
-    usd_exact,
     usd_places,
     usd_shown,
 )
 from budgetguard.reports.markup import Markup, joined, tag
 from budgetguard.reports.over_time import Timeline
-from budgetguard.reports.page import cards, document, table
+from budgetguard.reports.page import cards, document, footer, table
 from budgetguard.reports.tables import Table, report_table
-from budgetguard.version import VERSION
 
 MOST_BARS = 12
 MOST_CHARS = 60
@@ -36,8 +32,9 @@ def page(report: Report, over_time: Timeline, made_ms: int, proof: str = "") -> 
     found = [_header(report), _figures(report)]
     if report.total.calls:
         found += [_over_time(report, over_time), _by_group(report)]
+    last = footer(notes(report), report.total, proof, made_ms, report.question.zone)
     title = f"Cost by {', '.join(report.by)}, {stretch_shown(report.question)}"
-    return document(title, [*found, _in_numbers(report), _footer(report, made_ms, proof)])
+    return document(title, [*found, _in_numbers(report), last])
 
 
 def _header(report: Report) -> Markup:
@@ -129,15 +126,3 @@ def _legend(entries: Sequence[tuple[str, str]]) -> Markup:
 
 def _in_numbers(report: Report) -> Markup:
     return tag("section", tag("h2", "In numbers"), table(report_table(report), "In numbers"))
-
-
-def _footer(report: Report, made_ms: int, proof: str) -> Markup:
-    made = datetime.fromtimestamp(made_ms / 1000, zone_of(report.question.zone))
-    said = [tag("p", note) for note in notes(report)]
-    total = f"Exactly ${usd_exact(report.total.cost_nanousd)} in {counted(report.total.calls, 'call')}."
-    return tag(
-        "footer",
-        *said,
-        tag("p", f"{total} {proof[:1].upper()}{proof[1:]}".strip()),
-        tag("p", f"As the ledger stood at {made:%Y-%m-%d %H:%M}. budgetguard {VERSION}"),
-    )

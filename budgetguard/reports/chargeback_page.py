@@ -8,23 +8,24 @@ from collections.abc import Mapping
 from budgetguard.reports.chargeback import Statement, TeamStatement
 from budgetguard.reports.chargeback_lines import assumed, heading, notes, places_of, refused, signed, team_shown
 from budgetguard.reports.charts import Bar, bars, short_count
-from budgetguard.reports.lines import counted, usd_exact
+from budgetguard.reports.lines import counted
 from budgetguard.reports.markup import Markup, tag
 from budgetguard.reports.names import name_shown
-from budgetguard.reports.page import cards, document, table
+from budgetguard.reports.page import cards, document, footer, table
 from budgetguard.reports.tables import lines_table, teams_table
 
 MOST_BARS = 12
 
 
-def page(statement: Statement, proof: str = "") -> str:
-    """The page. `proof` is what it says of how it was verified."""
+def page(statement: Statement, made_ms: int, proof: str = "") -> str:
+    """The page, of a ledger as it stood at `made_ms`. `proof` is what it says of how it was verified."""
     found = [_header(statement), _figures(statement)]
     if statement.total.calls:
         found.append(_bars(statement))
     found.append(_teams(statement))
     found += [_team(one, statement) for one in statement.teams if one.lines]
-    return document(heading(statement), [*found, _footer(statement, proof)])
+    last = footer(notes(statement), statement.total, proof, made_ms, statement.zone)
+    return document(heading(statement), [*found, last])
 
 
 def _header(statement: Statement) -> Markup:
@@ -57,10 +58,12 @@ def _bars(statement: Statement) -> Markup:
 
 def _chart(statement: Statement, by: str, costs: Mapping[str, int]) -> Markup:
     """A bar for each of the most expensive; an adjustment may leave less than nothing, which has none."""
-    shown = sorted((name for name in costs if costs[name] > 0), key=lambda name: (-costs[name], name))[:MOST_BARS]
+    ranked = sorted((name for name in costs if costs[name] > 0), key=lambda name: (-costs[name], name))
+    shown, left_out = ranked[:MOST_BARS], len(ranked[MOST_BARS:])
+    more = [tag("p", f"and {counted(left_out, f'more {by}')}", class_="more")] if left_out else []
     places, title = places_of(statement), f"Cost by {by}"
     rows = [Bar(name, [costs[name]], signed(costs[name], places)) for name in shown]
-    return tag("section", tag("h2", title), bars(rows, f"{by}-bars", title, lambda _: "s0"))
+    return tag("section", tag("h2", title), bars(rows, f"{by}-bars", title, lambda _: "s0"), *more)
 
 
 def _teams(statement: Statement) -> Markup:
@@ -71,11 +74,3 @@ def _team(one: TeamStatement, statement: Statement) -> Markup:
     name = team_shown(one.team)
     cost = f"{name}: {signed(one.total.cost_nanousd, places_of(statement))}"
     return tag("section", tag("h2", cost), table(lines_table(one, statement), name))
-
-
-def _footer(statement: Statement, proof: str) -> Markup:
-    total = f"Exactly ${usd_exact(statement.total.cost_nanousd)} in {counted(statement.total.calls, 'call')}."
-    said = [tag("p", note) for note in notes(statement)]
-    return tag(
-        "footer", *said, tag("p", f"{total} {proof[:1].upper()}{proof[1:]}".strip()), tag("p", "Made by budgetguard.")
-    )

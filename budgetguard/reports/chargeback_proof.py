@@ -25,17 +25,18 @@ def prove(book: Book, namespace: str, billing: Billing) -> Verified:
     Raises: as `Book.rows`.
     """
     billed = _billed(book, namespace, billing)
-    rows, cost_nanousd, differences = 0, 0, []
+    rows, cost_nanousd, differences, forgotten = 0, 0, list[str](), Sum(())
     for month in sorted({billing.month, *(line.of_month for line in billing.lines)}):
         closing = billing.standing.get(month)
         since_ms, until_ms = (billing.since_ms, billing.until_ms) if closing is None else closing[2:4]
-        found = _without_pruned(book, namespace, closing, billed[month])
-        groups = [one for one in found.values() if any(amounts_of(one))]
+        pruned = {} if closing is None else _pruned(book, namespace, closing)
+        groups = [one for one in _less(billed[month], pruned).values() if any(amounts_of(one))]
         question = Question(Stretch(namespace, since_ms, until_ms), GROUP)
         proved = verify(book, Report(question, groups, together(groups)))
         rows, cost_nanousd = rows + proved.rows, cost_nanousd + proved.cost_nanousd
         differences += [f"{month}, {text}" for text in proved.differences]
-    return Verified(rows, cost_nanousd, differences)
+        forgotten.add(together(pruned.values()))
+    return Verified(rows, cost_nanousd, differences, forgotten.calls, forgotten.cost_nanousd)
 
 
 def _billed(book: Book, namespace: str, billing: Billing) -> Mapping[str, Sums]:
@@ -49,14 +50,15 @@ def _billed(book: Book, namespace: str, billing: Billing) -> Mapping[str, Sums]:
     return found
 
 
-def _without_pruned(book: Book, namespace: str, closing: Closing | None, billed: Sums) -> Sums:
-    """What was billed of rows that are still there."""
-    if closing is None:
-        return billed
+def _pruned(book: Book, namespace: str, closing: Closing) -> Sums:
+    """What is kept of rows of a closed month that are no longer there."""
     there = {one.group: one for one in book.sums(Stretch(namespace, closing.since_ms, closing.until_ms), GROUP)}
-    left = dict(billed)
-    for one in book.billed_rows(namespace, closing):
-        pruned = map(sub, amounts_of(one), amounts_of(there.get(one.group, Sum(one.group))))
-        standing = left.get(one.group, Sum(one.group))
-        left[one.group] = Sum(one.group, *map(sub, amounts_of(standing), pruned))
+    return _less({one.group: one for one in book.billed_rows(namespace, closing)}, there)
+
+
+def _less(some: Sums, others: Sums) -> Sums:
+    """The sums of each group without the others'."""
+    left = dict(some)
+    for group, one in others.items():
+        left[group] = Sum(group, *map(sub, amounts_of(left.get(group, Sum(group))), amounts_of(one)))
     return left

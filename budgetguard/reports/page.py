@@ -5,10 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
+from budgetguard.core.periods import zone_of
+from budgetguard.ledger.sums import Sum
+from budgetguard.reports.lines import counted, usd_exact
 from budgetguard.reports.markup import Markup, tag
 from budgetguard.reports.style import STYLE
 from budgetguard.reports.tables import MISSING, Table
+from budgetguard.version import VERSION
 
 
 def document(title: str, main: Sequence[Markup]) -> str:
@@ -25,6 +30,18 @@ def document(title: str, main: Sequence[Markup]) -> str:
         tag("style", Markup(STYLE)),
     )
     return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *main)), lang='en')}\n"
+
+
+def footer(notes: Sequence[str], total: Sum, proof: str, made_ms: int, zone: str) -> Markup:
+    """What a reader of the figures has to know; `proof` is what is said of how they were verified."""
+    exactly = f"Exactly ${usd_exact(total.cost_nanousd)} in {counted(total.calls, 'call')}."
+    made = datetime.fromtimestamp(made_ms / 1000, zone_of(zone))
+    return tag(
+        "footer",
+        *(tag("p", note) for note in notes),
+        tag("p", f"{exactly} {proof[:1].upper()}{proof[1:]}".strip()),
+        tag("p", f"As the ledger stood at {made:%Y-%m-%d %H:%M}. budgetguard {VERSION}"),
+    )
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> Markup:

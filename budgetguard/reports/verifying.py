@@ -26,15 +26,23 @@ Group = tuple[str, ...]
 
 
 class Verified(NamedTuple):
-    """How many rows were added up, what they cost, and where the report says something else (nowhere: it is proved)."""
+    """How many rows were added up, what they cost, and where the report says something else (nowhere: it is proved).
+
+    Of `pruned_calls` the rows are gone: nothing proves what is kept of them.
+    """
 
     rows: int
     cost_nanousd: int
     differences: list[str]
+    pruned_calls: int = 0
+    pruned_nanousd: int = 0
 
     @property
     def text(self) -> str:
         rows = f"{counted(self.rows, 'row')}, ${usd_exact(self.cost_nanousd)}"
+        if self.pruned_calls:
+            pruned = counted(self.pruned_calls, "call")
+            rows += f", and beside them {pruned} for ${usd_exact(self.pruned_nanousd)} whose rows were pruned"
         return f"NOT verified: the report differs from {rows}" if self.differences else f"verified: {rows}"
 
 
