@@ -43,16 +43,17 @@ def questions(sizes: Sizes, database: str, url: str) -> list[Figure]:
     figures = []
     for what, span_ms in SPANS.items():
         stretch, took_ms = Stretch(NAMESPACE, NOW_MS - span_ms, NOW_MS), {}
-        first_ms = 0.0
+        first_ms = best_ms = 0.0
         for name in BY:
             book = open_book(url)
             times_ms = [_ms(partial(book.totals, stretch, (name,))) for _ in range(sizes.rounds + 1)]
             book.close()
-            first_ms = max(first_ms, times_ms[0])
+            first_ms, best_ms = max(first_ms, times_ms[0]), max(best_ms, min(times_ms))
             took_ms[name] = median(times_ms[1:])
         by = ", ".join(f"{name} {ms:.0f}" for name, ms in took_ms.items())
         title = f"{database}: by one label over the last {what}, ms"
-        figures.append(at_most(title, max(took_ms.values()), 100, f"{by}; first asked {first_ms:.0f}", "{:.0f}"))
+        made_of = f"{by}; first asked {first_ms:.0f}, at best {best_ms:.0f}"
+        figures.append(at_most(title, max(took_ms.values()), 100, made_of, "{:.0f}"))
     return figures
 
 
