@@ -18,7 +18,8 @@ from budgetguard.core.amounts import shown
 from budgetguard.core.periods import Period, Window, window_at, zone_of
 from budgetguard.errors import ConfigError
 from budgetguard.ledger import closing_schema as schema
-from budgetguard.ledger.sums import AMOUNTS, Ask, Dialect, Sum, sums
+from budgetguard.ledger.sums import AMOUNTS, Dialect, Sum, sums
+from budgetguard.ledger.totals import Ask
 
 _MONTH = re.compile(r"(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])")
 _LAST = "9999-01"  # Python's dates end soon after

@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 
 from budgetguard.core.amounts import UNITS
 from budgetguard.ledger.refusals import ASKED
-from budgetguard.ledger.sums import Ask, Dialect, value_of
+from budgetguard.ledger.sums import Dialect, value_of
 from budgetguard.ledger.table import timestamp
-from budgetguard.ledger.totals import Between
+from budgetguard.ledger.totals import Ask, Between
 
 OF_A_LIMIT = ("budget", "unit", "period", "reason")
 """What tells the limits that refused a call apart. What no budget refused has only its cause, as the reason."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-from budgetguard.ledger.sums import Ask, Dialect, condition
-from budgetguard.ledger.totals import Between
+from budgetguard.ledger.charges import instant_ms
+from budgetguard.ledger.sums import Dialect, condition
+from budgetguard.ledger.totals import Ask, Between
 
 
 class Repeat(NamedTuple):
@@ -51,7 +51,7 @@ def repeats(ask: Ask, dialect: Dialect, between: Between, where: Mapping[str, st
     holds, bindings = condition(ask, dialect, between, where)
     ((calls, hashed_calls),) = ask(f"SELECT count(*), count(prompt_hash) FROM token_usage WHERE {holds}", bindings)  # noqa: S608 - of constants
     found = [
-        Repeat._make([prompt_hash, int(times), _ms(first), _ms(last), *map(int, sums), ()])
+        Repeat._make([prompt_hash, int(times), instant_ms(first), instant_ms(last), *map(int, sums), ()])
         for prompt_hash, times, first, last, *sums in ask(_question(holds), bindings)
     ]
     found.sort(key=lambda one: (-one.again_nanousd, -one.again_tokens, -one.times, one.prompt_hash))
@@ -84,9 +84,3 @@ SELECT prompt_hash, count(*), min(first), max(last), sum(tokens), sum(nanousd),
        sum(CASE WHEN place > 1 THEN tokens ELSE 0 END), sum(CASE WHEN place > 1 THEN nanousd ELSE 0 END),
        sum(CASE WHEN place > 1 THEN unpriced ELSE 0 END)
 FROM askings GROUP BY prompt_hash HAVING count(*) > 1"""  # noqa: S608 - of constants
-
-
-def _ms(timestamp: object) -> int:
-    """An instant that SQLite tells as a text in UTC, PostgreSQL as a datetime."""
-    at = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(str(timestamp)).replace(tzinfo=UTC)
-    return round(at.timestamp() * 1000)

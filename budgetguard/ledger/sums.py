@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 from budgetguard.core.model import NO_LABEL
 from budgetguard.ledger.rollups import sums_of
 from budgetguard.ledger.table import LABEL_COLUMNS, timestamp
-from budgetguard.ledger.totals import Between
+from budgetguard.ledger.totals import Ask, Between
 
 SLOT_MS = 900_000
 """A quarter of an hour: every time zone's hours and days are made of whole ones."""
-Ask = Callable[[str, Sequence[Any]], Iterable[tuple[Any, ...]]]
-"""Runs a question with its bindings (`?`)."""
 COUNTED = "namespace = ? AND timestamp >= ? AND timestamp < ? AND status <> 'released'"
 """The calls of a stretch; what was released is no call."""
 _COLUMN_OF = {name: f"coalesce(\"{column}\", '')" for name, column in LABEL_COLUMNS.items()} | {

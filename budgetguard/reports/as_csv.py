@@ -8,7 +8,7 @@ import io
 from budgetguard.ledger.exporting import text_cell
 from budgetguard.refusal import escaped
 from budgetguard.reports.asking import Report
-from budgetguard.reports.lines import AMOUNTS, lines
+from budgetguard.reports.lines import AMOUNTS, amount_of, lines
 
 
 def csv_text(report: Report) -> str:
@@ -19,11 +19,12 @@ def csv_text(report: Report) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     titles = [f"label:{name}" if name in ("line", *AMOUNTS) else name for name in report.by]
-    writer.writerow(["line", *map(_cell, titles), *AMOUNTS])
+    writer.writerow(["line", *map(cell, titles), *AMOUNTS])
     for line in lines(report):
-        writer.writerow([line.kind, *map(_cell, line.names), *(line.value(amount) for amount in AMOUNTS)])
+        writer.writerow([line.kind, *map(cell, line.names), *(amount_of(line.sum, amount) for amount in AMOUNTS)])
     return text.getvalue()
 
 
-def _cell(words: str) -> str:
+def cell(words: str) -> str:
+    """Text that no spreadsheet takes for a formula, and no terminal obeys."""
     return text_cell(escaped(words))

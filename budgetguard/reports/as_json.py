@@ -9,7 +9,7 @@ from typing import Any
 from budgetguard.core.periods import zone_of
 from budgetguard.ledger.reading import FIRST_MS, LAST_MS
 from budgetguard.reports.asking import Report
-from budgetguard.reports.lines import AMOUNTS, Line, lines
+from budgetguard.reports.lines import AMOUNTS, Line, amount_of, lines
 
 
 def json_text(report: Report) -> str:
@@ -40,7 +40,7 @@ def json_text(report: Report) -> str:
 
 
 def _amounts(line: Line) -> dict[str, Any]:
-    return {amount: line.value(amount) for amount in AMOUNTS}
+    return {amount: amount_of(line.sum, amount) for amount in AMOUNTS}
 
 
 def _instant(at_ms: int, zone: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from budgetguard.ledger.closing import Billing, Line
 from budgetguard.ledger.reading import Book, Stretch
 from budgetguard.ledger.sums import Sum
 from budgetguard.policy import Policy
+from budgetguard.reports.asking import together
 
 _GLOB = frozenset("*?[")
 
@@ -40,6 +41,11 @@ class Facts:
     refused_calls: int = 0
     refused_nanousd: int = 0
 
+    @property
+    def budget_nanousd(self) -> int | None:
+        """The tightest of the budgets that are the team's alone."""
+        return min((budget.limit_nanousd for budget in self.budgets if budget.whole), default=None)
+
 
 NOTHING = Facts()
 
@@ -53,11 +59,6 @@ class TeamStatement:
     lines: Sequence[Line]
     own: Sum
     total: Sum
-
-    @property
-    def budget_nanousd(self) -> int | None:
-        """The tightest of the budgets that are the team's alone."""
-        return min((budget.limit_nanousd for budget in self.facts.budgets if budget.whole), default=None)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def stated(namespace: str, billing: Billing, found: Mapping[str, Facts]) -> Stat
     months = {closing.month: (closing.since_ms, closing.until_ms) for closing in billing.standing.values()}
     months[billing.month] = (billing.since_ms, billing.until_ms)
     closed_ms = None if billing.closing is None else billing.closing.closed_ms
-    total = _together(line.sum for line in billing.lines)
+    total = together(line.sum for line in billing.lines)
     return Statement(namespace, billing.month, billing.zone, closed_ms, teams, total, months)
 
 
@@ -160,15 +161,8 @@ def _counts(budget: Budget, team: str) -> bool:
 
 def _team(team: str, facts: Facts, lines: Sequence[Line], month: str) -> TeamStatement:
     ordered = sorted(lines, key=lambda one: (one.of_month != month, one.of_month, -one.sum.cost_nanousd, one.sum.group))
-    own = _together(line.sum for line in lines if line.of_month == month)
-    return TeamStatement(team, facts, tuple(ordered), own, _together(line.sum for line in lines))
-
-
-def _together(some: Iterable[Sum]) -> Sum:
-    total = Sum(())
-    for one in some:
-        total.add(one)
-    return total
+    own = together(line.sum for line in lines if line.of_month == month)
+    return TeamStatement(team, facts, tuple(ordered), own, together(line.sum for line in lines))
 
 
 def _read(text: str) -> dict[str, Facts]:

@@ -8,13 +8,12 @@ import json
 from typing import Any
 
 from budgetguard.ledger.closing import instant_text
-from budgetguard.ledger.exporting import text_cell
 from budgetguard.ledger.sums import Sum
-from budgetguard.refusal import escaped
+from budgetguard.reports.as_csv import cell
 from budgetguard.reports.as_markdown import table_text, text
 from budgetguard.reports.chargeback import Statement, TeamStatement
 from budgetguard.reports.chargeback_lines import heading, notes, refused, rows, team_shown
-from budgetguard.reports.lines import AMOUNTS, usd_exact
+from budgetguard.reports.lines import AMOUNTS, amount_of, usd_exact
 from budgetguard.reports.tables import lines_table, teams_table
 
 CSV_NAMES = ("line", "month", "team", "cost_center", "agent", "model", "provider", "adjusts")
@@ -28,16 +27,16 @@ def csv_text(statement: Statement) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*CSV_NAMES, *AMOUNTS, *CSV_FACTS])
-    budgets = {team_shown(one.team): one.budget_nanousd for one in statement.teams}
     for row in rows(statement):
         names = [row.team, row.facts.cost_center, row.agent, row.model, row.provider, row.adjusts]
         facts: list[Any] = ["", "", ""]
         if row.kind in ("team", "total"):
-            budget = budgets.get(row.team) if row.kind == "team" else None
+            budget = row.facts.budget_nanousd
             facts = ["" if budget is None else usd_exact(budget), row.facts.refused_calls]
             facts.append(usd_exact(row.facts.refused_nanousd))
-        cells = [text_cell(escaped(name or "")) for name in names]
-        writer.writerow([row.kind, statement.month, *cells, *_amounts(row.sum).values(), *facts])
+        writer.writerow(
+            [row.kind, statement.month, *(cell(name or "") for name in names), *_amounts(row.sum).values(), *facts]
+        )
     return out.getvalue()
 
 
@@ -87,13 +86,10 @@ def _team(one: TeamStatement, month: str) -> dict[str, Any]:
     ]
     return {
         "team": one.team or None, "cost_center": one.facts.cost_center, **_amounts(one.total),
-        "budget_nanousd": one.budget_nanousd, "budgets": budgets, "refused_calls": one.facts.refused_calls,
+        "budget_nanousd": one.facts.budget_nanousd, "budgets": budgets, "refused_calls": one.facts.refused_calls,
         "refused_cost_nanousd": one.facts.refused_nanousd, "lines": lines,
     }  # fmt: skip
 
 
 def _amounts(one: Sum) -> dict[str, int | str]:
-    found: dict[str, int | str] = {}
-    for amount in AMOUNTS:
-        found[amount] = usd_exact(one.cost_nanousd) if amount == "cost_usd" else int(getattr(one, amount))
-    return found
+    return {amount: amount_of(one, amount) for amount in AMOUNTS}

@@ -73,7 +73,7 @@ def assumed(one: Sum) -> int:
 
 def budget_shown(one: TeamStatement) -> str:
     """The budget that is the team's alone, and the share of it that the month's own calls cost: `$900.00 (43.0 %)`."""
-    whole = one.budget_nanousd
+    whole = one.facts.budget_nanousd
     if whole is None:
         return ""
     return f"{usd_shown(whole, 2)} ({share_shown(one.own.cost_nanousd, whole)})" if whole else usd_shown(whole, 2)

@@ -19,8 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from budgetguard.ledger.closing import Line
-from budgetguard.ledger.exporting import text_cell
-from budgetguard.refusal import escaped
+from budgetguard.reports.as_csv import cell
 from budgetguard.reports.chargeback import Statement, TeamStatement
 from budgetguard.reports.lines import usd_exact
 
@@ -92,7 +91,7 @@ def _cell(name: str, value: Any) -> Any:
     """Numbers may begin with a minus; Tags is JSON."""
     if not isinstance(value, str) or name in ("Tags", *_NUMBERS):
         return value
-    return text_cell(escaped(value))
+    return cell(value)
 
 
 def _instant(at_ms: int) -> str:

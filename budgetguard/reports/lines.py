@@ -30,10 +30,6 @@ class Line(NamedTuple):
     names: Sequence[str]
     sum: Sum
 
-    def value(self, amount: str) -> int | str:
-        """One of `AMOUNTS`."""
-        return usd_exact(self.sum.cost_nanousd) if amount == "cost_usd" else int(getattr(self.sum, amount))
-
 
 def lines(report: Report) -> Iterator[Line]:
     """The groups, the others if there are any, and the total: all but the last add up to it."""
@@ -43,6 +39,11 @@ def lines(report: Report) -> Iterator[Line]:
     if report.others is not None:
         yield Line("others", [OTHERS, *blank], report.others)
     yield Line("total", [TOTAL, *blank], report.total)
+
+
+def amount_of(one: Sum, amount: str) -> int | str:
+    """One of `AMOUNTS`."""
+    return usd_exact(one.cost_nanousd) if amount == "cost_usd" else int(getattr(one, amount))
 
 
 def usd_exact(amount_nanousd: int) -> str:
