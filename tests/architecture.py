@@ -140,7 +140,7 @@ TABLE = (
     Row("alerts.reading", "middle", doors={"ledger.books": ("open_book",), "ledger.reading": ("Stretch",)}),
     Row("alerts.looking", "middle"),
     Row("alerts.posting", "middle", owns=("httpx2",)),
-    Row("alerts.sending", "middle", owns=("tenacity", "limits")),
+    Row("alerts.sending", "middle", owns=("tenacity", "limits"), doors={"stores.worker": ("WorkerThread",)}),
     Row("alerts.alerting", "middle"),
     Row("outcome", "middle"),
     Row("waiting", "middle"),

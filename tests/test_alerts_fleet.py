@@ -74,13 +74,13 @@ def test_on_redis_the_ledger_in_postgresql_tells_what_an_agent_costs(redis_world
         async with guard:
             store = await guard.store()
             looks = Looks(lambda: guard.policy, store, postgres.url)
-            assert await looks.look(await store.open()) == []  # there is no ledger yet
+            assert await looks.look_at_ledger(await store.open()) == []  # there is no ledger yet
             for agent, usd in (("crawler", "1.01"), ("writer", "0.99")):
                 await call(guard, bg.Usage(10, 1, cost_usd=usd), agent=agent)
             outbox = f"{key_prefix(redis_world.namespace)}outbox"
             await until(lambda: redis_world.server.ask("XLEN", outbox) == 0, "it is drained")
             for later_ms in (0, 600_000):
-                found = [one.alert for one in await looks.look(await store.open() + later_ms)]
+                found = [one.alert for one in await looks.look_at_ledger(await store.open() + later_ms)]
                 costs = [alert for alert in found if alert.cause == "hourly_cost"]
                 assert [alert.subject for alert in costs] == [{"agent": "crawler"}]
                 assert "drift" not in {alert.cause for alert in found}

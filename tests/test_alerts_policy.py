@@ -133,3 +133,26 @@ def play_sync():
 
     asyncio.run(play())
     assert hooks.causes() == (["large_request"] if posted else [])
+
+
+def test_a_function_that_never_returns_keeps_no_process_from_ending(tmp_path: Path) -> None:
+    script = """
+import asyncio, threading
+import budgetguard as bg
+from budgetguard.alerts import alerting
+
+alerting.LAST_S = 0.2
+
+def stuck(alert):
+    threading.Event().wait()
+
+async def play():
+    async with bg.Guard("1B tokens/day", store="sqlite:///budgets.db", on_alert=[stuck]) as guard:
+        async with guard.reserve(agent="a", estimate=bg.Usage(9_000, 0)) as hold:
+            hold.record(bg.Usage(9_000, 0))
+
+asyncio.run(play())
+"""
+    done = run_script(script, tmp_path)
+    assert done.returncode == 0
+    assert "budget.alerts_undelivered route=stuck count=1" in done.stderr

@@ -41,7 +41,8 @@ class Play:
         self.guard = world.guard(budgets=budgets, alerts=bg.AlertSettings(**settings))
         url = f"sqlite:///{world.path}" if type(world) is World else None
         self._store = world.store()
-        self._looks = Looks(lambda: self.guard.policy, self._store, url)
+        self.policy = self.guard.policy
+        self._looks = Looks(lambda: self.policy, self._store, url)
 
     async def __aenter__(self) -> Play:
         return self
@@ -58,7 +59,8 @@ class Play:
     async def look(self, at_ms: int) -> list[AlertRaised]:
         """What is raised at that time."""
         self.clock.set(at_ms)
-        return [found.alert for found in await self._looks.look(at_ms)]
+        found = await self._looks.look_at_store(at_ms) + await self._looks.look_at_ledger(at_ms)
+        return [one.alert for one in found]
 
 
 def at(text: str) -> int:
@@ -183,6 +185,19 @@ def test_an_account_and_the_ledger_that_move_apart_are_told_and_a_budget_that_is
     asyncio.run(play())
 
 
+def test_a_budget_that_asks_for_other_calls_from_now_on_has_not_drifted(world: World) -> None:
+    async def play() -> None:
+        narrow = bg.Budget("some", ["1M tokens/day"], where={"team": "search"})
+        async with Play(world, narrow, burn_rate=False) as here:
+            for team in ("search", "ads"):
+                await here.spend(at("11:00"), dollars("0.5", 100), team=team)
+            assert await here.look(at("12:00")) == []
+            here.policy = Policy([bg.Budget("some", ["1M tokens/day"], where={"team": "*"})])
+            assert await here.look(at("12:05")) == []
+
+    asyncio.run(play())
+
+
 @pytest.mark.parametrize("world", ["redis"], indirect=True)
 def test_ledger_rows_that_nobody_drains_are_told(world: World) -> None:
     async def play() -> None:
@@ -227,8 +242,11 @@ def test_shares_are_of_the_last_hour() -> None:
 
 def test_a_ledger_that_cannot_be_read_is_told_once_and_costs_no_other_alert(tmp_path: Path, world: World) -> None:
     async def play() -> None:
-        async with world.guard("$1/day") as guard:
-            await call(guard, dollars("0.1"))
+        async def spend(usd: str) -> None:
+            async with world.guard(budgets=[SEARCH]) as guard:
+                await call(guard, dollars(usd), team="search")
+
+        await spend("1")
         file = shutil.copy(world.path, tmp_path / "ledger.db")
         store, watcher = world.store(), Watcher(lambda: policy)
         policy = Policy([SEARCH])
@@ -239,6 +257,7 @@ def test_a_ledger_that_cannot_be_read_is_told_once_and_costs_no_other_alert(tmp_
         for minute in (0, 5, 6, 7, 8):
             if minute == 5:
                 Path(file).unlink()
+                await spend("15")
             world.clock.set(NOON_MS + minute * MINUTE_MS)
             await alerting.look_at_store()
             await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "the look is over")
@@ -248,3 +267,4 @@ def test_a_ledger_that_cannot_be_read_is_told_once_and_costs_no_other_alert(tmp_
     asyncio.run(play())
     (failed,) = world.heard.of(AlertsFailed)
     assert "there is no ledger" in failed.error
+    assert [alert.cause for alert in world.heard.of(AlertRaised)] == ["burn_rate"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -14,7 +15,7 @@ from alert_kit import HOSTILE, SECRET, Hooks, call, hmac_by_hand, texts_in
 from guard_kit import World, until
 
 import budgetguard as bg
-from budgetguard.alerts.posting import Webhook
+from budgetguard.alerts.posting import TryAgain, Webhook
 from budgetguard.alerts.raised import AlertRaised, AlertsUndelivered
 from budgetguard.alerts.shapes import Message
 from budgetguard.testing.reply import Reply
@@ -85,6 +86,44 @@ def test_what_fails_for_now_is_tried_again_and_signed_anew(world: World) -> None
     assert len(hooks.requests) == 4
     assert len({request.body for request in hooks.requests}) == 1
     assert world.heard.of(AlertsUndelivered) == []
+
+
+def test_an_answer_is_its_status_whatever_its_body_does_and_however_it_says_when(world: World) -> None:
+    endless = Reply(body=b"x" * 1_000, cut_at=10, hang=True)
+    unheard_of = Reply(429, {"retry-after": f"Mon, 01 Jan 2026 00:00:00 +{10**18}"})  # more than a C integer
+    hooks = Hooks(unheard_of, endless)
+    raised(world, hooks)
+    assert len(hooks.requests) == 2
+    assert world.heard.of(AlertsUndelivered) == []
+
+
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("budgetguard.alerts.posting.TIMEOUT_S", 0.3)
+
+    gone = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        while not reader.at_eof():
+            writer.write(b"X-More: x\r\n")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(4_096), 0.05)
+        writer.close()
+        gone.set()
+
+    async def play() -> None:
+        server = await asyncio.start_server(drip, "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        webhook = Webhook(bg.AlertRoute(f"http://127.0.0.1:{port}/SECRETPATH"))
+        async with asyncio.timeout(20):
+            with pytest.raises(TryAgain, match="^no answer within"):
+                await webhook.post(Message("", AlertRaised("test", ""), "", 0))
+        await asyncio.wait_for(gone.wait(), 20)
+        await webhook.aclose()
+        server.close()
+
+    asyncio.run(play())
 
 
 def test_what_is_refused_is_told_once_and_what_followed_is_counted(world: World, caplog: Any) -> None:

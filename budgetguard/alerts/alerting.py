@@ -97,7 +97,8 @@ class Alerting:
 
     async def _look(self) -> None:
         try:
-            self._watcher.add(await self._looks.look(self._now_ms()))
+            self._watcher.add(await self._looks.look_at_store(self._now_ms()))
+            self._watcher.add(await self._looks.look_at_ledger(self._now_ms()))
         except Exception as error:  # noqa: BLE001 - no call may fail because of an alert
             self._failures += 1
             if self._failures == FAILURES_TOLD:

@@ -31,7 +31,8 @@ class Drifts:
     """Remembers by how much the ledger was above each account, at least and at most."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known: dict[tuple[str, frozenset[tuple[str, str]]], tuple[int, int]] = {}
+        """By account, and by which calls its budget asks for: others than before are no drift."""
 
     def find(
         self, before: Limited, after: Limited, sums: Mapping[tuple[int, int], Sequence[Spent]], policy: Policy
@@ -57,12 +58,13 @@ class Drifts:
             ledger = int(getattr(amounts, account.unit))
             spent = sorted((row.spent, later[account.key]))
             least, most = ledger - spent[1], ledger - spent[0]
-            was = known.get(account.key, (least, most))
+            key = account.key, frozenset(budget.where.items())
+            was = known.get(key, (least, most))
             if (least > was[1] or most < was[0]) and not least <= 0 <= most:
                 yield window[0], _drift(account, limit, spent[1], ledger, row.now_ms, policy)
             elif least <= was[1] and most >= was[0]:  # as narrow as it was ever seen
                 least, most = max(least, was[0]), min(most, was[1])
-            self._known[account.key] = least, most
+            self._known[key] = least, most
 
 
 def windows_of(limited: Limited) -> set[tuple[int, int]]:

@@ -43,28 +43,31 @@ class Looks:
         self._accounts_from_ms = self._ledger_from_ms = 0
         self._has_read = False
 
-    async def look(self, now_ms: int) -> list[Found]:
-        """What is to be raised now, in the store's time; at the ledger it looks each five minutes.
-
-        Errors: those of the store and of the ledger.
-        """
-        policy = self._policy()
-        settings, loop, began = policy.alerts, asyncio.get_running_loop(), asyncio.get_running_loop().time()
+    async def look_at_store(self, now_ms: int) -> list[Found]:
+        """What outbox and accounts tell, in the store's time. Errors: those of the store."""
+        policy, loop = self._policy(), asyncio.get_running_loop()
+        settings, began = policy.alerts, loop.time()
         alerts = [] if settings.outbox_rows is False else await self._outbox(settings.outbox_rows)
         if now_ms >= self._accounts_from_ms and settings.burn_rate is not False:
             limited = await limited_accounts(policy, self._store, {})
             self._speeds.turn([row for row, _ in limited], now_ms)
             alerts += burning(limited, settings.burn_rate, self._speeds, now_ms, policy)
             self._accounts_from_ms = now_ms + int((loop.time() - began) * 1000 * PAUSES)
-        if now_ms >= self._ledger_from_ms and self._ledger_url is not None:
-            began = loop.time()
-            try:
-                alerts += await self._of_ledger(self._ledger_url, policy, now_ms)
-            except StoreUnusable:
-                if self._has_read:
-                    raise
-                return alerts  # it is made with its first row, and whoever drains tells of what is wrong
-            self._ledger_from_ms = now_ms + max(LEDGER_EVERY_MS, int((loop.time() - began) * 1000 * PAUSES))
+        return alerts
+
+    async def look_at_ledger(self, now_ms: int) -> list[Found]:
+        """What the ledger tells, each five minutes; else nothing. Errors: those of the store and of the ledger."""
+        if now_ms < self._ledger_from_ms or self._ledger_url is None:
+            return []
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            alerts = await self._of_ledger(self._ledger_url, self._policy(), now_ms)
+        except StoreUnusable:
+            if self._has_read:
+                raise
+            return []  # it is made with its first row, and whoever drains tells of what is wrong
+        self._ledger_from_ms = now_ms + max(LEDGER_EVERY_MS, int((loop.time() - began) * 1000 * PAUSES))
         return alerts
 
     async def _of_ledger(self, url: str, policy: Policy, now_ms: int) -> list[Found]:

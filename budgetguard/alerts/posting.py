@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import httpx2
 
 TIMEOUT_S = 10.0
+"""For a whole post, however slowly its answer comes."""
 EXIT_TIMEOUT_S = 3.0
 
 
@@ -58,6 +59,8 @@ class Webhook:
             answer = self._sent_at_exit(message) if python_ends() else await self._sent(message)
         except httpx2.InvalidURL:
             raise NotTaken("its URL is none") from None
+        except TimeoutError:
+            raise TryAgain(f"no answer within {TIMEOUT_S:.0f} s") from None
         except httpx2.HTTPError as error:
             raise TryAgain(self._hidden(f"{type(error).__name__}: {error}")) from None
         if answer.is_success:
@@ -76,14 +79,19 @@ class Webhook:
     async def _sent(self, message: Message) -> httpx2.Response:
         if self._client is None:
             self._client = await asyncio.to_thread(_new_client)  # reads every authority's certificate: 30 ms
-        return await self._client.send(self._request(self._client, message))
+        async with asyncio.timeout(TIMEOUT_S):
+            answer = await self._client.send(self._request(self._client, message), stream=True)
+            await answer.aclose()  # its body says nothing, and may have no end
+        return answer
 
     def _sent_at_exit(self, message: Message) -> httpx2.Response:
         """Blocking: there are no threads any more in which asyncio could look up a host, and nobody is delayed."""
         import httpx2
 
         with httpx2.Client(timeout=EXIT_TIMEOUT_S, follow_redirects=False) as client:
-            return client.send(self._request(client, message))
+            answer = client.send(self._request(client, message), stream=True)
+            answer.close()
+            return answer
 
     def _request(self, client: httpx2.AsyncClient | httpx2.Client, message: Message) -> httpx2.Request:
         body = body_of(self._route.kind, message)
@@ -125,5 +133,5 @@ def _after_s(text: str) -> float | None:
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

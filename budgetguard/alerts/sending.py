@@ -56,6 +56,7 @@ class Line:
         self._ending = ending
         self._waiting: deque[Message] = deque()
         self._sending: asyncio.Task[None] | None = None
+        self._worker: Any = None
         self._undelivered = 0
         self._is_down = False
         self._error = ""
@@ -89,6 +90,8 @@ class Line:
         """Nothing more is sent: tell how much was not."""
         self._undelivered += len(self._waiting)
         self._waiting.clear()
+        if self._worker is not None:
+            self._worker.stop()
         self._tell(self._error or "the guard ended before they were sent")
 
     async def _send_all(self) -> None:
@@ -109,9 +112,18 @@ class Line:
             await self._target(message.alert)
         else:
             call = partial(self._target, message.alert)
-            answer = call() if python_ends() else await asyncio.to_thread(call)
+            answer = call() if python_ends() else await self._in_thread(call)
             if inspect.isawaitable(answer):
                 await answer
+
+    def _in_thread(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+        """In a thread of its own, for which no process waits at its end: the user's function may never return."""
+        from budgetguard.stores.worker import WorkerThread
+
+        if self._worker is None:
+            self._worker = WorkerThread("budgetguard-alerts")
+        answer: asyncio.Future[Any] = self._worker.submit(call)
+        return answer
 
     async def _post(self, webhook: Webhook, message: Message) -> None:
         import tenacity
