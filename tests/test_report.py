@@ -179,6 +179,8 @@ def test_with_nothing_asked_it_is_this_month_by_team(file_url: str, report: Ask)
     told = json.loads(report(file_url, "--last", "90d", "--format", "json").out)
     assert told["total"]["calls"] == 2
     assert datetime.fromisoformat(told["until"]) - datetime.fromisoformat(told["since"]) == timedelta(days=90)
+    again = ("--since", told["since"], "--until", told["until"], "--format", "json")
+    assert json.loads(report(file_url, *again).out) == told, "to the millisecond"
 
 
 @pytest.mark.parametrize(
@@ -207,8 +209,9 @@ def test_what_cannot_be_is_told(more: tuple[str, ...], said: str, file_url: str,
 
 def test_a_label_that_no_call_has_may_be_a_typing_error(file_url: str, report: Ask) -> None:
     fill(file_url, BY_HAND)
-    done = report(file_url, *NOVEMBER, "--by", "agnet")
-    assert (done.code, done.err) == (0, "no call here has a label agnet; did you mean agent?\n")
+    for name, near in (("agnet", "agent"), ("TEAM", "team")):
+        done = report(file_url, *NOVEMBER, "--by", name)
+        assert (done.code, done.err) == (0, f"no call here has a label {name}; did you mean {near}?\n")
 
 
 def test_columns_of_csv_have_names_of_their_own(file_url: str, report: Ask) -> None:

@@ -136,5 +136,5 @@ def _tell_unknown(found: Report) -> None:
     known = [*LABEL_COLUMNS, "model", "provider", *TIMES]
     for place, name in enumerate(found.by):
         if found.groups and name not in known and not any(one.group[place] for one in found.groups):
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name.lower(), known, n=1)
             note(f"no call here has a label {name}" + (f"; did you mean {near[0]}?" if near else ""))

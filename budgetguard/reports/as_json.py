@@ -47,4 +47,5 @@ def _instant(at_ms: int, zone: str) -> str | None:
     """None where nothing bounds the stretch."""
     if at_ms in (FIRST_MS, LAST_MS):
         return None
-    return datetime.fromtimestamp(at_ms / 1000, zone_of(zone)).isoformat(timespec="seconds")
+    exact = "milliseconds" if at_ms % 1000 else "seconds"
+    return datetime.fromtimestamp(at_ms / 1000, zone_of(zone)).isoformat(timespec=exact)
