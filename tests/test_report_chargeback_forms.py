@@ -77,7 +77,8 @@ def test_a_month_without_calls_has_its_unallocated_line_in_every_form(url: str, 
         assert done.code == 0 and "(unallocated)" in done.out and "(total)" in done.out
     assert told(chargeback(tmp_path, url, "2025-10", "--format", "json"))["teams"][0]["cost_usd"] == "0.000000000"
     lines = [" ".join(line.split()) for line in forms["table"].out.splitlines()]
-    assert lines[3:] == ["(unallocated) $0.0000 0 0", "(total) $0.0000 0 0"]
+    assert lines[2:] == ["Team Cost Calls Tokens", "(unallocated) $0.0000 0 0", "(total) $0.0000 0 0"]
+    assert "| Team | Cost | Calls | Tokens |" in forms["markdown"].out, "what nobody has is left out"
     assert len(chargeback(tmp_path, url, "2025-10", "--format", "focus").out.splitlines()) == 1
 
 

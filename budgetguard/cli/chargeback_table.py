@@ -17,31 +17,26 @@ from budgetguard.reports.tables import Figure, figures
 def table_text(statement: Statement, in_file: bool = False) -> str:
     """A heading, the table with its total apart, and notes. In a terminal as wide as it is, elsewhere plain."""
     records = [{"row": row} for row in rows(statement)]
-    return table_told(heading(statement), notes(statement), records, _columns(statement), in_file)
+    columns = [column for column in _columns(statement) if any(map(column.cell, records))]
+    return table_told(heading(statement), notes(statement), records, columns, in_file)
 
 
 def _columns(statement: Statement) -> list[Column]:
-    """What nobody has is left out."""
-    found = list(rows(statement))
     budgets = {team_shown(one.team): budget_shown(one) for one in statement.teams}
     cost, *others = (
         Column(one.title, partial(_figure, one), right=True, extra=one.title != "Cost") for one in figures(statement)
     )
-    columns = [
+    return [
         Column("Team", lambda record: _team(record["row"])),
         Column("Agent", lambda record: _label(record["row"].agent)),
         Column("Model", lambda record: _label(record["row"].model)),
         Column("Provider", lambda record: _label(record["row"].provider), extra=True),
         cost,
+        Column("Budget", lambda record: _of_team(record["row"], budgets.get), right=True),
+        Column("Adjusts", lambda record: record["row"].adjusts or "", right=True),
+        *others,
+        Column("Refused", lambda record: _refused(record["row"]), right=True),
     ]
-    if any(budgets.values()):
-        columns.append(Column("Budget", lambda record: _of_team(record["row"], budgets.get), right=True))
-    if statement.adjusted:
-        columns.append(Column("Adjusts", lambda record: record["row"].adjusts or "", right=True))
-    columns += others
-    if any(row.facts.refused_calls for row in found):
-        columns.append(Column("Refused", lambda record: _refused(record["row"]), right=True))
-    return columns
 
 
 def _figure(figure: Figure, record: Record) -> str:

@@ -36,7 +36,7 @@ class Figure(NamedTuple):
 def report_table(report: Report) -> Table:
     """The groups, the others, and the total."""
     places, whole_nanousd = usd_places(report), report.total.cost_nanousd
-    found = [
+    shown = [
         Figure("cost", lambda one: usd_shown(one.cost_nanousd, places)),
         Figure("share", lambda one: share_shown(one.cost_nanousd, whole_nanousd)),
         Figure("no price", lambda one: _count(one.unpriced_calls)),
@@ -46,36 +46,30 @@ def report_table(report: Report) -> Table:
         Figure("cached", lambda one: f"{one.cache_read_tokens:,}"),
         Figure("output tokens", lambda one: f"{one.completion_tokens:,}"),
     ]
-    shown = [figure for figure in found if figure.shown(report.total)]
     rows = [[*line.names, *(figure.shown(line.sum) for figure in shown)] for line in lines(report)]
-    return Table([*report.by, *(figure.title for figure in shown)], len(report.by), rows, has_total=True)
+    return _table(report.by, [figure.title for figure in shown], rows, has_total=True)
 
 
 def figures(statement: Statement) -> list[Figure]:
-    """What a statement shows of a team, a line and the total; what nobody has is left out."""
+    """What a statement shows of a team, a line and the total."""
     places = places_of(statement)
 
     def dollars(amount: Callable[[Sum], int]) -> Callable[[Sum], str]:
         return lambda one: signed(amount(one), places) if amount(one) else ""
 
-    always = [
+    return [
         Figure("Cost", lambda one: signed(one.cost_nanousd, places)),
         Figure("Calls", lambda one: f"{one.calls:,}"),
         Figure("Tokens", lambda one: f"{one.total_tokens:,}"),
-    ]
-    some = [
         Figure("No price", lambda one: _count(one.unpriced_calls)),
         Figure("Assumed", dollars(assumed)),
         Figure("Late", dollars(lambda one: one.late_cost_nanousd)),
     ]
-    sums = [line.sum for team in statement.teams for line in team.lines]
-    return [*always, *(figure for figure in some if any(map(figure.shown, sums)))]
 
 
 def teams_table(statement: Statement) -> Table:
     """The teams with their cost centers, budgets and refusals, and the total."""
     shown, places = figures(statement), places_of(statement)
-    titles = ["Team", "Cost center", *(figure.title for figure in shown), "Budget", "Refused"]
     rows = [
         [
             team_shown(one.team), one.facts.cost_center or "", *(figure.shown(one.total) for figure in shown),
@@ -85,21 +79,21 @@ def teams_table(statement: Statement) -> Table:
     ]  # fmt: skip
     everything = [figure.shown(statement.total) for figure in shown]
     rows.append([TOTAL, "", *everything, "", refused_shown(refused(statement), places)])
-    return Table(titles, 2, rows, has_total=True)
+    titles = [*(figure.title for figure in shown), "Budget", "Refused"]
+    return _table(["Team", "Cost center"], titles, rows, has_total=True)
 
 
 def lines_table(one: TeamStatement, statement: Statement) -> Table:
     """A team's lines; which month those of other months adjust."""
     shown = figures(statement)
-    adjusts = [["" if of_month == statement.month else of_month] for of_month, _ in one.lines]
-    if not any(month for (month,) in adjusts):
-        adjusts = [[] for _ in one.lines]
-    names = ["Agent", "Model", "Provider", *(["Adjusts"] if any(adjusts) else [])]
     rows = [
-        [*map(name_shown, line.group[1:]), *month, *(figure.shown(line) for figure in shown)]
-        for (_, line), month in zip(one.lines, adjusts, strict=True)
-    ]
-    return Table([*names, *(figure.title for figure in shown)], len(names), rows)
+        [
+            *map(name_shown, line.group[1:]), "" if of_month == statement.month else of_month,
+            *(figure.shown(line) for figure in shown),
+        ]
+        for of_month, line in one.lines
+    ]  # fmt: skip
+    return _table(["Agent", "Model", "Provider", "Adjusts"], [figure.title for figure in shown], rows)
 
 
 def refused_shown(facts: Facts, places: int) -> str:
@@ -109,3 +103,13 @@ def refused_shown(facts: Facts, places: int) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}" if number else ""
+
+
+def _table(
+    names: Sequence[str], others: Sequence[str], rows: Sequence[Sequence[str]], has_total: bool = False
+) -> Table:
+    """A table of these names and figures, without the columns of which no row has anything."""
+    titles = [*names, *others]
+    places = [place for place in range(len(titles)) if any(row[place] for row in rows)]
+    kept = [[row[place] for place in places] for row in rows]
+    return Table([titles[place] for place in places], sum(place < len(names) for place in places), kept, has_total)
