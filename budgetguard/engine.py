@@ -186,7 +186,7 @@ class Engine:
         try:
             answer = asked.result()[0]
             self._under_way.pop(op.id, None)
-            self.report(op, answer, self.loop.time() - began)
+            self.report(op, answer, took_s=self.loop.time() - began)
             self.line.wake(accounts)
         except StoreError as error:
             self.shared.notify(StoreProblem(type(op).__name__.lower(), str(error)))
@@ -273,15 +273,16 @@ class Engine:
         await self.sweep()
         await self.tell.state()
 
-    def report(self, op: Op, answer: Settlement, took_s: float | None = None) -> None:
+    def report(self, op: Op, answer: Settlement, is_spooled: bool = False, took_s: float | None = None) -> None:
         """Tell observers what became of a settle or release, and waiters that something was returned.
 
         Args:
+            is_spooled: it was in the spool, and may have been delivered by others.
             took_s: how long the store took, if the caller waited for it.
         """
         if isinstance(op, Settle):
             self.line.wake(op.plan.identities)
-            self.tell.settled(op, answer, took_s)
+            self.tell.settled(op, answer, is_spooled, took_s)
         self.tell.alerts(answer.alerts)
 
     async def flush_refusals(self) -> None:

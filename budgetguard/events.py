@@ -79,7 +79,7 @@ class Refused(Event):
 
 
 class WouldRefuse(Event):
-    """A call was let through that shadow budgets, or shadow mode, would have refused.
+    """A call was let through that shadow budgets, or shadow mode, would have refused; or a stream goes on to its end.
 
     `asked` is what it asked of these budgets, in the units that they count.
     """

@@ -14,7 +14,7 @@ from budgetguard.clients import Clients, Gate
 from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
 from budgetguard.engines import Engines
-from budgetguard.errors import BudgetExceeded, CallRefused, ConfigError
+from budgetguard.errors import BudgetExceeded, CallRefused, ConfigError, InvalidLabel
 from budgetguard.events import Observer, PolicyRejected, Refused
 from budgetguard.hold import Hold
 from budgetguard.labels import check_label
@@ -291,7 +291,7 @@ class Guard(Clients):
         id = new_id()
         try:
             subject, key, excuse = self._subjects.judge(own, of_client)
-        except CallRefused as refusal:
+        except (CallRefused, InvalidLabel) as refusal:
             self._shared.notify(Refused(id, self._subjects.merged(own, of_client), type(refusal).__name__))
             raise
         return Call(id, subject, key, estimate, self._extra_claims(), excuse, origin)

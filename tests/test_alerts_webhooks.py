@@ -117,7 +117,7 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(monkeypatch: pytest
         port = server.sockets[0].getsockname()[1]
         webhook = Webhook(bg.AlertRoute(f"http://127.0.0.1:{port}/SECRETPATH"))
         async with asyncio.timeout(20):
-            with pytest.raises(TryAgain, match="^no answer within"):
+            with pytest.raises(TryAgain, match=r"^no answer within"):
                 await webhook.post(Message("", AlertRaised("test", ""), "", 0))
         await asyncio.wait_for(gone.wait(), 20)
         await webhook.aclose()

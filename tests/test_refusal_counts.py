@@ -96,16 +96,19 @@ def test_other_causes_than_budgets_are_counted_too(world: World) -> None:
             with bg.acting_as(agent="crawler"):
                 await refused(guard, 2)
             await refused(guard, team="search", model="nobody-knows")
-        async with (
-            world.guard("$5/day", labels=labels, mode="shadow") as guard,
-            guard.reserve(model=MODEL, estimate=ESTIMATE),
-        ):
-            pass
+            for wrong in ({"tema": "search"}, {"agent": "\ud800"}, {"agent": ["crawler"]}):
+                with pytest.raises(bg.InvalidLabel):
+                    await guard.reserve(labels={"user": "u", **wrong})  # type: ignore[dict-item]
+        async with world.guard("$5/day", labels=labels, mode="shadow") as guard:
+            for more in ({}, {"tema": "search", "user": "u"}):
+                await (await guard.reserve(model=MODEL, estimate=ESTIMATE, labels=more)).release()
 
     asyncio.run(main())
-    assert refusals(world, "mode", "budget", "reason", "team", "agent") == {
-        ("enforce", "", "LabelRequired", "", "crawler"): (2, {}),
-        ("enforce", "", "PriceUnknown", "search", ""): (1, {}), ("shadow", "", "LabelRequired", "", ""): (1, {}),
+    assert refusals(world, "mode", "budget", "reason", "team", "agent", "user") == {
+        ("enforce", "", "LabelRequired", "", "crawler", ""): (2, {}),
+        ("enforce", "", "PriceUnknown", "search", "", ""): (1, {}),
+        ("enforce", "", "InvalidLabel", "", "", "u"): (3, {}),
+        ("shadow", "", "LabelRequired", "", "", ""): (1, {}), ("shadow", "", "InvalidLabel", "", "", "u"): (1, {}),
     }  # fmt: skip
 
 
