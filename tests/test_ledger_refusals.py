@@ -24,6 +24,7 @@ from budgetguard.ledger.drain import Ledger, drain
 from budgetguard.ledger.outbox import OutboxRow
 from budgetguard.ledger.reading import Book, Stretch
 from budgetguard.ledger.refusals import Flush
+from budgetguard.ledger.sums import SLOT
 from budgetguard.store import RefusalCount, RefusedBy
 from budgetguard.stores import open_outbox
 from budgetguard.stores.sqlite import SQLiteStore
@@ -92,7 +93,7 @@ def test_calls_are_counted_once_in_each_group_and_once_in_all(filled: Book) -> N
     assert calls(filled, "tenant") == {"": 10, "acme": 10}
     assert calls(filled, "status") == {"": 20}, "no label of these calls, and no column here"
     quarter = NOON_MS // 900_000
-    assert calls(filled, "slot") == {str(quarter): 18, str(quarter + 1): 2}
+    assert calls(filled, SLOT) == {str(quarter): 18, str(quarter + 1): 2}
 
 
 def test_what_was_asked_is_told_in_the_units_of_the_limits_that_refused(filled: Book) -> None:

@@ -17,7 +17,7 @@ from budgetguard.core.verbs import Row
 from budgetguard.ledger import open_ledger
 from budgetguard.ledger.books import open_book
 from budgetguard.ledger.reading import Book, Stretch
-from budgetguard.ledger.sums import AMOUNTS, SLOT_MS, Sum
+from budgetguard.ledger.sums import AMOUNTS, SLOT, SLOT_MS, Sum
 from budgetguard.ledger.table import LABEL_COLUMNS
 
 STRETCH = Stretch("prod", NOON_MS, NOON_MS + 3 * HOUR_MS)
@@ -72,7 +72,7 @@ def test_sums_are_those_that_were_added_up_by_hand(url: str) -> None:
     assert book.sums(STRETCH, ("team",)) == [by_ads, by_search]
     assert (by_ads.total_tokens, by_search.total_tokens) == (23, 173)
     slot = NOON_MS // SLOT_MS
-    found = {one.group: one.cost_nanousd for one in book.sums(STRETCH, ("tenant", "slot"))}
+    found = {one.group: one.cost_nanousd for one in book.sums(STRETCH, ("tenant", SLOT))}
     assert found == {
         ("", str(slot)): 529, ("acme", str(slot)): 1_000_000_010, ("acme", str(slot + 1)): 0
     }  # fmt: skip

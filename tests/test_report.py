@@ -215,10 +215,10 @@ def test_a_label_that_no_call_has_may_be_a_typing_error(file_url: str, report: A
 
 
 def test_columns_of_csv_have_names_of_their_own(file_url: str, report: Ask) -> None:
-    fill(file_url, [call("1", UsageRow(1, 1, cost_nanousd=1), calls="=9", line="b")])
-    done = report(file_url, *NOVEMBER, "--by", "line,calls", "--format", "csv")
+    fill(file_url, [call("1", UsageRow(1, 1, cost_nanousd=1), calls="=9", line="b", slot="x")])
+    done = report(file_url, *NOVEMBER, "--by", "line,calls,slot", "--where", "slot=x", "--format", "csv")
     (group, total) = csv.DictReader(io.StringIO(done.out))
-    assert (group["label:line"], group["label:calls"], group["calls"], total["line"]) == ("b", "'=9", "1", "total")
+    assert (group["label:line"], group["label:calls"], group["slot"], total["calls"]) == ("b", "'=9", "x", "1")
 
 
 def test_labels_that_look_like_words_of_a_report_are_told_from_them(file_url: str, report: Ask) -> None:

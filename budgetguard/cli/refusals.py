@@ -82,12 +82,11 @@ def refusals(
 
 def _found(asked: Asked, names: list[str], shadow: bool) -> list[Record]:
     """The most often refused first; by times, in their order."""
-    from budgetguard.reports.folding import TIMES
+    from budgetguard.reports.folding import TIMES, asked_of_book
 
     with asked.opened() as (book, stretch, zone):
-        times = [name for name in names if name in TIMES]
-        labels = [name for name in names if name not in TIMES]
-        found = book.refusals(stretch, [*labels, "slot"] if times else labels, asked.globs, shadow)
+        found = book.refusals(stretch, asked_of_book(names), asked.globs, shadow)
+    times = not set(TIMES).isdisjoint(names)
     if times:
         found = _folded(found, names, zone)
     found.sort(key=lambda one: (0 if times else -one.calls, one.group))

@@ -63,7 +63,7 @@ class Book(Protocol):
         without the label matches only "(none)"), in the order of their groups.
 
         Names are team, agent, session, task, user, model, provider, status, prompt_hash, those of any other labels,
-        and `slot`: the number of the quarter of an hour since 1970, which is for who adds up local days.
+        and `sums.SLOT`: the number of the quarter of an hour since 1970, which is for who adds up local days.
         A group without calls is left out; calls that lack a label are under ''.
         """
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from budgetguard.core.amounts import NANOUSD_PER_USD, shown
 from budgetguard.errors import ConfigError
 from budgetguard.ledger.reading import LAST_MS, Book, Stretch
-from budgetguard.ledger.sums import SLOT_MS
+from budgetguard.ledger.sums import SLOT, SLOT_MS
 from budgetguard.ledger.usage_files import MEASURES, Said, UsageFile
 
 DAY_MS = 86_400_000
@@ -86,7 +86,7 @@ def reconcile(book: Book, namespace: str, file: UsageFile, provider: str | None,
     models = {model for _, model in file.said}
     ledger: dict[tuple[str, str], Said] = {}
     unpriced_calls = 0
-    for one in book.sums(_stretch(namespace, file), ("slot", "model", "provider")):
+    for one in book.sums(_stretch(namespace, file), (SLOT, "model", "provider")):
         slot, model, of = one.group
         known = name_in(model, models) if by_model else ""
         if provider is None or of == provider or (not of and known in models):

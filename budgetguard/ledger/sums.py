@@ -15,6 +15,8 @@ from budgetguard.ledger.totals import Ask, Between
 
 SLOT_MS = 900_000
 """A quarter of an hour: every time zone's hours and days are made of whole ones."""
+SLOT = ""
+"""Names the number of a row's quarter of an hour since 1970. No label is called so."""
 COUNTED = "namespace = ? AND timestamp >= ? AND timestamp < ? AND status <> 'released'"
 """The calls of a stretch; what was released is no call."""
 _COLUMN_OF = {name: f"coalesce(\"{column}\", '')" for name, column in LABEL_COLUMNS.items()} | {
@@ -97,10 +99,10 @@ TERMS = [
 
 
 def value_of(name: str, dialect: Dialect) -> tuple[str, list[str]]:
-    """The value of a label of a row (or its model, provider, status, prompt_hash, or `slot`: the number of its quarter
-    of an hour since 1970), in SQL, '' where it lacks it; and what is bound there.
+    """The value of a label of a row (or its model, provider, status, prompt_hash, or `SLOT`), in SQL, '' where it
+    lacks it; and what is bound there.
     """
-    if name == "slot":
+    if name == SLOT:
         return f"({dialect.at_s} / {SLOT_MS // 1000})", []
     column = _COLUMN_OF.get(name)
     return (column, []) if column else (f"coalesce({dialect.label}, '')", [name])

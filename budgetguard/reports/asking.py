@@ -30,11 +30,11 @@ class Question:
 
     def __post_init__(self) -> None:
         twice = sorted({name for name in self.by if self.by.count(name) > 1})
-        if not self.by or "" in self.by or "slot" in self.by:
+        if not self.by or "" in self.by:
             raise ConfigError("--by", ["name labels, model, provider, hour, day, week or month, such as team,agent"])
         if twice:
             raise ConfigError("--by", [f"{twice[0]} is named twice"])
-        times = [name for name in self.where if name in (*TIMES, "slot")]
+        times = [name for name in self.where if name in TIMES]
         if times:
             raise ConfigError("--where", [f"{times[0]} is no label: choose times with --since, --until or --last"])
         if self.top is not None and self.top < 1:

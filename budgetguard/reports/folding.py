@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from budgetguard.core.periods import Period, Window, window_at, zone_of
-from budgetguard.ledger.sums import SLOT_MS, Sum
+from budgetguard.ledger.sums import SLOT, SLOT_MS, Sum
 
 TIMES = ("hour", "day", "week", "month")
 """What a report can be grouped by beside labels, ascending."""
@@ -48,7 +48,7 @@ class LocalTimes:
 def asked_of_book(by: Sequence[str]) -> tuple[str, ...]:
     """What to ask a `Book` for: its groups are folded into groups by `by`."""
     labels = tuple(name for name in by if name not in TIMES)
-    return (*labels, "slot") if len(labels) < len(by) else labels
+    return (*labels, SLOT) if len(labels) < len(by) else labels
 
 
 def folded(found: Iterable[Sum], by: Sequence[str], zone: str) -> list[Sum]:
