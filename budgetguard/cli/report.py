@@ -68,7 +68,8 @@ def report(
 ) -> None:
     """Tell what the ledger's calls cost and took: this month by team, or as you ask.
 
-    WHEN is a date or a time, such as 2026-11-01 or 2026-11-01T08:30. Without a label a call counts under "(none)".
+    WHEN is a date or a time, such as 2026-11-01 or 2026-11-01T08:30. Without a label a call counts under "(none)",
+    which --where chooses, too: team="(none)".
     CSV and JSON have exact dollars; tables rounded ones. HTML is one page with charts that loads nothing.
     """
     if context.invoked_subcommand is not None:

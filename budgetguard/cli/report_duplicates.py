@@ -40,8 +40,8 @@ COLUMNS = (
     Column("repeats cost", lambda record: short_amount("usd", record["again"]), right=True),
     Column("repeats' tokens", lambda record: f"{record['again_tokens']:,}", right=True, extra=True),
     Column("agents", lambda record: ", ".join(escaped(name) for name in record["agents"])),
-    Column("first", lambda record: f"{record['first_at']:%m-%d %H:%M}", right=True, extra=True),
-    Column("last", lambda record: f"{record['last_at']:%m-%d %H:%M}", right=True, extra=True),
+    Column("first", lambda record: f"{record['first_at']:%Y-%m-%d %H:%M}", right=True, extra=True),
+    Column("last", lambda record: f"{record['last_at']:%Y-%m-%d %H:%M}", right=True, extra=True),
 )
 NO_REPEATS = "no prompt was asked again"
 NO_HASHES = (
