@@ -103,6 +103,8 @@ def test_the_table_is_for_people(tmp_path: Path) -> None:
     titles, line = done.out.splitlines()
     assert titles.startswith("prompt hash  times  repeats cost  repeats' tokens  agents  ")
     assert titles.endswith("             first              last")
-    assert line.startswith("aa               4       $3.0001               45  \\x1b[31mred, =1+1, crawler  2026-11-22 13:00 ")
+    assert line.startswith(
+        "aa               4       $3.0001               45  \\x1b[31mred, =1+1, crawler  2026-11-22 13:00 "
+    )
     assert line.endswith("  2026-11-22 17:00")
     assert duplicates(tmp_path, url, "--top", "0").err == "--top: expected 1 or more prompts\n"
