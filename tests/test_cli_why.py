@@ -151,6 +151,15 @@ def test_the_budget_of_a_team_counts_what_its_agents_have_spent_and_hold(sqlite:
     assert "each call leaves it 1 d 0 h after its admission" in text and "0.5 times" in text
 
 
+def test_a_block_is_told_for_what_it_is_and_behind_what_calls_have_filled(sqlite: Place) -> None:
+    file = sqlite.folder / "budgetguard.toml"
+    block = '[[budget]]\nname = "a-block"\nwhere = { team = "b*" }\nlimits = ["0 tokens/day"]\nblock = true\n'
+    file.write_text(block + file.read_text().replace("1M tokens/rolling", "5_650 tokens/rolling"))
+    assert sqlite.told()["accounts"][0]["budget"] == "search-team"
+    told = sqlite.why("--team", "bad").out
+    assert told.startswith("a-block: 0 tokens/day is a block: calls are refused\n") and "resets" not in told
+
+
 def test_an_id_is_told_for_what_it_is(sqlite: Place) -> None:
     held = sqlite.told(sqlite.ids["held"])
     assert (held["reservation"]["state"], held["labels"]["agent"]) == ("held", "planner")
@@ -166,7 +175,7 @@ def test_a_refused_id_is_told_by_who_was_refused_about_that_time(sqlite: Place) 
     assert done.code == 0 and "each-agent (agent=" in done.out and "as of a call that was refused" in done.err
     with_labels = sqlite.why(sqlite.ids["writer"], "--team", "ads", "--agent", "writer")
     assert with_labels.out.startswith("each-agent (agent=writer): 5k tokens/total has 5,000 tokens left, and has")
-    assert "Give the labels" in with_labels.err
+    assert "shown are calls with the labels that you gave" in with_labels.err
     old = f"r-{_ago_ms(HOUR_MS * 30):011x}0123456789abcde"
     for id in (old, "nobody\x1b[31m"):
         done = sqlite.why(id)

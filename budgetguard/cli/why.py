@@ -26,6 +26,10 @@ UNKNOWN = (
     "no open hold and no row of the ledger has this id: a refused call leaves neither. Give the labels that its error "
     "names, as in budgetguard why --team search --agent crawler"
 )
+WITH_LABELS = (
+    "no open hold and no row of the ledger has this id, as of a call that was refused: shown are calls with the labels "
+    "that you gave"
+)
 ABOUT = "nothing has this id, as of a call that was refused: shown is who was refused about the time when it was made"
 
 
@@ -105,7 +109,7 @@ async def _find(asked: Asked, policy: Policy) -> Found:
         if book is not None:
             book.close()
     if found.reservation is not None and found.reservation["state"] == "unknown":
-        found.notes.append(UNKNOWN if asked.labels or not found.standings else ABOUT)
+        found.notes.append(WITH_LABELS if asked.labels else ABOUT if found.standings else UNKNOWN)
     if book is not None and backlog is not None and backlog.rows:
         found.notes.append(f"{backlog.rows:,} of the ledger's rows wait to be drained: what they say is missing here")
     found.notes += notes

@@ -46,10 +46,11 @@ class Standing:
         return self.claim.limit - self.spent - self.reserved
 
     def rank(self, now_ms: int) -> tuple[Any, ...]:
-        """Ascending: first what is full, then what has refused of late, then what has the least room."""
+        """Ascending: first what is full, then what has refused of late, then what has the least room; blocks behind."""
         of_late = self.last_refused_ms > now_ms - REFUSED_OF_LATE_MS
         share = self.available / self.claim.limit if self.claim.limit else 0.0
-        return not self.claim.enforced, self.available > 0, not of_late, share, self.account.key
+        full, is_block = self.available <= 0, not self.claim.limit
+        return not self.claim.enforced, not full, is_block, not of_late, share, self.account.key
 
 
 @dataclass(slots=True)

@@ -96,9 +96,12 @@ def _section(title: str, records: Sequence[Record], columns: Sequence[Column], e
 
 def _headline(one: Standing) -> str:
     limit = _limit_text(one)
-    if one.available <= 0:
+    calls_are = f"calls {'are' if one.claim.enforced else 'would be'} refused"
+    if not one.claim.limit:
+        said = f"{limit} is a block: {calls_are}"
+    elif one.available <= 0:
         filled = "spent" if one.spent >= one.claim.limit else "held by open calls"
-        said = f"{limit} is {filled}: calls {'are' if one.claim.enforced else 'would be'} refused"
+        said = f"{limit} is {filled}: {calls_are}"
     elif one.refused:
         calls = f"{one.refused:,} call{'s' if one.refused > 1 else ''}"
         left = format_amount(one.account.unit, one.available)
@@ -128,6 +131,8 @@ def _figures(found: Found, one: Standing) -> str:
 
 def _resets(found: Found, one: Standing) -> str:
     account = one.account
+    if not one.claim.limit:
+        return "no window has any"
     if account.window_end_ms is not None:
         at = datetime.fromtimestamp(account.window_end_ms / 1000, zone_of(account.period.zone))
         return f"resets {at:%Y-%m-%d %H:%M %Z} (in {span(account.window_end_ms - found.now_ms)})"
