@@ -20,6 +20,7 @@ from budgetguard.alerts.looking import Looks
 from budgetguard.alerts.raised import AlertRaised, AlertsFailed
 from budgetguard.alerts.shares import Shares
 from budgetguard.alerts.watching import Watcher
+from budgetguard.events import Expired
 from budgetguard.ledger.sqlite import SQLiteLedger
 from budgetguard.policy import Policy
 from budgetguard.testing import FakeClock
@@ -142,6 +143,17 @@ def test_an_agent_that_costs_more_in_an_hour_than_a_24th_of_its_day_is_told(worl
     asyncio.run(play())
 
 
+def test_what_several_agents_cost_together_is_about_none_of_them(world: World) -> None:
+    async def play() -> None:
+        crawlers = bg.Budget("crawlers", ["$24/day"], where={"agent": "crawl*", "team": "search"})
+        async with Play(world, crawlers) as here:
+            await here.spend(at("11:30"), dollars("1.5"), agent="crawler", team="search")
+            (alert,) = await here.look(at("12:00"))
+            assert (alert.cause, alert.subject) == ("hourly_cost", {"team": "search"})
+
+    asyncio.run(play())
+
+
 def test_a_task_whose_calls_take_thirty_per_cent_more_than_last_month_is_told(world: World) -> None:
     async def play() -> None:
         async with Play(world, bg.Budget("all", ["1B tokens/total"]), least_calls=3) as here:
@@ -226,6 +238,15 @@ def test_calls_that_fail_and_those_charged_by_guess_are_told_by_their_share(worl
         "27% of the calls of the last hour to acme-1 failed: 3 of 11",
         "9% of the calls of the last hour were charged by guess: 1 of 11",
     ]
+
+
+def test_an_expiry_is_a_guess_only_where_it_charges() -> None:
+    for on_expiry, assumed in (("charge", 1), ("release", 0)):
+        policy = Policy([SEARCH], guard=bg.GuardSettings(on_expiry=on_expiry), alerts=bg.AlertSettings(least_calls=1))
+        watcher = Watcher(lambda: policy)  # noqa: B023 - asked before the next one
+        watcher.on_event(Expired("r-1"))
+        watcher.find_shares()
+        assert [found.alert.cause for found in watcher.take_found()] == ["assumed"] * assumed
 
 
 def test_shares_are_of_the_last_hour() -> None:

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from budgetguard.alerts.raised import AlertRaised
-from budgetguard.alerts.texts import amount_text, labels_text, plain
+from budgetguard.alerts.texts import amount_text, exact, labels_text, plain
 from budgetguard.alerts.watching import DAY_MS, HOUR_MS, Found, found
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.grammar import format_limit
@@ -71,7 +71,7 @@ def costing(sums: Sequence[Spent], times: float, policy: Policy) -> Iterator[Fou
                     f"{format_limit(daily[0])} lasts for {amount_text('usd', hourly)} an hour"
                 )
                 figures = {"cost_nanousd": amounts.usd, "hourly_nanousd": hourly, "limit_nanousd": daily[0].amount}
-                alert = AlertRaised("hourly_cost", text, own, budget.name, figures)
+                alert = AlertRaised("hourly_cost", text, {**exact(budget.where), **labels}, budget.name, figures)
                 yield found([budget.name, values], HOUR_MS, alert)
 
 

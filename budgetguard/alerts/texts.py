@@ -62,8 +62,12 @@ def limit_text(account: Account, limit: int) -> str:
 def labels_of(account: Account, policy: Policy) -> dict[str, str]:
     """The labels that all calls of an account have: what it counts separately, and what its budget asks for."""
     asked = next((budget.where for budget in policy.budgets if budget.name == account.budget), {})
-    exact = {name: value for name, value in asked.items() if not _GLOBS.intersection(value)}
-    return {**exact, **{name: value for name, value in account.per if value is not None}}
+    return {**exact(asked), **{name: value for name, value in account.per if value is not None}}
+
+
+def exact(where: Mapping[str, str]) -> dict[str, str]:
+    """The labels of `where` that are one value each, and no glob."""
+    return {name: value for name, value in where.items() if not _GLOBS.intersection(value)}
 
 
 def of_threshold(event: AlertReached | Exhausted, policy: Policy) -> AlertRaised:

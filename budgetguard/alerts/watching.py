@@ -74,7 +74,7 @@ class Watcher:
             AlertRaised: self._keep,
             AlertReached: self._threshold,
             Exhausted: self._threshold,
-            Expired: lambda _: self.shares.count("", "", False, True),
+            Expired: self._expired,
             LedgerAway: self._ledger_away,
             OutboxFilling: self._outbox_filling,
             Refused: self._refused,
@@ -151,6 +151,9 @@ class Watcher:
 
     def _released(self, event: Released) -> None:
         self.shares.count(event.subject.get("provider", ""), event.subject.get("model", ""), True, False)
+
+    def _expired(self, _: Expired) -> None:
+        self.shares.count("", "", False, self._policy().guard.on_expiry == "charge")
 
     def _refused(self, event: Refused) -> None:
         if event.cause == "PriceUnknown":
