@@ -75,7 +75,8 @@ def prune(
 ) -> None:
     """Forget the ledger's rows before a date, those of refusals too, and their sums. Accounts stay as they are.
 
-    WHEN as for `export`. It may be interrupted and run again; a store on the same file goes on meanwhile.
+    WHEN as for `export`. It may be interrupted and run again; a store on the same file goes on meanwhile. Leave some
+    days: a call whose truth comes after its row was forgotten is counted anew.
     """
     from budgetguard.ledger import open_ledger, shown_ledger
     from budgetguard.ledger.books import open_book
