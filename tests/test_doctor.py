@@ -17,9 +17,13 @@ from lua_raw import seed_of
 from store_kit import NOON_MS, release
 
 from budgetguard.core.model import Balance
+from budgetguard.doctor.comparing import read_evidence
+from budgetguard.doctor.findings import without_secrets
+from budgetguard.errors import ConfigError
 from budgetguard.stores import open_spool
 from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.stores.sqlite.mending import SQLiteBooks
+from budgetguard.stores.sqlite.schema import SCHEMA
 from budgetguard.testing.clock import FakeClock
 
 SECRET = "s3cret-of-somebody"
@@ -47,6 +51,7 @@ def test_a_store_that_is_well_is_found_so_and_nothing_is_changed(tmp_path: Path)
     assert checks["reserved"][1] == "7 accounts = 1 open reservation"
     evidence = json.loads(ended.out)
     assert evidence["ok"] and evidence["versions"]["sqlite"] == apsw.sqlite_lib_version()
+    assert (evidence["ledger"]["schema"], evidence["ledger"]["rows"]) == (SCHEMA, 2)
     assert evidence["program"]["command"] == ["budgetguard", "doctor", "--format", "json"]
     assert [budget["limits"] for budget in evidence["config"]["policy"]["budgets"]] == [
         ["5M tokens/total", "$50/total", "20 concurrent"], ["500k tokens/total", "$5/month"]
@@ -103,7 +108,7 @@ def test_what_has_changed_since_is_shown(tmp_path: Path) -> None:
 
 def test_no_secret_is_kept(tmp_path: Path) -> None:
     fill(tmp_path)
-    policy = POLICY.replace("[labels]", f'[ledger]\nprompt_key = "{SECRET * 2}"\n[labels]')
+    policy = POLICY.replace("[labels]", f'timeout = "50ms"\n[ledger]\nprompt_key = "{SECRET * 2}"\n[labels]')
     (tmp_path / "budgetguard.toml").write_text(policy)
     where = ("--store", f"redis://user:{SECRET}@127.0.0.1:1/0", "--ledger",
              f"postgresql://user:{SECRET}@127.0.0.1:1/books?password={SECRET}")  # fmt: skip
@@ -112,6 +117,21 @@ def test_no_secret_is_kept(tmp_path: Path) -> None:
         kept = (tmp_path / "kept.json").read_text()
         assert "prompts_are_hashed" in kept and SECRET not in kept + ended.out + ended.err
     assert ended.code == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://user:{}@host/0", "redis://user:in two words {}@host/0", "postgresql://user:a@b/{}@host/books",
+        "unix://user:{}@/run/redis.sock", "--ledger=postgresql://host/books?password={} in two&sslmode=require",
+        "redis+sentinel://user:{0}@a,b/master/0?sentinel_password={0}",
+    ],
+)  # fmt: skip
+def test_no_url_is_kept_with_its_password(text: str) -> None:
+    """Nor one that cannot be read."""
+    kept = without_secrets(text.format(SECRET))
+    assert SECRET not in kept and "***" in kept
+    assert without_secrets("sqlite:///home/me@work/books.db") == "sqlite:///home/me@work/books.db"
 
 
 def test_a_policy_that_is_wrong_and_a_store_that_is_not_there_are_findings(tmp_path: Path) -> None:
@@ -127,11 +147,27 @@ def test_a_policy_that_is_wrong_and_a_store_that_is_not_there_are_findings(tmp_p
     assert broken.code == 1 and found_by(broken)["store"][0] == "failed"
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "no json", '{"budgetguard_doctor": 99}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}", "[1]", "no json", '{"budgetguard_doctor": 99}', '{"budgetguard_doctor": 1}', "\ud8ff",
+        pytest.param("[" * 100_000, id="deep"), '{"budgetguard_doctor": 1, "checks": [{}], "accounts": []}',
+        '{"budgetguard_doctor": 1, "checks": [], "accounts": [7]}',
+    ],
+)  # fmt: skip
 def test_what_is_no_evidence_is_refused_by_name(tmp_path: Path, text: str) -> None:
-    (tmp_path / "then.json").write_text(text)
-    ended = command(tmp_path, "doctor", "--compare", "then.json")
-    assert ended.code == 2 and ended.err.startswith("--compare: then.json ")
+    path = tmp_path / "then.json"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(ConfigError) as caught:
+        read_evidence(path)
+    (fault,) = caught.value.faults
+    assert fault.startswith((f"{path} is no evidence", f"{path} has format 99"))
+
+
+def test_a_file_to_compare_with_is_read_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "then.json").write_text("{}")
+    ended = command(tmp_path, "doctor", "--compare", "then.json", "--fix")
+    assert ended.code == 2 and ended.err.startswith("--compare: then.json is no evidence")
 
 
 def test_a_hostile_label_does_nothing_to_the_terminal(tmp_path: Path) -> None:

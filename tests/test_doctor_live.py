@@ -153,3 +153,9 @@ def test_a_clock_that_differs_is_told(state: str, differs_ms: int, behind_ms: in
 def test_a_namespace_that_is_lost_or_being_rebuilt_is_told(state: str, incarnation: str, rows: int) -> None:
     found: Check = check_state(Meta("1", incarnation, "5", "server"), "prod", rows)
     assert found.state == state and (state == "ok" or found.do)
+
+
+@pytest.mark.parametrize("meta", [Meta("2", "ab", "5", "server"), Meta("1", "ab", "5", "manual")])
+def test_a_namespace_that_no_guard_of_this_version_would_use_is_told(meta: Meta) -> None:
+    found = check_state(meta, "prod", 9)
+    assert found.state == "failed" and f"schema {meta.schema}, clock {meta.clock}" in found.found

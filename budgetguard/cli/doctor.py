@@ -115,7 +115,7 @@ def _fix(patient: Patient) -> None:
 
     if patient.faults:
         raise ConfigError(str(patient.path), patient.faults)
-    for line in asyncio.run(fix(patient, note)).said:
+    for line in asyncio.run(fix(patient, note)):
         note(line)
 
 

@@ -78,9 +78,9 @@ class LedgerOf(NamedTuple):
             book.close()
 
     def extent(self) -> Extent:
-        """How far its rows reach."""
+        """How far its rows reach; of schema 0 if it is missing."""
         if self.is_missing:
-            return Extent(0, None, None, None, None)
+            return Extent(0, 0, None, None, None, None)
         book = open_book(self.url)
         try:
             return book.extent(self.namespace)

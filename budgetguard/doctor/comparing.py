@@ -11,9 +11,10 @@ from budgetguard.doctor.examining import FORMAT
 from budgetguard.doctor.findings import Facts
 from budgetguard.errors import ConfigError
 
-SECTIONS = ("program", "versions", "config", "prices", "store", "server", "namespace")
+SECTIONS = ("program", "versions", "config", "prices", "store", "server", "namespace", "ledger")
 PASSED_OVER = frozenset({
     "program.command", "server.uptime_in_seconds", "server.used_memory", "server.bytes", "prices.installed_days",
+    "ledger.rows", "ledger.first_ms", "ledger.last_ms", "ledger.settled_ms",
 })  # fmt: skip
 """What is another at every look."""
 
@@ -34,15 +35,17 @@ def read_evidence(path: Path) -> Facts:
         OSError: it cannot be read.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
         written = found["budgetguard_doctor"]
-    except (ValueError, KeyError, TypeError):
+        if written == FORMAT:
+            dict(_values(found))  # all that is compared must be there
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(
             "--compare", [f"{path} is no evidence: name what `doctor --format json -o FILE` wrote"]
         ) from None
     if written != FORMAT:
         raise ConfigError("--compare", [f"{path} has format {written}, and this budgetguard reads {FORMAT}"])
-    return dict(found)
+    return found
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
@@ -57,9 +60,9 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
 def _values(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for section in SECTIONS:
         yield from _flat(section, evidence.get(section))
-    for check in evidence.get("checks", ()):
+    for check in evidence["checks"]:
         yield f"check {check['name']}", str(check["state"])
-    for account in evidence.get("accounts", ()):
+    for account in evidence["accounts"]:
         for amount in ("spent", "reserved"):
             drift = account[amount] - account[f"told_{amount}"]
             if drift:

@@ -31,9 +31,9 @@ def well(name: str, found: str) -> Check:
 
 
 def without_secrets(text: str) -> str:
-    """A URL, or a text with URLs, without its logins and passwords."""
-    without_login = re.sub(r"://[^\s/]*@", "://***@", text)
-    return re.sub(r"(?i)(password=)[^&\s]*", r"\1***", without_login)
+    """A URL, or a word of a command line, without its login and passwords, however badly those are written."""
+    without_login = re.sub(r"(?s)(?<!sqlite)://.*@", "://***@", text)
+    return re.sub(r"(?i)(password=)[^&]*", r"\1***", without_login)
 
 
 def some(count: int, what: str) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
 
 from budgetguard.core.amounts import format_amount
 from budgetguard.doctor.asked import LedgerOf, Patient, ledger_of, since_ms
@@ -26,18 +25,14 @@ SHOWN = 50
 Tell = Callable[[str], None]
 
 
-class Fixed(NamedTuple):
-    """What was set, and what could not be."""
+async def fix(patient: Patient, tell: Tell) -> list[str]:
+    """Set what differs; nothing is done where all agree. Says what was set, and what could not be.
 
-    differences: Sequence[Difference]
-    said: Sequence[str]
-
-
-async def fix(patient: Patient, tell: Tell) -> Fixed:
-    """Set what differs; nothing is done where all agree. `tell` hears what is waited for.
+    Args:
+        tell: hears what is waited for.
 
     Raises:
-        ConfigError: nobody says which ledger, or it has no row of the namespace.
+        ConfigError: nobody says which ledger, or it has no row of what was lost or spent.
         StoreError: the store or the ledger cannot be used.
     """
     path = patient.sqlite_path
@@ -46,7 +41,7 @@ async def fix(patient: Patient, tell: Tell) -> Fixed:
             path, patient.settings.namespace, patient.settings.timeout_ms, on_expiry=patient.guard.on_expiry
         )
         differences = await asyncio.to_thread(books.mend)
-        return Fixed(differences, [*_lines(differences), *_left(differences)] or ["all agree: nothing was changed"])
+        return [*_lines(differences), *_left(differences)] or ["all agree: nothing was changed"]
     ledger = ledger_of(patient)
     if ledger is None:
         raise ConfigError(
@@ -55,32 +50,39 @@ async def fix(patient: Patient, tell: Tell) -> Fixed:
     return await _rebuilt(patient, ledger, tell)
 
 
-async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> Fixed:
+async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> list[str]:
     settings = patient.settings
     extent = await asyncio.to_thread(ledger.extent)
-    if not extent.rows:
-        text = (
-            f"the ledger has no row of {ledger.namespace}: is it the right one? init --accept-loss starts from nothing"
-        )
-        raise ConfigError("--fix", [text])
     async with aclosing(
         RedisBooks(patient.url, settings.namespace, settings.timeout_ms, on_expiry=patient.guard.on_expiry)
     ) as books:
         source = Source(ledger.told, since_ms, ledger.resolved, extent.forgotten_ms)
+        if not extent.rows and await _lacks_rows(books, source):
+            text = f"the ledger has no row of {ledger.namespace}: is it the right one?"
+            raise ConfigError("--fix", [f"{text} init --accept-loss starts from nothing"])
         if not await _claimed(books, source, rebuild := Rebuild(books, ledger.replay_keep_ms), tell):
             await _accept(settings)
-            return Fixed((), ["all agree: nothing was changed, and guards that knew another state go on with this one"])
+            return ["all agree: nothing was changed, and guards that knew another state go on with this one"]
         done = await rebuild.run(source)
     said = [*_lines(done.differences), *_left(done.differences)]
     said.append(f"{some(done.remembered, 'call')} that ended lately are remembered again; guards go on by themselves")
-    until = timestamp(extent.settled_ms or 0)[:19]
-    said.append(
-        f"the ledger ends at {until} UTC: what was settled later and not drained when the state was lost is in no "
-        "account; calls that were under way then count when they are settled"
-    )
+    if done.was_lost:
+        until = timestamp(extent.settled_ms or 0)[:19]
+        said.append(
+            f"the ledger ends at {until} UTC: what was settled later and not drained when the state was lost is in no "
+            "account; calls that were under way then count when they are settled"
+        )
     if extent.forgotten_ms is not None:
         said += _in_part(done.differences, extent.forgotten_ms)
-    return Fixed(done.differences, said)
+    return said
+
+
+async def _lacks_rows(books: RedisBooks, source: Source) -> bool:
+    """Whether more must have been spent than an empty ledger and the outbox tell."""
+    if not (await books.meta()).incarnation:
+        return True
+    look = await books.look(source.told, source.since_ms)
+    return any(one.spent > one.told_spent for one in look.tally.differences(look.after))
 
 
 async def _accept(settings: StoreSettings) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from budgetguard.doctor.findings import Check, Facts, some, well
 from budgetguard.stores.redis.books import Meta, RedisBooks
+from budgetguard.stores.redis.calls import SCHEMA
 
 TOLD = (
     "redis_version", "redis_mode", "os", "uptime_in_seconds", "role", "connected_slaves", "maxmemory",
@@ -95,6 +96,9 @@ def check_state(meta: Meta, namespace: str, rows: int) -> Check:
     if meta.claimed_by:
         text = f"{namespace} is being rebuilt by {meta.claimed_by}: nobody is admitted"
         return Check("state", "failed", text, "wait for it; if it has died, run budgetguard doctor --fix again")
+    if meta.incarnation and (meta.schema, meta.clock) != (str(SCHEMA), "server"):
+        text = f"{namespace} has schema {meta.schema}, clock {meta.clock}, and this budgetguard {SCHEMA}, server"
+        return Check("state", "failed", text, "use the version that made it, or another namespace")
     if meta.incarnation:
         return well("state", f"{namespace} stands, schema {meta.schema}")
     if rows:

@@ -53,7 +53,7 @@ def check_outbox(look: Look, most: int) -> Iterator[Check]:
     """Whether rows wait, and whether all of them can be read."""
     if look.unreadable:
         entry, cause = next(iter(look.unreadable.items()))
-        text = f"{some(len(look.unreadable), 'entry').replace('entrys', 'entries')} cannot be read: {entry}: {cause}"
+        text = f"{some(len(look.unreadable), 'row')} cannot be read: {entry}: {cause}"
         yield Check("outbox entries", "failed", text, "no drain can move them: look at them with XRANGE")
     text = f"{some(look.waiting, 'row')} wait to be drained, of {most:,} at most"
     if look.waiting >= BACKLOG * most:
@@ -91,9 +91,10 @@ async def extent_of(ledger: LedgerOf) -> tuple[Extent | None, Check]:
         do = "nothing: the first drain makes it; or name another with --ledger"
         return found, Check("ledger", "warning", f"there is no {ledger.url} yet", do)
     if not found.rows:
-        return found, well("ledger", f"no row of {ledger.namespace} yet")
+        return found, well("ledger", f"schema {found.schema}, no row of {ledger.namespace} yet")
     since, until = (timestamp(at or 0)[:19] for at in (found.first_ms, found.settled_ms))
-    return found, well("ledger", f"{some(found.rows, 'row')} of {ledger.namespace}, {since} to {until} UTC")
+    text = f"schema {found.schema}, {some(found.rows, 'row')} of {ledger.namespace}, {since} to {until} UTC"
+    return found, well("ledger", text)
 
 
 def check_unpriced(ledger: LedgerOf, now_ms: int) -> Check:

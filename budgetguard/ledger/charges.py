@@ -30,9 +30,11 @@ _MS = timedelta(milliseconds=1)
 class Extent(NamedTuple):
     """How far a namespace's rows reach: of their admissions the first and the last, and when the last was written.
 
-    `forgotten_ms`: the last admission among those that were deleted; None if none ever was.
+    `schema`: of the ledger, or of the store that it is part of. `forgotten_ms`: the last admission among those that
+    were deleted; None if none ever was.
     """
 
+    schema: int
     rows: int
     first_ms: int | None
     last_ms: int | None
@@ -74,11 +76,11 @@ def charges(ask: Ask, namespace: str, since_ms: int, on_expiry: OnExpiry = "char
         yield Charge(id, revision, amounts, keys, instant_ms(at), slot_ms, instant_ms(settled), is_uncounted)
 
 
-def extent(ask: Ask, namespace: str) -> Extent:
-    """How far the rows reach."""
+def extent(ask: Ask, namespace: str, schema: int) -> Extent:
+    """How far the rows reach, in a ledger of that schema."""
     ((rows, *instants),) = ask(EXTENT, (namespace,))
     first_ms, last_ms, settled_ms = (None if at is None else instant_ms(at) for at in instants)
-    return Extent(rows, first_ms, last_ms, settled_ms, forgotten_ms(ask, namespace))
+    return Extent(schema, rows, first_ms, last_ms, settled_ms, forgotten_ms(ask, namespace))
 
 
 def forgotten_ms(ask: Ask, namespace: str) -> int | None:

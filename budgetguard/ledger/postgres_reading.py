@@ -109,7 +109,7 @@ class PostgresBook:
 
     def extent(self, namespace: str) -> Extent:
         with self.standing():
-            return extent(self._ask, namespace)
+            return extent(self._ask, namespace, schema.SCHEMA)
 
     def close(self) -> None:
         self._db.close()

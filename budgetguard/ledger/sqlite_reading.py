@@ -46,6 +46,7 @@ class SQLiteBook:
                 f"the ledger {path} has schema {version} and this budgetguard reads {SCHEMA}, or "
                 f"{store_schema.SCHEMA} of a store: let the version that is newer read it, or write to it once"
             )
+        self._schema = SCHEMA if version == SCHEMA else store_schema.SCHEMA
 
     def totals(self, stretch: Stretch, group_by: Sequence[str] = (), where: Where = NOWHERE) -> list[Total]:
         with self.standing():
@@ -106,7 +107,7 @@ class SQLiteBook:
 
     def extent(self, namespace: str) -> Extent:
         with self.standing():
-            return extent(self._ask, namespace)
+            return extent(self._ask, namespace, self._schema)
 
     def close(self) -> None:
         self._db.close()

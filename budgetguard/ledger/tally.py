@@ -198,12 +198,8 @@ class Look(NamedTuple):
     ended: frozenset[str] = frozenset()
     unreadable: Mapping[str, str] = MappingProxyType({})
 
-    def still(self) -> dict[str, tuple[Account, Balance]]:
-        """The accounts that nothing was done to meanwhile; those that did not stand before and after, too."""
-        return {key: found for key, found in self.after.items() if self.before.get(key) == found}
-
     def moved(self) -> set[str]:
-        """The keys of those to which something was done."""
+        """The keys of the accounts to which something was done meanwhile."""
         return {key for key in {*self.before, *self.after} if self.before.get(key) != self.after.get(key)}
 
     def mended(self) -> tuple[list[Difference], Accounts]:

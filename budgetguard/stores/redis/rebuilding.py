@@ -43,10 +43,13 @@ class Source(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """What a rebuild has done: the accounts that differed, and how many ended calls are remembered again."""
+    """What a rebuild has done: the accounts that differed, how many ended calls are remembered again, and whether
+    there was no state when it began, nor any that others had claimed before.
+    """
 
     differences: Sequence[Difference]
     remembered: int
+    was_lost: bool
 
 
 class Rebuild:
@@ -87,7 +90,7 @@ class Rebuild:
         for first in range(0, max(len(made), len(ended)), MOST):
             await self._write(made[first : first + MOST], ended[first : first + MOST], False)
         await self._write([], [], (secrets.token_hex(16).encode(), True))
-        return Rebuilt(differences, len(ended))
+        return Rebuilt(differences, len(ended), not self._before)
 
     async def _ended(self, source: Source, look: Look) -> list[Remembered]:
         """The reservations of which less is remembered than their rows tell."""
