@@ -16,7 +16,9 @@ import budgetguard as bg
 from budgetguard.doctor.asked import Patient
 from budgetguard.doctor.examining import Report, examine
 from budgetguard.doctor.findings import Check
+from budgetguard.doctor.fixing import fix
 from budgetguard.doctor.served import check_clock, check_server, check_state
+from budgetguard.errors import ConfigError
 from budgetguard.policy import Policy, StoreSettings
 from budgetguard.policy_settings import LedgerSettings
 from budgetguard.stores.redis.books import Meta
@@ -77,10 +79,9 @@ def test_calls_that_run_give_no_false_alarm_and_hide_no_drift(
         )
         async with guard:
             running = [asyncio.create_task(calls(guard, ended)) for _ in range(3)]
-            for _ in range(2):
-                report = await examine(patient, ["budgetguard", "doctor"])
-                assert [check for check in report.checks if check.state == "failed"] == []
-                assert {states(report)[name] for name in ("spent", "reserved", "held", "state")} == {"ok"}
+            report = await examine(patient, ["budgetguard", "doctor"])
+            assert [check for check in report.checks if check.state == "failed"] == []
+            assert {states(report)[name] for name in ("spent", "reserved", "held", "state")} == {"ok"}
             await asyncio.to_thread(drift, redis_server, namespace)
             report = await examine(patient, ["budgetguard", "doctor"])
             assert states(report)["spent"] == "failed", report.checks
@@ -111,6 +112,53 @@ def test_a_key_without_a_ttl_is_found_by_who_may_look_for_it(redis_server: Redis
             redis_server.ask("SET", f"{key_prefix(namespace)}a:of-somebody", "1")
 
     asyncio.run(opened())
+    asyncio.run(main())
+
+
+def test_what_abandoned_calls_hold_is_returned_before_the_first_row_is_drained(
+    redis_server: RedisServer, namespace: str, tmp_path: Path
+) -> None:
+    """An empty ledger is refused only where more was spent than it and the outbox tell."""
+    patient = patient_of(redis_server, namespace, f"sqlite:///{tmp_path}/ledger.db")
+    made_ledger(str(patient.ledger))
+
+    async def main() -> None:
+        async with bg.Guard(*LIMITS, store=patient.settings, prices=PRICES) as guard:
+            hold = await guard.reserve(model="acme-1", estimate=ESTIMATE)
+            redis_server.ask("DEL", f"{key_prefix(namespace)}h:{hold.id}")
+            async with guard.reserve(model="acme-1", estimate=ESTIMATE) as other:
+                other.record(USAGE)
+            said = await fix(patient, print)
+            assert "default concurrent: reserved 1 concurrent -> 0 concurrent" in said
+            assert not any("the ledger ends at" in line for line in said)
+            assert {account["reserved"] for account in (await examine(patient, [])).accounts} == {0}
+            redis_server.ask("DEL", f"{key_prefix(namespace)}outbox")
+            with pytest.raises(ConfigError, match="has no row of"):
+                await fix(patient, print)
+            await hold.release()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("of", "value"), [("a", b"x"), ("h", b""), ("h", b"x")])
+def test_a_key_that_somebody_else_has_written_is_named_and_what_to_do(
+    redis_server: RedisServer, namespace: str, tmp_path: Path, of: str, value: bytes
+) -> None:
+    patient = patient_of(redis_server, namespace, f"sqlite:///{tmp_path}/ledger.db")
+    made_ledger(str(patient.ledger))
+
+    async def main() -> None:
+        async with bg.Guard(*LIMITS, store=patient.settings, prices=PRICES) as guard:
+            hold = await guard.reserve(model="acme-1", estimate=ESTIMATE)
+            key = redis_server.keys(f"{key_prefix(namespace)}{of}:*")[0]
+            redis_server.ask("SET", key, value)
+            (found,) = (check for check in (await examine(patient, [])).checks if check.state == "failed")
+            assert found.name == "store" and key in found.found and "delete it, then run" in found.found
+            redis_server.ask("DEL", key)
+            await fix(patient, print)
+            assert "failed" not in states(await examine(patient, [])).values()
+            await hold.release()
+
     asyncio.run(main())
 
 

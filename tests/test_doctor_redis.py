@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 from cli_kit import MAIN, command
-from doctor_kit import Here, after_calls, drained, ended, flush, looked, made_ledger, rebuilt, source, store_of, sums
+from doctor_kit import Here, after_calls, drained, ended, flush, looked, rebuilt, source, store_of, sums
 from guard_kit import ESTIMATE, PATIENT_MS
 from postgres_kit import Books
 from redis_kit import RedisServer, key_prefix
@@ -211,27 +211,6 @@ def test_what_rows_that_were_pruned_had_charged_cannot_be_rebuilt_and_that_is_to
             assert {key: amounts[0] * 5 for key, amounts in after.items()} == {
                 key: amounts[0] * 3 for key, amounts in before.items()
             }
-
-    asyncio.run(main())
-
-
-def test_what_abandoned_calls_hold_is_returned_before_the_first_row_is_drained(here: Here) -> None:
-    """An empty ledger is refused only where more was spent than it and the outbox tell."""
-
-    async def main() -> None:
-        made_ledger(here.ledger)
-        async with here.guard:
-            hold = await here.guard.reserve(model="acme-1", estimate=ESTIMATE)
-            here.server.ask("DEL", f"{key_prefix(here.namespace)}h:{hold.id}")
-            await here.call()
-            done = await asyncio.to_thread(here.doctor, "--fix")
-            assert done.code == 0 and "concurrent: reserved 1 concurrent -> 0 concurrent" in done.err, done
-            assert "the ledger ends at" not in done.err
-            assert {reserved for _, reserved in (await here.stands()).values()} == {0}
-            here.server.ask("DEL", f"{key_prefix(here.namespace)}outbox")
-            refused = await asyncio.to_thread(here.doctor, "--fix")
-            assert refused.code == 2 and "has no row of" in refused.err, refused
-            await hold.release()
 
     asyncio.run(main())
 

@@ -68,7 +68,9 @@ async def examine(patient: Patient, command: Sequence[str]) -> Report:
             async for check in _of_sqlite(patient, report) if patient.sqlite_path else _of_redis(patient, report):
                 report.checks.append(check)
         except BudgetGuardError as error:
-            report.checks.append(Check("store", "failed", str(error), "nothing more can be looked at until it answers"))
+            report.checks.append(
+                Check("store", "failed", str(error), "mend that first: nothing more could be looked at")
+            )
         report.checks.append(stored.check_spool(patient))
     report.ended = _now()
     return report

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import Account, Balance, OnExpiry
@@ -27,6 +27,7 @@ from budgetguard.stores.redis.reading import balance_from, readable
 from budgetguard.stores.redis.scripting import CLAIM
 from budgetguard.stores.redis.server import Server
 
+T = TypeVar("T")
 PAGE = 1_000
 LASTING = frozenset({"meta", "outbox", "index"})
 """The keys that have no TTL, because they must not go."""
@@ -104,9 +105,11 @@ class RedisBooks:
         """Those that the index names and that stand, by key."""
         now_ms, made = await self.now_ms(), {}
         async for entries in self._scanned("HSCAN", self.keys.index):
-            accounts = [readable(account_from, words) for words in entries[1::2]]
-            for account, value in zip(accounts, await self._values(map(self.keys.account, entries[::2])), strict=True):
-                balance = None if value is None else readable(balance_from, value)
+            keys = [*map(self.keys.account, entries[::2])]
+            values = await self._values(keys)
+            for digest, words, key, value in zip(entries[::2], entries[1::2], keys, values, strict=True):
+                account = self._account(digest, words)
+                balance = None if value is None else _read(balance_from, value, key)
                 if balance is not None and (balance.keep_until_ms > now_ms or balance.reserved):
                     made[account.key] = account, balance
         return made
@@ -117,18 +120,17 @@ class RedisBooks:
         async for entries in self._scanned("ZSCAN", self.keys.open):
             ids = [id for id in entries[::2] if id and id not in told]
             told.update(ids)
-            records = await self._values(self.keys.hold(id.decode()) for id in ids)
+            keys = [self.keys.hold(id.decode()) for id in ids]
             found = [
-                (id, fields)
-                for id, record in zip(ids, records, strict=True)
-                if record is not None and (fields := readable(unpack_all, record))[0] == b"held"
+                (id, one)
+                for id, key, record in zip(ids, keys, await self._values(keys), strict=True)
+                if record is not None and (one := _read(_held_from, record, key)) is not None
             ]
-            plans = [readable(digests_in, fields[6]) for _, fields in found]
-            words = await self._words({digest for plan in plans for digest in plan})
-            for (id, fields), plan in zip(found, plans, strict=True):
-                accounts = tuple(account_from(text) for digest in plan if (text := words[digest]) is not None)
-                _, admitted_ms, slot_ms, lease_ms, *_ = fields
-                yield Held(id.decode(), accounts, Amounts(*fields[7]), admitted_ms + slot_ms, admitted_ms + lease_ms)
+            words = await self._words({digest for _, (digests, *_) in found for digest in digests})
+            accounts = {digest: self._account(digest, text) for digest, text in words.items() if text is not None}
+            for id, (digests, estimate, slot_ms, lease_end_ms) in found:
+                own = tuple(accounts[digest] for digest in digests if digest in accounts)
+                yield Held(id.decode(), own, estimate, slot_ms, lease_end_ms)
 
     async def outbox(self) -> tuple[dict[str, Charge], dict[str, str]]:
         """What rows charge that nobody has drained, the latest of each call; and by entry which are none, and why."""
@@ -188,6 +190,9 @@ class RedisBooks:
         """Close the connection."""
         await self.server.aclose()
 
+    def _account(self, digest: bytes, words: bytes) -> Account:
+        return _read(account_from, words, self.keys.index + b" " + digest)
+
     async def _said(self) -> tuple[Meta, frozenset[str]]:
         call = calls.look(caller=Caller(self.keys, b"", None, 0), commands=LEARNED)
         _, fields, words = unpack(await self._ask(*call.by_text))
@@ -218,6 +223,29 @@ class RedisBooks:
         if isinstance(reply, ReplyError):
             raise StoreUnusable(f"the namespace {self.keys.prefix} cannot be read: {reply}")
         return reply
+
+
+def _held_from(record: bytes) -> tuple[list[bytes], Amounts, int, int] | None:
+    """Of an open reservation the digests of its accounts, its estimate, slot and lease's end; None for another.
+
+    Raises:
+        ValueError, TypeError: it is none at all.
+    """
+    state, admitted_ms, slot_after_ms, lease_ms, _, _, plan, estimate, *_ = unpack_all(record)
+    if state != b"held":
+        return None
+    return digests_in(plan), Amounts(*estimate), admitted_ms + slot_after_ms, admitted_ms + lease_ms
+
+
+def _read(read: Callable[[bytes], T], value: bytes, key: bytes) -> T:
+    """What was read, or a StoreUnusable that says where it stands and what to do."""
+    try:
+        return readable(read, value)
+    except StoreUnusable as error:
+        raise StoreUnusable(
+            f"{key.decode(errors='replace')}: {error}: somebody else has written it; delete it, then run "
+            "budgetguard doctor --fix"
+        ) from error
 
 
 def _latest(waiting: dict[str, Charge], told: Iterable[Charge], held: set[str], ended: set[str]) -> Iterator[Charge]:
