@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,8 @@ def test_calls_that_run_give_no_false_alarm_and_hide_no_drift(
             await asyncio.to_thread(drift, redis_server, namespace)
             report = await examine(patient, ["budgetguard", "doctor"])
             assert states(report)["spent"] == "failed", report.checks
+            (reserved,) = (check for check in report.checks if check.name == "reserved")
+            assert "of them changed at every look: not judged" in reserved.found
             ended.set()
             await asyncio.gather(*running)
             report = await examine(patient, ["budgetguard", "doctor"])
@@ -138,6 +141,11 @@ def test_what_abandoned_calls_hold_is_returned_before_the_first_row_is_drained(
             await hold.release()
 
     asyncio.run(main())
+
+
+def test_a_ledger_whose_url_cannot_be_read_is_a_finding_and_not_kept(redis_server: RedisServer, namespace: str) -> None:
+    report = asyncio.run(examine(patient_of(redis_server, namespace, "postgresql://user:pass/word@127.0.0.1:1/x"), []))
+    assert states(report)["ledger"] == "failed" and "word@" not in json.dumps(report.evidence())
 
 
 @pytest.mark.parametrize(("of", "value"), [("a", b"x"), ("h", b""), ("h", b"x")])

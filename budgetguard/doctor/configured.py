@@ -7,6 +7,7 @@ from typing import Any
 
 from budgetguard.core.grammar import format_limit
 from budgetguard.doctor.findings import Check, Facts, some, well, without_secrets
+from budgetguard.errors import ConfigError
 from budgetguard.ledger import shown_ledger
 from budgetguard.policy import Budget, Policy, StoreSettings
 from budgetguard.stores import default_url
@@ -50,9 +51,16 @@ def store_facts(settings: StoreSettings, ledger: str | None) -> Facts:
         "on_store_away": settings.on_store_away,
         "outbox_max": settings.outbox_max,
         "ledger": settings.ledger,
-        "ledger_url": None if ledger is None else without_secrets(shown_ledger(ledger)),
+        "ledger_url": None if ledger is None else _shown(ledger),
         "allow_eviction": settings.allow_eviction,
     }
+
+
+def _shown(ledger: str) -> str:
+    try:
+        return without_secrets(shown_ledger(ledger))
+    except ConfigError:  # what is wrong with it tells who opens it
+        return "?"
 
 
 def check_policy(path: Path, policy: Policy | None, faults: tuple[str, ...]) -> Check:

@@ -93,21 +93,25 @@ def _differences(look: Look, moved: set[str]) -> list[Difference]:
 
 def checks(proof: Proof) -> list[Check]:
     """The two equations, as checks."""
-    accounts = sum(proof.look.tally.counts(account) for account, _ in proof.look.after.values())
-    tail = f"; {proof.moving} of them changed while each was looked at" if proof.moving else ""
-    tail += f"; {proof.unsure} differed at some looks only" if proof.unsure else ""
+    accounts = some(sum(proof.look.tally.counts(account) for account, _ in proof.look.after.values()), "account")
     spent = [one for one in proof.differences if one.spent != one.told_spent]
     reserved = [one for one in proof.differences if one.reserved != one.told_reserved]
     rows, held = some(proof.look.tally.calls, "row"), some(proof.look.held, "open reservation")
     return [
-        _of_spent(proof, spent) if spent else _agree("spent", f"{some(accounts, 'account')} = {rows}{tail}", proof),
+        _of_spent(proof, spent) if spent
+        else _agree("spent", f"{accounts} = {rows}{_tail(proof, 'told between what they had')}", proof),
         Check(
             "reserved", "failed",
             f"{some(len(reserved), 'account')} not as {held} tell: "
             + _listed([(one.account, one.reserved, one.told_reserved) for one in reserved]),
             FIX,
-        ) if reserved else _agree("reserved", f"{some(accounts, 'account')} = {held}{tail}", proof),
+        ) if reserved else _agree("reserved", f"{accounts} = {held}{_tail(proof, 'not judged')}", proof),
     ]  # fmt: skip
+
+
+def _tail(proof: Proof, of_moving: str) -> str:
+    moving = f"; {proof.moving} of them changed at every look: {of_moving}" if proof.moving else ""
+    return moving + (f"; {proof.unsure} differed at some looks only" if proof.unsure else "")
 
 
 def _agree(name: str, found: str, proof: Proof) -> Check:
