@@ -148,6 +148,19 @@ def test_a_ledger_whose_url_cannot_be_read_is_a_finding_and_not_kept(redis_serve
     assert states(report)["ledger"] == "failed" and "word@" not in json.dumps(report.evidence())
 
 
+def test_counts_of_refusals_that_wait_are_no_empty_outbox(redis_server: RedisServer, namespace: str) -> None:
+    patient = patient_of(redis_server, namespace, None)
+
+    async def main() -> None:
+        async with bg.Guard("7 tokens/day", store=patient.settings, prices=PRICES) as guard:
+            with pytest.raises(bg.BudgetExceeded):
+                await guard.reserve(model="acme-1", estimate=ESTIMATE)
+        (outbox,) = (check for check in (await examine(patient, [])).checks if check.name == "outbox")
+        assert (outbox.state, outbox.found) == ("warning", "1 of at most 1,000,000 entries wait to be drained")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(("of", "value"), [("a", b"x"), ("h", b""), ("h", b"x")])
 def test_a_key_that_somebody_else_has_written_is_named_and_what_to_do(
     redis_server: RedisServer, namespace: str, tmp_path: Path, of: str, value: bytes

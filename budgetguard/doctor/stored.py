@@ -55,7 +55,7 @@ def check_outbox(look: Look, most: int) -> Iterator[Check]:
         entry, cause = next(iter(look.unreadable.items()))
         text = f"{some(len(look.unreadable), 'row')} cannot be read: {entry}: {cause}"
         yield Check("outbox entries", "failed", text, "no drain can move them: look at them with XRANGE")
-    text = f"{some(look.waiting, 'row')} wait to be drained, of {most:,} at most"
+    text = f"{look.waiting:,} of at most {most:,} entries wait to be drained"
     if look.waiting >= BACKLOG * most:
         yield Check("outbox", "failed", text, "run budgetguard ledger drain: full, it refuses calls")
     elif look.waiting:

@@ -186,7 +186,7 @@ class Look(NamedTuple):
     that is another then cannot be judged by this look.
 
     `overdue` open reservations have outlived their lease by more than `OVERDUE_MS`. `unreadable`: by entry of the
-    outbox why no row can be made of it. `waiting` rows stand there. `ended`: open reservations that have a row.
+    outbox why no row can be made of it. `waiting` entries stand there. `ended`: open reservations that have a row.
     """
 
     tally: Tally

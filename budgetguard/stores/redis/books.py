@@ -92,14 +92,14 @@ class RedisBooks:
         before = await self.accounts()
         tally = Tally(await self.now_ms(), pruned_ms)
         held = [one async for one in self.held()]
-        waiting, unreadable = await self.outbox()
+        waiting, unreadable, entries = await self.outbox()
         ended: set[str] = set()
         charges = _latest(waiting, told(since_ms(tally.now_ms)), {one.id for one in held}, ended)
         await asyncio.to_thread(lambda: tally.add(charges))
         tally.hold(one for one in held if one.id not in ended)
         overdue = sum(one.lease_end_ms + OVERDUE_MS < tally.now_ms for one in held)
         after = await self.accounts()
-        return Look(tally, before, after, len(held), overdue, len(waiting), frozenset(ended), unreadable)
+        return Look(tally, before, after, len(held), overdue, entries, frozenset(ended), unreadable)
 
     async def accounts(self) -> dict[str, tuple[Account, Balance]]:
         """Those that the index names and that stand, by key."""
@@ -132,11 +132,14 @@ class RedisBooks:
                 own = tuple(accounts[digest] for digest in digests if digest in accounts)
                 yield Held(id.decode(), own, estimate, slot_ms, lease_end_ms)
 
-    async def outbox(self) -> tuple[dict[str, Charge], dict[str, str]]:
-        """What rows charge that nobody has drained, the latest of each call; and by entry which are none, and why."""
+    async def outbox(self) -> tuple[dict[str, Charge], dict[str, str], int]:
+        """What rows charge that nobody has drained, the latest of each call; by entry which are none, and why; and
+        how many entries there are, those with counts of refusals among them.
+        """
         charges: dict[str, Charge] = {}
         unreadable: dict[str, str] = {}
         start: Any = b"-"
+        count = 0
         while entries := await self._ask("XRANGE", self.keys.outbox, start, "+", "COUNT", PAGE):
             rows = [(id.decode(), fields) for id, fields in entries if fields[0] != REFUSALS]
             words = await self._words({digest for _, fields in rows for digest in digests_of(fields)})
@@ -149,8 +152,9 @@ class RedisBooks:
                 known = charges.get(charge.id)
                 if known is None or charge.revision > known.revision:
                     charges[charge.id] = charge
+            count += len(entries)
             start = b"(" + entries[-1][0]
-        return charges, unreadable
+        return charges, unreadable, count
 
     async def records(self, ids: Sequence[str]) -> Sequence[bytes | None]:
         """What is remembered of these reservations."""
