@@ -172,14 +172,18 @@ def test_alerts_that_come_faster_than_they_are_sent_are_counted(world: World, mo
     monkeypatch.setattr("budgetguard.alerts.sending.MOST_WAITING", 2)
     got: list[AlertRaised] = []
 
-    async def slow(alert: AlertRaised) -> None:
-        got.append(alert)
-        await asyncio.sleep(0)
-
     async def play() -> None:
+        all_are_raised = asyncio.Event()
+
+        async def slow(alert: AlertRaised) -> None:
+            got.append(alert)
+            await all_are_raised.wait()
+
         async with world.guard(MANY, on_alert=[slow]) as guard:
             for agent in "abcde":
                 await call(guard, LARGE, agent=agent)
+            await until(lambda: len(world.heard.of(AlertRaised)) == 5, "all are raised")
+            all_are_raised.set()
 
     asyncio.run(play())
     assert [alert.subject["agent"] for alert in got] == ["a", "b"]
