@@ -19,13 +19,12 @@ from warm_python import WarmProcess
 
 import budgetguard as bg
 from budgetguard.core.balances import spent_and_reserved
-from budgetguard.core.machine import EXPIRED_KEEP_MS
 from budgetguard.core.verbs import Settle
+from budgetguard.doctor.asked import LedgerOf, since_ms
 from budgetguard.errors import StateLost
 from budgetguard.ledger import open_ledger
-from budgetguard.ledger.books import open_book
 from budgetguard.ledger.drain import drain
-from budgetguard.ledger.tally import LONGEST_WINDOW_MS, Accounts, Look
+from budgetguard.ledger.tally import Accounts, Look
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.books import RedisBooks
 from budgetguard.stores.redis.outbox import RedisOutbox
@@ -84,22 +83,8 @@ async def drained(url: str, namespace: str, ledger: str, most: int = 1_000) -> i
 
 def source(ledger: str, namespace: str) -> Source:
     """The ledger, read anew by each question."""
-
-    def told(since_ms: int) -> Any:
-        book = open_book(ledger)
-        try:
-            yield from book.charges(namespace, since_ms)
-        finally:
-            book.close()
-
-    def resolved(now_ms: int, ids: Any) -> Any:
-        book = open_book(ledger)
-        try:
-            yield from book.resolved(namespace, now_ms - REPLAY_KEEP_MS, now_ms - EXPIRED_KEEP_MS, ids)
-        finally:
-            book.close()
-
-    return Source(told, lambda now_ms: now_ms - LONGEST_WINDOW_MS, resolved)
+    of = LedgerOf(ledger, namespace, "charge", REPLAY_KEEP_MS)
+    return Source(of.told, since_ms, of.resolved)
 
 
 async def looked(url: str, namespace: str, ledger: str, clock: FakeClock | None = None) -> Look:

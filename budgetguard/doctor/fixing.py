@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
@@ -13,7 +12,7 @@ from budgetguard.doctor.findings import some
 from budgetguard.doctor.proof import named, proven
 from budgetguard.errors import ConfigError
 from budgetguard.ledger.table import timestamp
-from budgetguard.ledger.tally import Difference, Look, Tally
+from budgetguard.ledger.tally import Difference, Look
 from budgetguard.policy import StoreSettings
 from budgetguard.stores import open_store
 from budgetguard.stores.redis.books import RedisBooks
@@ -72,8 +71,11 @@ async def _rebuilt(patient: Patient, ledger: LedgerOf, tell: Tell) -> list[str]:
             f"the ledger ends at {until} UTC: what was settled later and not drained when the state was lost is in no "
             "account; calls that were under way then count when they are settled"
         )
-    if extent.forgotten_ms is not None:
-        said += _in_part(done.differences, extent.forgotten_ms)
+    if done.in_part:
+        until = timestamp(extent.forgotten_ms or 0)[:19]
+        said.append(
+            f"{some(done.in_part, 'account')} lack what calls until {until} UTC had charged: their rows were pruned"
+        )
     return said
 
 
@@ -132,16 +134,6 @@ def _set(one: Difference) -> str:
     if reserved != held:
         texts.append(f"reserved {format_amount(account.unit, reserved)} -> {format_amount(account.unit, held)}")
     return f"{named(account)}: {', '.join(texts) or 'left as it is'}"
-
-
-def _in_part(differences: Sequence[Difference], forgotten_ms: int) -> list[str]:
-    """What was made of rows of which some were pruned."""
-    tally = Tally(time.time_ns() // 1_000_000, forgotten_ms)
-    count = sum(not tally.whole(one.account) for one in differences)
-    until = timestamp(forgotten_ms)[:19]
-    return [f"{some(count, 'account')} lack what calls until {until} UTC had charged: their rows were pruned"] * (
-        count > 0
-    )
 
 
 def _left(differences: Sequence[Difference]) -> list[str]:

@@ -43,13 +43,16 @@ class Source(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """What a rebuild has done: the accounts that differed, how many ended calls are remembered again, and whether
-    there was no state when it began, nor any that others had claimed before.
+    """What a rebuild has done: the accounts that differed, and how many ended calls are remembered again.
+
+    `was_lost`: there was no state when it began, nor any that others had claimed before. `in_part`: of how many of the
+    accounts rows may have been pruned.
     """
 
     differences: Sequence[Difference]
     remembered: int
     was_lost: bool
+    in_part: int
 
 
 class Rebuild:
@@ -90,7 +93,8 @@ class Rebuild:
         for first in range(0, max(len(made), len(ended)), MOST):
             await self._write(made[first : first + MOST], ended[first : first + MOST], False)
         await self._write([], [], (secrets.token_hex(16).encode(), True))
-        return Rebuilt(differences, len(ended), not self._before)
+        in_part = sum(not look.tally.whole(one.account) for one in differences)
+        return Rebuilt(differences, len(ended), not self._before, in_part)
 
     async def _ended(self, source: Source, look: Look) -> list[Remembered]:
         """The reservations of which less is remembered than their rows tell."""
