@@ -200,10 +200,14 @@ def a_path(path: str, value: Any) -> Iterator[str]:
         yield f'{path} must be the path of a file in quotes, such as "spool.db", not {shown(value)}'
 
 
-def a_secret(path: str, value: Any) -> Iterator[str]:
-    """A key of at least sixteen bytes, which no error shows; None: there is none."""
-    if value is not None and not (_is_plain(value) and len(value.encode()) >= LEAST_SECRET_BYTES):
-        yield f'{path} must be a text of at least {LEAST_SECRET_BYTES} bytes, such as "${{PROMPT_KEY}}"'
+def a_secret(variable: str) -> Check:
+    """A key of at least sixteen bytes, which no error shows; None: there is none. `variable`: where it may stand."""
+
+    def check(path: str, value: Any) -> Iterator[str]:
+        if value is not None and not (_is_plain(value) and len(value.encode()) >= LEAST_SECRET_BYTES):
+            yield f'{path} must be a text of at least {LEAST_SECRET_BYTES} bytes, such as "${{{variable}}}"'
+
+    return check
 
 
 def a_store_url(path: str, value: Any) -> Iterator[str]:

@@ -191,7 +191,7 @@ STORE_CHECKS: Mapping[str, Check] = {
     "ledger": one_of("outbox", "none"),
     "allow_eviction": a_flag,
 }
-LEDGER_CHECKS: Mapping[str, Check] = {"url": a_ledger_url, "prompt_key": a_secret}
+LEDGER_CHECKS: Mapping[str, Check] = {"url": a_ledger_url, "prompt_key": a_secret("PROMPT_KEY")}
 LABEL_CHECKS: Mapping[str, Check] = {"required": label_names, "known": label_names, "default": label_values}
 
 

@@ -57,6 +57,8 @@ def test_a_policy_says_thresholds_and_routes_and_its_faults_show_no_secret() -> 
         "alert[0].kind", "alert[0].secret", "alert[0].causes[0]", "alert[1].url", "alert[0].where.taem:",
     ]  # fmt: skip
     assert "SECRET" not in str(error.value)
+    hint = 'alert[0].secret must be a text of at least 16 bytes, such as "${HOOK_KEY}"'
+    assert hint in error.value.faults
     for misplaced in ('alert = "https://h/SECRET"', 'alert = ["https://h/SECRET"]'):
         with pytest.raises(ConfigError, match=r"write \[\[alert\]\]") as error:
             parse_policy(misplaced, "p", {}, Path())

@@ -179,6 +179,6 @@ ROUTE_CHECKS: Mapping[str, Check] = {
     "url": _a_webhook,
     "where": label_values,
     "kind": one_of(*get_args(Kind)),
-    "secret": a_secret,
+    "secret": a_secret("HOOK_KEY"),
     "causes": _causes,
 }
