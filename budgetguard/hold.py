@@ -132,7 +132,8 @@ class Hold(Shared):
             verdict = await self._ask_growth(op)
         if verdict.word == "refused":
             refusal = await engine.tell.refusal(call, verdict.violations, verdict.now_ms, goes_on)
-            tell_scopes(refusal)
+            if not goes_on:
+                tell_scopes(refusal)
             raise refusal
         if verdict.word in ("finished", "unknown") and engine.shared.policy.mode != "shadow":
             raise ReservationFinished(f"the hold {call.id} has ended ({verdict.word}) and cannot grow")

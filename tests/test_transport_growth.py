@@ -171,6 +171,16 @@ def test_a_stream_may_end_and_its_overage_is_recorded(world: World, way: str) ->
     assert world.heard.of(Refused) == []
 
 
+def test_a_run_whose_stream_went_on_to_its_end_ends_without_a_refusal(world: World) -> None:
+    async def main() -> Heard:
+        async with guard_of(world, on_stream_exceed="finish") as guard, guard.within("1000 tokens"):
+            return await heard(BudgetTransport(guard, Player(Play(LONG))), request(SHORT))
+
+    outcome = asyncio.run(main())
+    assert (outcome.error, outcome.passed) == (None, b"".join(LONG))
+    assert len(world.heard.of(WouldRefuse)) == 1
+
+
 def test_in_shadow_no_stream_is_stopped(world: World) -> None:
     async def main() -> Heard:
         guard = world.guard("1000 tokens/day", mode="shadow")
