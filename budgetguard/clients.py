@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from budgetguard.errors import BudgetGuardError, UnguardedApi
 from budgetguard.labels import check_label
+from budgetguard.subjects import NO_LABELS
 
 if TYPE_CHECKING:
     from budgetguard.call import Origin
     from budgetguard.exchange import Exchange
     from budgetguard.hold import Hold
     from budgetguard.policy import Policy
+    from budgetguard.subjects import Subjects
     from budgetguard.sync import SyncGuard
     from budgetguard.usage import Usage
     from budgetguard.wire.apis import Api
@@ -26,14 +29,22 @@ class Gate(NamedTuple):
     """What an exchange needs of its guard.
 
     Args:
-        subject: the labels of a call, merged from everywhere: from its own, and those of its client.
+        subjects: merges the labels of a call from everywhere: from its own, and those of its client.
         admit: reserves for labels of its own, an estimate, labels of its client, and where it comes from.
+        tell: tells the observers of a refusal that no store decided: for its labels, and those of its client.
     """
 
     policy: Policy
     shared: object
-    subject: Callable[[Mapping[str, str], Mapping[str, str]], Mapping[str, str]]
+    subjects: Subjects
     admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], Origin], Awaitable[Hold]]
+    tell: Callable[[BudgetGuardError, Mapping[str, str], Mapping[str, str]], None]
+
+    def unguarded(self, why: str, labels: Mapping[str, str]) -> UnguardedApi:
+        """As `Clients.unguarded`."""
+        refusal = UnguardedApi(why)
+        self.tell(refusal, NO_LABELS, labels)
+        return refusal
 
 
 class Clients(ABC):
@@ -96,18 +107,28 @@ class Clients(ABC):
         sync = new_client(self, library, checked, is_async=False)
         return sync, new_client(self, library, checked, is_async=True)
 
-    def guarded_api(self, method: str, url: str) -> Api | None:
+    def guarded_api(self, method: str, url: str, labels: Mapping[str, str]) -> Api | None:
         """For integrations: the API that a request goes to; None where it passes as it is.
 
         Args:
             url: scheme, host and path, with the query.
+            labels: those that its client was wrapped with.
 
         Raises:
-            UnguardedApi: its API is not known, and the policy does not let it pass.
+            UnguardedApi: its API is not known, and the policy does not let it pass; observers have been told.
         """
         from budgetguard.exchange import api_of  # with all that is known of APIs: not for who has no client
 
-        return api_of(self._gate(), method, url)
+        return api_of(self._gate(), method, url, labels)
+
+    def unguarded(self, why: str, labels: Mapping[str, str]) -> UnguardedApi:
+        """For integrations: what to raise where a call would go past the guarded client; tells the observers.
+
+        Args:
+            why: and what to do about it.
+            labels: those that its client was wrapped with.
+        """
+        return self._gate().unguarded(why, labels)
 
     def exchange(self, api: Api, url: str, content: bytes, labels: Mapping[str, str]) -> Exchange:
         """For integrations: the guarded exchange of one request to an API.

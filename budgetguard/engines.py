@@ -49,11 +49,16 @@ class Engines:
             raise GuardClosed("this guard was closed: make a new one")
         if self._pid != os.getpid():
             self.check_process()
-            self._pid = os.getpid()
-            _open.add(self)
+            self.drain_at_exit()
         loop = asyncio.get_running_loop()
         engine = self._engines.get(loop)
         return self._made(loop) if engine is None else engine
+
+    def drain_at_exit(self) -> None:
+        """Of this process, where it is not to be drained yet: even one that reserves nothing counts refusals."""
+        if self._pid is None and not self._closed:
+            self._pid = os.getpid()
+            _open.add(self)
 
     def check_process(self) -> None:
         """Pass the process in which the guard was opened, and any if it was not.
@@ -77,8 +82,14 @@ class Engines:
             return list(self._engines.items())
 
     def now_ms(self) -> int:
-        """The store's time, as the engine of the running event loop last heard it; without one, the machine's."""
-        engine = self._engines.get(asyncio.get_running_loop())
+        """The store's time, as an engine last heard it, that of the caller's event loop if there is one.
+
+        Without one: the machine's.
+        """
+        try:
+            engine = self._engines.get(asyncio.get_running_loop())
+        except RuntimeError:  # a caller without an event loop
+            engine = next((one for _, one in self._all()), None)
         return time.time_ns() // 1_000_000 if engine is None else engine.now_ms()
 
     def wake_all(self) -> None:

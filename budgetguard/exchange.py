@@ -17,7 +17,7 @@ from budgetguard.attempts import next_attempt
 from budgetguard.call import Origin
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.endings import cause_of, charge_if_left, charge_of, rule_of, status_of
-from budgetguard.errors import BudgetExceeded, ReservationFinished, StoreError, UnguardedApi
+from budgetguard.errors import BudgetExceeded, ReservationFinished, StoreError
 from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, why_so_much, with_bound
 from budgetguard.hold import Hold
 from budgetguard.parts import LEFT_UNREAD, Charge, Part
@@ -218,12 +218,12 @@ class Exchange:
         for hold in reversed(open_holds()):
             if hold.belongs_to(self._gate.shared):
                 inherited = {name: value for name, value in hold.subject.items() if name not in _ADDED_BY_GUARD}
-                subject = self._gate.subject(self._own, {**inherited, **self._of_client})
+                subject, _ = self._gate.subjects.of(self._own, {**inherited, **self._of_client})
                 return hold if _same_caller(hold.subject, subject) else None
         return None
 
 
-def api_of(gate: Gate, method: str, url: str) -> Api | None:
+def api_of(gate: Gate, method: str, url: str, labels: Mapping[str, str]) -> Api | None:
     """Arguments, return and errors as for `Guard.guarded_api`."""
     if gate.policy.mode == "off":
         return None
@@ -233,7 +233,7 @@ def api_of(gate: Gate, method: str, url: str) -> Api | None:
     if api == FREE or (api is None and passes):
         return None
     if api is None or isinstance(api, str):
-        raise UnguardedApi(unknown_api_text(method, host, path, gate.policy.hosts))
+        raise gate.unguarded(unknown_api_text(method, host, path, gate.policy.hosts), labels)
     return api
 
 

@@ -14,7 +14,7 @@ from budgetguard.clients import Clients, Gate
 from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
 from budgetguard.engines import Engines
-from budgetguard.errors import BudgetExceeded, CallRefused, ConfigError, InvalidLabel
+from budgetguard.errors import BudgetExceeded, BudgetGuardError, CallRefused, ConfigError, InvalidLabel
 from budgetguard.events import Observer, PolicyRejected, Refused
 from budgetguard.hold import Hold
 from budgetguard.labels import check_label
@@ -266,10 +266,7 @@ class Guard(Clients):
         return await self._engines.close()
 
     def _gate(self) -> Gate:
-        def subject(own: Mapping[str, str], of_client: Mapping[str, str]) -> Mapping[str, str]:
-            return self._subjects.judge(own, of_client)[0]
-
-        return Gate(self.policy, self._shared, subject, self._admit)
+        return Gate(self.policy, self._shared, self._subjects, self._admit, self._tell)
 
     async def _admit(
         self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str] = NO_LABELS,
@@ -288,13 +285,16 @@ class Guard(Clients):
     def _call(
         self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str], origin: Origin
     ) -> Call:
-        id = new_id()
         try:
             subject, key, excuse = self._subjects.judge(own, of_client)
         except (CallRefused, InvalidLabel) as refusal:
-            self._shared.notify(Refused(id, self._subjects.merged(own, of_client), type(refusal).__name__))
+            self._tell(refusal, own, of_client)
             raise
-        return Call(id, subject, key, estimate, self._extra_claims(), excuse, origin)
+        return Call(new_id(), subject, key, estimate, self._extra_claims(), excuse, origin)
+
+    def _tell(self, refusal: BudgetGuardError, own: Mapping[str, str], of_client: Mapping[str, str]) -> None:
+        self._engines.drain_at_exit()
+        self._shared.notify(Refused(new_id(), self._subjects.merged(own, of_client), type(refusal).__name__))
 
     def _extra_claims(self) -> tuple[Claim, ...]:
         return tuple(claim for scope in scopes_of(self) for claim in scope.claims)

@@ -33,9 +33,11 @@ class Subjects:
         self._base = {**policy.labels.default, **from_env}
         self._checked: set[SubjectKey] = set()
 
-    def of(self, own: Mapping[str, str]) -> tuple[Mapping[str, str], SubjectKey]:
-        """The subject of a call, and its hashable key. Errors: those of `judge`."""
-        subject, key, _ = self.judge(own)
+    def of(
+        self, own: Mapping[str, str], of_client: Mapping[str, str] = NO_LABELS
+    ) -> tuple[Mapping[str, str], SubjectKey]:
+        """The subject of a call, and its hashable key. Arguments and errors: those of `judge`."""
+        subject, key, _ = self.judge(own, of_client)
         return subject, key
 
     def merged(self, own: Mapping[str, str], of_client: Mapping[str, str]) -> dict[str, str]:

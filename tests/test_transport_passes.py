@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import tomllib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import httpx2
 import openai
 import pytest
 from guard_kit import World
+from store_kit import rows
 from transport_kit import (
     ASKED,
     CHAT,
@@ -37,7 +38,9 @@ from transport_kit import (
 )  # fmt: skip
 
 import budgetguard as bg
+from budgetguard.events import Refused
 from budgetguard.integrations.httpx import BudgetTransport
+from budgetguard.subjects import NO_LABELS
 
 UNKNOWN = "https://user:sk-canary-url@llm.example:8443/v9/think?key=sk-canary-query"
 WORKED = Play([PLAIN], JSON)
@@ -48,9 +51,11 @@ FREE = [
 ]  # fmt: skip
 
 
-def once(world: World, way: str, sent: Any, play: Play = WORKED, **options: Any) -> tuple[Heard, Player]:
+def once(
+    world: World, way: str, sent: Any, play: Play = WORKED, labels: Mapping[str, str] = NO_LABELS, **options: Any
+) -> tuple[Heard, Player]:
     guard, player = world.guard("1M tokens/day", **options), Player(play)
-    transport = BudgetTransport(guard, player)
+    transport = BudgetTransport(guard, player, **labels)
 
     async def main() -> Heard:
         async with guard:
@@ -83,6 +88,23 @@ def test_an_api_that_is_not_known_is_refused_with_what_to_write_and_not_sent(wor
     assert ("[[host]]" in text) == ("llm.example:8443/messages" in url), "to declare the host would not help elsewhere"
     assert ("guard.reserve(estimate=" in text) != ("[[host]]" in text)
     assert (player.requests, ledger_rows(world) if world.path.exists() else []) == ([], [])
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_what_is_refused_for_its_api_is_told_and_counted_and_nothing_is_where_it_passes(
+    world: World, way: str, mode: Any
+) -> None:
+    with bg.acting_as(agent="crawler"):
+        outcome, _ = once(world, way, request(ASKED, UNKNOWN), labels={"team": "search"}, mode=mode)
+    told = [(event.cause, event.subject, event.violations) for event in world.heard.of(Refused)]
+    if mode == "shadow":
+        assert (outcome.error, told) == (None, [])
+    else:
+        assert told == [("UnguardedApi", {"team": "search", "agent": "crawler"}, ())]
+        assert rows(world.path, "SELECT mode, cause, team, agent, calls FROM refusals") == [
+            ("enforce", "UnguardedApi", "search", "crawler", 1)
+        ]
 
 
 def test_what_is_refused_for_its_host_is_guarded_once_the_host_is_declared_as_told(world: World) -> None:

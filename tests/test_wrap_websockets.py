@@ -14,6 +14,7 @@ from guard_kit import World
 from sdk_kit import closing, openai
 
 import budgetguard as bg
+from budgetguard.events import Refused
 
 KINDS = [openai.OpenAI, openai.AsyncOpenAI, openai.AzureOpenAI, openai.AsyncAzureOpenAI]
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -52,7 +53,7 @@ def test_every_connect_of_the_installed_sdk_raises(kind: Any, world: World) -> N
     with closing(world.guard("9k tokens/day")) as guard:
         original = made(kind)
         before = {path for path, found in resources(original) if hasattr(found, "connect")}
-        client = guard.wrap(original)
+        client = guard.wrap(original, team="search")
         reached = {path: found for path, found in resources(client) if hasattr(found, "connect")}
         assert reached.keys() == before
         classes = {base.__name__ for found in reached.values() for base in type(found).__mro__}
@@ -62,6 +63,8 @@ def test_every_connect_of_the_installed_sdk_raises(kind: Any, world: World) -> N
             with pytest.raises(bg.UnguardedApi, match="not wrapped") as info:
                 found.connect(model="gpt-realtime")
             assert isinstance(info.value, openai.OpenAIError)
+        told = [(event.cause, event.subject) for event in world.heard.of(Refused)]
+        assert told == [("UnguardedApi", {"team": "search"})] * len(reached)
         assert all("connect" not in vars(found) for _, found in resources(original)), "the one given keeps its own"
         assert not world.path.exists(), "nothing was asked of the store"
 

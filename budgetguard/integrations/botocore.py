@@ -51,7 +51,7 @@ class _Gate:
 
     def signed(self, params: Mapping[str, Any], sign: Callable[[Mapping[str, Any]], Any]) -> Any:
         """The request of one attempt, its body as the guard wants it."""
-        api, body = self._guard.guarded_api(params["method"], params["url"]), params["body"]
+        api, body = self._guard.guarded_api(params["method"], params["url"], self._labels), params["body"]
         if api is None:
             return sign(params)
         content = body if isinstance(body, bytes) else str(body or "").encode()

@@ -52,7 +52,7 @@ class BudgetTransport:
         """Send one request of an `AsyncClient`."""
         url = str(request.url)
         try:
-            api = self.guard.guarded_api(request.method, url)
+            api = self.guard.guarded_api(request.method, url, self.labels)
             if api is not None:
                 exchange = self.guard.exchange(api, url, await request.aread(), self.labels)
                 await exchange.admit()
@@ -71,7 +71,7 @@ class BudgetTransport:
         """Send one request of a `Client`."""
         url = str(request.url)
         try:
-            api = self.guard.guarded_api(request.method, url)
+            api = self.guard.guarded_api(request.method, url, self.labels)
             if api is not None:
                 exchange = self.guard.exchange(api, url, request.read(), self.labels)
                 self.guard.sync.run(exchange.admit)

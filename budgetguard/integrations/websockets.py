@@ -10,6 +10,7 @@ from budgetguard.errors import UnguardedApi
 from budgetguard.integrations.http_clients import guard_of
 from budgetguard.integrations.refusals import for_sdks
 
+_WHY = "a websocket goes past the guarded HTTP client, uncounted: open it with a client that is not wrapped"
 _RESOURCES = ".resources."
 """In the name of every module with resources of an SDK."""
 
@@ -49,12 +50,11 @@ def _refusing(opener: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(opener)
     def refuse(self: Any, *args: Any, **options: Any) -> Any:
         mine = guard_of(self._client._client)
-        if mine is not None and not mine[0].may_refuse:
+        if mine is None:
+            raise for_sdks(UnguardedApi(_WHY))
+        guard, labels = mine
+        if not guard.may_refuse:
             return opener(self, *args, **options)
-        raise for_sdks(
-            UnguardedApi(
-                "a websocket goes past the guarded HTTP client, uncounted: open it with a client that is not wrapped"
-            )
-        )
+        raise for_sdks(guard.unguarded(_WHY, labels))
 
     return refuse
