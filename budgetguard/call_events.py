@@ -41,9 +41,13 @@ class DelayEnded(Event):
 
 
 class Released(Event):
-    """A call was ended with nothing to charge: its whole hold is returned."""
+    """A call was ended with nothing to charge: its whole hold is returned.
+
+    `cause` names the error (or `http_404`) with which it failed; "" where its caller let go of it.
+    """
 
     name: ClassVar[str] = "budget.released"
     level: ClassVar[Level] = "debug"
     reservation_id: str
     subject: Mapping[str, str]
+    cause: str = ""

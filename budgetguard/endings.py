@@ -15,12 +15,11 @@ estimate where the answer is no stream) or `estimate`. What an answer states for
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from budgetguard.core.verbs import EndStatus
 from budgetguard.errors import BudgetGuardError
-from budgetguard.outcome import is_unsent
+from budgetguard.outcome import LEFT, is_unsent
 from budgetguard.parts import LEFT_UNREAD, Charge
 from budgetguard.sharing import NOTHING
 from budgetguard.usage import Usage
@@ -33,8 +32,6 @@ TURNED_AWAY = frozenset([503, 529])
 """Answers of servers that are too busy to begin."""
 TIMED_OUT = frozenset([408, 499])
 """Time ran out, with the provider perhaps still at work."""
-_LEFT = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
-"""What ends a call whose caller does not want it any more."""
 
 
 def rule_of(error: BaseException | None, answer: Answer | None, settings: GuardSettings) -> WithoutUsage:
@@ -42,7 +39,7 @@ def rule_of(error: BaseException | None, answer: Answer | None, settings: GuardS
     if isinstance(error, BudgetGuardError):
         return "streamed"
     if answer is None:
-        if isinstance(error, _LEFT):
+        if isinstance(error, LEFT):
             return settings.on_cancel
         return "release" if error is not None and is_unsent(error) else settings.on_unknown_outcome
     if not answer.is_success:
@@ -50,7 +47,7 @@ def rule_of(error: BaseException | None, answer: Answer | None, settings: GuardS
         return "release" if refused or answer.status in TURNED_AWAY else settings.on_error
     if answer.error:  # SDKs leave a stream when they read it
         return settings.on_error
-    if isinstance(error, _LEFT):
+    if isinstance(error, LEFT):
         return settings.on_cancel
     return settings.on_error if error is not None else settings.on_unknown_outcome
 
@@ -83,6 +80,12 @@ def cause_of(error: BaseException | None, answer: Answer | None) -> str:
     return "" if error is None else type(error).__name__
 
 
+def failure_of(error: BaseException | None, answer: Answer | None) -> str:
+    """The same of a call that failed; "" where its caller left it, too."""
+    has_failed = answer is not None and (not answer.is_success or answer.error is not None)
+    return "" if isinstance(error, LEFT) and not has_failed else cause_of(error, answer)
+
+
 def status_of(charge: Charge, error: BaseException | None, answer: Answer | None, cause: str) -> EndStatus:
     """The status of its ledger row."""
     if charge.source == "estimate":
@@ -90,4 +93,4 @@ def status_of(charge: Charge, error: BaseException | None, answer: Answer | None
     if charge.source == "reported" or not cause:
         return "settled"
     failed = answer is not None and answer.error
-    return "cancelled" if isinstance(error, _LEFT) and not failed else "error"
+    return "cancelled" if isinstance(error, LEFT) and not failed else "error"

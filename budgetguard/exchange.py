@@ -16,7 +16,7 @@ from budgetguard.answer import Answer
 from budgetguard.attempts import next_attempt
 from budgetguard.call import Origin
 from budgetguard.core.amounts import MAX_AMOUNT
-from budgetguard.endings import cause_of, charge_if_left, charge_of, rule_of, status_of
+from budgetguard.endings import cause_of, charge_if_left, charge_of, failure_of, rule_of, status_of
 from budgetguard.errors import BudgetExceeded, ReservationFinished, StoreError
 from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, why_so_much, with_bound
 from budgetguard.hold import Hold
@@ -191,7 +191,7 @@ class Exchange:
             await hold.finish(part, charge)
         elif hold.open:  # its guard may have been closed meanwhile, and it with that
             if charge is None:
-                await hold.release()
+                await hold.release_after(failure_of(error, self.answer))
             else:
                 part.end(charge)
                 await hold.end(status_of(charge, error, self.answer, cause), cause)

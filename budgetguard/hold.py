@@ -10,6 +10,7 @@ from budgetguard.call import Call, Priced, check_estimate
 from budgetguard.core.effects import chargeable
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
 from budgetguard.errors import GuardClosed, ReservationFinished, StoreClockBehind, StoreError
+from budgetguard.outcome import failure_of
 from budgetguard.parts import LEFT_UNREAD
 from budgetguard.sharing import Shared
 from budgetguard.usage import Usage, read_usage
@@ -108,9 +109,13 @@ class Hold(Shared):
 
     async def release(self) -> None:
         """Return the whole hold: nothing was sent, or the provider bills nothing for it."""
+        await self.release_after("")
+
+    async def release_after(self, failure: str) -> None:
+        """The same of a call that failed, for the cause that is named."""
         self._must_be_open()
         self._owes = not self._parts.are_final
-        await self._end(Release(self.id, self._policy.guard.replay_keep_ms))
+        await self._end(Release(self.id, self._policy.guard.replay_keep_ms), failure)
 
     async def grow(self, estimate: Usage) -> None:
         """Make `estimate` the new total estimate of the call; nothing that a budget counts becomes less than it was.
@@ -177,7 +182,7 @@ class Hold(Shared):
         if error is not None:
             try:
                 if self._engine.shared.outcome_of(error) == "release":
-                    return Release(self.id, self._policy.guard.replay_keep_ms), cause
+                    return Release(self.id, self._policy.guard.replay_keep_ms), failure_of(error)
             except Exception as fault:  # noqa: BLE001 - the user's function; its fault must not hide the call's error
                 cause = f"{error_type}, and outcome_of failed: {fault!r}"
         return self._settlement("assumed", error_type), cause
@@ -262,7 +267,7 @@ class Hold(Shared):
         self._engine = engine
         self._note_owed(engine, op)
         delivered = engine.deliver(op, self._call.plan.identities)
-        engine.tell.ended(op, self.subject, self._cause(cause))
+        engine.tell.ended(op, self.subject, self._cause(op, cause))
         await delivered
 
     def _post(self, op: Settle | Release, cause: str) -> None:
@@ -270,11 +275,11 @@ class Hold(Shared):
         self._closed()
         self._note_owed(self._engine, op)
         self._engine.courier.post(op)
-        self._engine.tell.ended(op, self.subject, self._cause(cause))
+        self._engine.tell.ended(op, self.subject, self._cause(op, cause))
 
     def _note_owed(self, engine: Engine, op: Settle | Release) -> None:
         if self._owes and isinstance(op, Settle):
             engine.tell.owes(op)
 
-    def _cause(self, cause: str) -> str:
-        return UNDER_WAY if self._owes else cause
+    def _cause(self, op: Settle | Release, cause: str) -> str:
+        return UNDER_WAY if self._owes and isinstance(op, Settle) else cause

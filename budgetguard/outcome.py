@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Literal
+
+from budgetguard.errors import BudgetGuardError
 
 Outcome = Literal["release", "assume"]
 
@@ -12,6 +15,10 @@ NOT_SENT = frozenset([
     "EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError",
 ])  # fmt: skip
 """Errors of httpx, httpx2, aiohttp and botocore that come before anything was sent, by name: none is imported here."""
+
+
+LEFT = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+"""What ends a call whose caller does not want it any more."""
 
 
 def outcome_of(error: BaseException) -> Outcome:
@@ -26,6 +33,11 @@ def outcome_of(error: BaseException) -> Outcome:
         if _is_unsent(cause):
             return "release"
     return "assume"
+
+
+def failure_of(error: BaseException) -> str:
+    """The name of the error with which a call failed; "" where its caller left it, or was refused another."""
+    return "" if isinstance(error, (*LEFT, BudgetGuardError)) else type(error).__name__
 
 
 def is_unsent(error: BaseException) -> bool:

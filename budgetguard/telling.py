@@ -96,7 +96,7 @@ class Telling:
     def ended(self, op: Settle | Release, subject: Mapping[str, str], cause: str) -> None:
         """A hold was ended with nothing to charge, or with a guess; the store may hear of it later."""
         if isinstance(op, Release):
-            self._notify(Released(op.id, subject))
+            self._notify(Released(op.id, subject, cause))
         elif op.status == "assumed":
             self._notify(Assumed(op.id, subject, cause))
 

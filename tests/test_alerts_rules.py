@@ -12,18 +12,15 @@ import apsw
 import pytest
 from alert_kit import call
 from guard_kit import World, until
-from store_kit import HOUR_MS, MINUTE_MS, NOON_MS, instant_ms
+from store_kit import MINUTE_MS, NOON_MS, instant_ms
 
 import budgetguard as bg
 from budgetguard.alerts.alerting import Alerting
 from budgetguard.alerts.looking import Looks
 from budgetguard.alerts.raised import AlertRaised, AlertsFailed
-from budgetguard.alerts.shares import Shares
 from budgetguard.alerts.watching import Watcher
-from budgetguard.events import Expired
 from budgetguard.ledger.sqlite import SQLiteLedger
 from budgetguard.policy import Policy
-from budgetguard.testing import FakeClock
 
 SEARCH = bg.Budget("search", ["$24/day"], where={"team": "search"})
 EACH = bg.Budget("each-agent", ["$24/day"], per=["agent"])
@@ -221,44 +218,6 @@ def test_ledger_rows_that_nobody_drains_are_told(world: World) -> None:
             assert alert.text == "2 ledger rows wait to be drained, more than 1: run `budgetguard ledger drain`"
 
     asyncio.run(play())
-
-
-def test_calls_that_fail_and_those_charged_by_guess_are_told_by_their_share(world: World) -> None:
-    async def play() -> None:
-        settings = bg.AlertSettings(least_calls=10)
-        async with world.guard("1M tokens/day", alerts=settings) as guard:
-            for number in range(10):
-                hold = await guard.reserve(model="acme-1", provider="acme", estimate=bg.Usage(1, 1))
-                await (hold.release() if number < 3 else hold.settle(bg.Usage(1, 1)))
-            async with guard.reserve(model="acme-1", provider="acme", estimate=bg.Usage(1, 1)):
-                pass  # nothing recorded: charged by guess
-
-    asyncio.run(play())
-    assert sorted(texts(world.heard.of(AlertRaised))) == [
-        "27% of the calls of the last hour to acme-1 failed: 3 of 11",
-        "9% of the calls of the last hour were charged by guess: 1 of 11",
-    ]
-
-
-def test_an_expiry_is_a_guess_only_where_it_charges() -> None:
-    for on_expiry, assumed in (("charge", 1), ("release", 0)):
-        policy = Policy([SEARCH], guard=bg.GuardSettings(on_expiry=on_expiry), alerts=bg.AlertSettings(least_calls=1))
-        watcher = Watcher(lambda: policy)  # noqa: B023 - asked before the next one
-        watcher.on_event(Expired("r-1"))
-        watcher.find_shares()
-        assert [found.alert.cause for found in watcher.take_found()] == ["assumed"] * assumed
-
-
-def test_shares_are_of_the_last_hour() -> None:
-    clock = FakeClock(0)
-    shares = Shares(lambda: clock.now_ms() / 1000)
-    settings = bg.AlertSettings(least_calls=2)
-    for minute in (0, 30):
-        clock.set(minute * MINUTE_MS)
-        shares.count("", "m", True, False)
-    assert [alert.figures for alert in shares.over(settings)] == [{"calls": 2, "count": 2}]
-    clock.set(HOUR_MS)
-    assert list(shares.over(settings)) == []
 
 
 def test_a_ledger_that_cannot_be_read_is_told_once_and_costs_no_other_alert(tmp_path: Path, world: World) -> None:

@@ -38,4 +38,4 @@ def test_an_event_stays_as_it_happened_and_equals_no_other() -> None:
     with pytest.raises(AttributeError, match="subject cannot be set"):
         event.subject = {}  # type: ignore[misc]
     assert event != Released("r-1", {"team": "a"})
-    assert repr(copy.copy(event)) == "Released(reservation_id='r-1', subject={'team': 'a'})"
+    assert repr(copy.copy(event)) == "Released(reservation_id='r-1', subject={'team': 'a'}, cause='')"

@@ -32,6 +32,7 @@ from transport_kit import (
     word,
 )  # fmt: skip
 
+from budgetguard.call_events import Released
 from budgetguard.estimate import estimate
 from budgetguard.integrations.httpx import BudgetTransport
 from budgetguard.policy_settings import WithoutUsage
@@ -168,6 +169,9 @@ def test_a_call_that_does_not_say_what_it_took_is_settled_as_its_setting_says(
     right = expected(case, rule)
     if right is None:
         assert (ledger_rows(world), world.states()) == ([], ["released"])
+        failed = type(raised).__name__ if case.setting is None and case.play.before else case.error_type
+        by_caller = failed in ("CancelledError", "left_unread")
+        assert [event.cause for event in world.heard.of(Released)] == ["" if by_caller else failed or ""]
         return
     row = only_row(world)
     output_tokens = row["completion_tokens"] > 0 if right[1] is True else row["completion_tokens"]

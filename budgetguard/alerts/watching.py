@@ -150,7 +150,8 @@ class Watcher:
             self._unpriced(subject)
 
     def _released(self, event: Released) -> None:
-        self.shares.count(event.subject.get("provider", ""), event.subject.get("model", ""), True, False)
+        if event.cause:  # else nobody was called: what a cache answers is no call that ended
+            self.shares.count(event.subject.get("provider", ""), event.subject.get("model", ""), True, False)
 
     def _expired(self, _: Expired) -> None:
         self.shares.count("", "", False, self._policy().guard.on_expiry == "charge")
