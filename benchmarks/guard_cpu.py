@@ -13,7 +13,7 @@ from workload import AMOUNTS, TWELVE_LIMITS, guard_of, guarded_call
 import budgetguard as bg
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
-from budgetguard.store import AccountRow, Backlog, HoldRow, LostWrites, Page, RefusalCount
+from budgetguard.store import AccountRow, Backlog, Cause, HoldRow, LostWrites, Page, RefusalCount
 
 MOST_US = 150
 LIMITS = (1, 2, 4, 8, 16, 32)
@@ -58,7 +58,7 @@ class InstantStore:
     async def announce(self, levels: Sequence[tuple[Account, int]]) -> list[bool]:
         return [False for _ in levels]
 
-    async def first_to_tell(self, causes: Sequence[tuple[str, int]]) -> list[bool]:
+    async def first_to_tell(self, causes: Sequence[Cause]) -> list[bool]:
         return [False for _ in causes]
 
     async def note_refusals(self, flush_id: str, rows: Sequence[RefusalCount]) -> None:

@@ -103,6 +103,20 @@ class Page(NamedTuple, Generic[Item]):
     cursor: str | None
 
 
+class Cause(NamedTuple):
+    """What one of a fleet tells.
+
+    Args:
+        cause: what it is.
+        ttl_ms: so long nobody else tells it, in the store's time: 1 or more.
+        id: of who asks, new for each thing it finds, and the same when it asks again since no answer came.
+    """
+
+    cause: str
+    ttl_ms: int
+    id: str
+
+
 class Store(Protocol):
     """Holds budgets. Errors: `StoreAway` (outcome unknown), `StateLost`, `StoreUnusable`."""
 
@@ -142,10 +156,11 @@ class Store(Protocol):
     async def announce(self, levels: Sequence[tuple[Account, int]]) -> list[bool]:
         """Mark each account as announced up to a level. True for exactly one asker of the fleet and window."""
 
-    async def first_to_tell(self, causes: Sequence[tuple[str, int]]) -> list[bool]:
-        """For each cause, a text: True for exactly one asker of the fleet, until so many ms (1 or more) have passed.
+    async def first_to_tell(self, causes: Sequence[Cause]) -> list[bool]:
+        """For each cause: True for exactly one asker of the fleet, until its time has passed.
 
-        In the store's time. What the store loses, as after a failover, may be told again.
+        Repeatable: the id that was answered True is answered True again, as its first answer may have been lost. What
+        the store loses, as after a failover, may be told again.
         """
 
     async def note_refusals(self, flush_id: str, rows: Sequence[RefusalCount]) -> None:

@@ -35,6 +35,7 @@ from budgetguard.core import balances, machine
 from budgetguard.core.amounts import MAX_AMOUNT, UNITS
 from budgetguard.core.model import Account, Plan
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, SettlementWord, VerdictWord
+from budgetguard.store import Cause
 from budgetguard.stores import scripts
 from budgetguard.stores.redis import batches, calls
 from budgetguard.stores.redis.calls import Call, Caller
@@ -48,7 +49,7 @@ CALLS: dict[str, Call] = {
     "open": calls.open_namespace(caller=CALLER, begin_with=b"i", accept_loss=False),
     "due": calls.due(caller=CALLER, most=1),
     "clock": calls.clock(caller=CALLER),
-    "tell": calls.tell(caller=CALLER, causes=[("x", 1)]),
+    "tell": calls.tell(caller=CALLER, causes=[Cause("x", 1, "i")]),
     "note": calls.note(caller=CALLER, outbox_most=1, entry=b"x"),
     "claim": calls.claim(caller=CALLER),
     "rebuild": calls.rebuild(caller=CALLER, accounts=[[b"x"]], reservations=[], goes_on_as=False),

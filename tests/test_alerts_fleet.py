@@ -108,6 +108,28 @@ def test_what_cannot_be_told_while_the_store_is_away_is_told_later_and_calls_go_
 
 
 @only_on_sqlite
+def test_what_the_store_took_as_told_although_its_answer_was_lost_is_told_all_the_same(world: World) -> None:
+    store, heards = LossyStore(world.store()), (Heard(), Heard())
+    store.lost.add("first_to_tell")
+
+    async def play() -> None:
+        first = world.guard("1B tokens/day", store=store, observers=[heards[0]])
+        async with first, world.guard("1B tokens/day", observers=[heards[1]]) as second:
+            await call(first, LARGE, agent="a")
+            await until(lambda: heards[0].of(StoreProblem), "that it cannot be told is told")
+            await call(second, LARGE, agent="a")
+            await call(second, LARGE, agent="b")
+            await until(lambda: heards[1].of(AlertRaised), "the second guard has asked")
+            assert causes(*heards) == ["large_request"]
+            store.lost.clear()
+            await call(first, bg.Usage(1, 1))
+            await until(lambda: heards[0].of(AlertRaised), "what was found first is told")
+
+    asyncio.run(play())
+    assert [[alert.subject["agent"] for alert in heard.of(AlertRaised)] for heard in heards] == [["a"], ["b"]]
+
+
+@only_on_sqlite
 def test_alerts_that_are_switched_off_are_not_raised_and_a_reload_switches_them_on(world: World, tmp_path: Any) -> None:
     file = tmp_path / "budgetguard.toml"
     budget = '[[budget]]\nname = "all"\nlimits = ["1B tokens/day"]\n'

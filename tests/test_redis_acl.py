@@ -23,7 +23,7 @@ from redis_world import RedisWorld
 from store_kit import DAY_MS, NOON_MS, amounts, ask_one, expire, extend, grow, plan, release, reserve, settle
 
 from budgetguard.cli.app import run
-from budgetguard.store import RefusalCount
+from budgetguard.store import Cause, RefusalCount
 from budgetguard.stores import open_store, store_exists
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.namespaces import let_lapse
@@ -64,7 +64,7 @@ async def every_verb(store: RedisStore) -> None:
     assert (await ask_one(store, release("b"))).word == "released"
     assert (await ask_one(store, expire("d"))).word == "unknown"
     assert await store.announce([(of.claims[0].account, 60)]) == [True]
-    assert await store.first_to_tell([("a cause", 60_000)]) == [True]
+    assert await store.first_to_tell([Cause("a cause", 60_000, "i")]) == [True]
     await store.note_refusals("f", [RefusalCount(now_ms, False, "LabelRequired", (), {}, 1, amounts(1))])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,7 +14,7 @@ from store_kit import NOON_MS, amounts, ask_one, plan, reserve, rows, settle
 
 from budgetguard.core.amounts import MAX_AMOUNT, Amounts
 from budgetguard.errors import OutboxFull
-from budgetguard.store import Clock, RefusalCount, RefusedBy, Store
+from budgetguard.store import Cause, Clock, RefusalCount, RefusedBy, Store
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.testing import FakeClock
@@ -21,6 +22,14 @@ from budgetguard.testing import FakeClock
 Make = Callable[[Clock], Store]
 BY = RefusedBy("each-agent", "usd", "day/Europe/Berlin", "spent")
 COUNT = RefusalCount(NOON_MS, False, "budget", (BY,), {"team": "search", "tenant": "acme\x00"}, 3, Amounts(usd=7))
+
+
+_finds = itertools.count()
+
+
+def cause(text: str, ttl_ms: int, id: str | None = None) -> Cause:
+    """What is asked about, unless an id is given for the first time."""
+    return Cause(text, ttl_ms, f"find {next(_finds)}" if id is None else id)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -36,14 +45,28 @@ def test_one_of_a_fleet_is_the_first_to_tell_and_another_after_the_time_has_pass
     async def main() -> None:
         clock = FakeClock(NOON_MS)
         async with aclosing(make(clock)) as one, aclosing(make(clock)) as other:
-            told = await asyncio.gather(*(store.first_to_tell([("drift", 1_000)]) for store in [one, other] * 5))
+            told = await asyncio.gather(*(store.first_to_tell([cause("drift", 1_000)]) for store in [one, other] * 5))
             assert sorted(told)[-2:] == [[False], [True]]
-            assert await other.first_to_tell([("drift of search", 1_000), ("drift", 9)]) == [True, False]
+            assert await other.first_to_tell([cause("drift of search", 1_000), cause("drift", 9)]) == [True, False]
             clock.advance(999)
-            assert await one.first_to_tell([("drift", 1_000)]) == [False], "and it lasts no longer for being asked"
+            assert await one.first_to_tell([cause("drift", 1_000)]) == [False], "and it lasts no longer for being asked"
             clock.advance(1)
-            assert await other.first_to_tell([("drift", 1_000), ("drift", 1_000)]) == [True, False]
+            assert await other.first_to_tell([cause("drift", 1_000), cause("drift", 1_000)]) == [True, False]
             assert await one.first_to_tell([]) == []
+
+    asyncio.run(main())
+
+
+def test_whoever_asks_again_since_its_answer_was_lost_is_told_the_same_and_no_other_and_no_longer(make: Make) -> None:
+    async def main() -> None:
+        clock = FakeClock(NOON_MS)
+        mine, other = cause("drift", 1_000, "mine"), cause("drift", 1_000, "mine too")
+        async with aclosing(make(clock)) as one, aclosing(make(clock)) as another:
+            assert await one.first_to_tell([mine]) == [True]
+            clock.advance(999)
+            assert await another.first_to_tell([other, mine, cause("another", 1_000, "mine")]) == [False, True, True]
+            clock.advance(1)
+            assert await another.first_to_tell([other, mine]) == [True, False]
 
     asyncio.run(main())
 
@@ -52,11 +75,11 @@ def test_a_clock_that_is_set_back_lets_nothing_be_told_again(make: Make) -> None
     async def main() -> None:
         clock = FakeClock(NOON_MS)
         async with aclosing(make(clock)) as store:
-            assert await store.first_to_tell([("a", 5_000)]) == [True]
+            assert await store.first_to_tell([cause("a", 5_000)]) == [True]
             clock.set(NOON_MS - 90_000)
-            assert await store.first_to_tell([("a", 5_000)]) == [False]
+            assert await store.first_to_tell([cause("a", 5_000)]) == [False]
             clock.set(NOON_MS + 5_000)
-            assert await store.first_to_tell([("a", 5_000)]) == [True]
+            assert await store.first_to_tell([cause("a", 5_000)]) == [True]
 
     asyncio.run(main())
 
@@ -99,7 +122,7 @@ def test_what_was_told_is_forgotten_by_a_sweep_once_its_time_has_passed(tmp_path
     async def main() -> None:
         clock = FakeClock(NOON_MS)
         async with aclosing(SQLiteStore(str(path), clock=clock)) as store:
-            await store.first_to_tell([("short", 10), ("long", 1_000)])
+            await store.first_to_tell([cause("short", 10), cause("long", 1_000)])
             clock.advance(10)
             await store.due(10)
 
@@ -110,7 +133,7 @@ def test_what_was_told_is_forgotten_by_a_sweep_once_its_time_has_passed(tmp_path
 def test_on_redis_what_is_told_has_a_ttl_and_labels_are_in_no_key(redis_server: RedisServer, namespace: str) -> None:
     async def main() -> None:
         async with aclosing(RedisStore(redis_server.unix_url, namespace, 20_000)) as store:
-            assert await store.first_to_tell([("burn of search}", 5_000)]) == [True]
+            assert await store.first_to_tell([cause("burn of search}", 5_000)]) == [True]
 
     asyncio.run(main())
     (key,) = redis_server.keys(key_prefix(namespace) + "t:*")

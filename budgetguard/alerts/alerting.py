@@ -18,6 +18,7 @@ from budgetguard.alerts.shapes import Message
 from budgetguard.alerts.watching import Found, Watcher
 from budgetguard.errors import BudgetGuardError
 from budgetguard.events import Event, StoreProblem
+from budgetguard.store import Cause
 
 if TYPE_CHECKING:
     from budgetguard.policy import Policy
@@ -72,7 +73,7 @@ class Alerting:
 
     async def _tell(self, found: Sequence[Found]) -> None:
         try:
-            first = await self._store.first_to_tell([(one.key, one.ttl_ms) for one in found])
+            first = await self._store.first_to_tell([Cause(one.key, one.ttl_ms, one.id) for one in found])
         except BaseException:
             self._watcher.put_back(found)
             raise
@@ -90,7 +91,8 @@ class Alerting:
         if self._policy().mode == "off" or (self._looking is not None and not self._looking.done()):
             return
         minute = self._now_ms() // MINUTE_MS
-        (first,) = await self._store.first_to_tell([(f"alerts look {minute}", 5 * MINUTE_MS)])
+        look = Cause(f"alerts look {minute}", 5 * MINUTE_MS, os.urandom(8).hex())
+        (first,) = await self._store.first_to_tell([look])
         self._late_s = (0.01, 0.05) if first else (5.0, 40.0)
         if first:
             self._looking = asyncio.get_running_loop().create_task(self._look())

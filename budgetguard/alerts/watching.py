@@ -6,6 +6,7 @@ It looks at an event and returns; that somebody is the first in the fleet to tel
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,16 +41,17 @@ _SHOWN_LABELS = ("team", "agent", "model")
 
 
 class Found(NamedTuple):
-    """An alert to be raised by the first in the fleet who finds it, within `ttl_ms`."""
+    """An alert to be raised by the first in the fleet who finds it, within `ttl_ms`. `id`: of this find."""
 
     key: str
     ttl_ms: int
     alert: AlertRaised
+    id: str
 
 
 def found(parts: Sequence[Any], ttl_ms: int, alert: AlertRaised) -> Found:
     """The alert of a cause and window, which `parts` name."""
-    return Found(json.dumps(["alert", alert.cause, *parts]), ttl_ms, alert)
+    return Found(json.dumps(["alert", alert.cause, *parts]), ttl_ms, alert, os.urandom(8).hex())
 
 
 class Watcher:

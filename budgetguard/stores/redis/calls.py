@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from budgetguard.store import Cause
 from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.plans import pack
 from budgetguard.stores.scripts import Script, commands, script
@@ -80,10 +81,11 @@ def due(*, caller: Caller, most: int) -> Call:
     return Call(caller.script("due"), (caller.keys.meta, caller.keys.open), pack((*caller.head, most)), True)
 
 
-def tell(*, caller: Caller, causes: Sequence[tuple[str, int]]) -> Call:
-    """Say of causes, each with its TTL in ms, whether this is the first to tell them."""
-    touched = (caller.keys.meta, caller.keys.open, *(caller.keys.told(cause) for cause, _ in causes))
-    return Call(caller.script("tell"), touched, pack((*caller.head, [ttl_ms for _, ttl_ms in causes])), True)
+def tell(*, caller: Caller, causes: Sequence[Cause]) -> Call:
+    """Say of causes whether this is the first to tell them."""
+    touched = (caller.keys.meta, caller.keys.open, *(caller.keys.told(one.cause) for one in causes))
+    argument = pack((*caller.head, [one.ttl_ms for one in causes], [one.id for one in causes]))
+    return Call(caller.script("tell"), touched, argument, True)
 
 
 def note(*, caller: Caller, outbox_most: int, entry: bytes) -> Call:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import OutboxFull, StoreUnusable
-from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page, RefusalCount
+from budgetguard.store import AccountRow, Backlog, Cause, Clock, HoldRow, LostWrites, Page, RefusalCount
 from budgetguard.stores.batching import Answers, Batcher, Done
 from budgetguard.stores.queries import Query
 from budgetguard.stores.redis import calls
@@ -115,7 +115,7 @@ class RedisStore:
         await self._reading.prune(server)
         return [id.decode() for id in ids]
 
-    async def first_to_tell(self, causes: Sequence[tuple[str, int]]) -> list[bool]:
+    async def first_to_tell(self, causes: Sequence[Cause]) -> list[bool]:
         server = await self._opened()
         _, answers = await self._scripting.one(server, lambda caller: calls.tell(caller=caller, causes=causes))
         return list(answers)

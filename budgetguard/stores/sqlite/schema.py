@@ -24,7 +24,8 @@ UPDATE reservations SET body = json_insert(
 """
 _TOLD = """
 CREATE TABLE told (
-    namespace TEXT NOT NULL, cause TEXT NOT NULL, until_ms INTEGER NOT NULL, PRIMARY KEY (namespace, cause)
+    namespace TEXT NOT NULL, cause TEXT NOT NULL, until_ms INTEGER NOT NULL, asked_by TEXT NOT NULL,
+    PRIMARY KEY (namespace, cause)
 ) WITHOUT ROWID;
 """
 MIGRATIONS = {2: SECOND_USAGE_TABLE + _NEW_RESERVATIONS + _TOLD}
@@ -92,7 +93,9 @@ FORGET_ACCOUNTS = "DELETE FROM accounts WHERE namespace = ? AND keep_until_ms <=
 FORGET_RESERVATIONS = "DELETE FROM reservations WHERE namespace = ? AND state <> 'held' AND keep_until_ms <= ?"
 FORGET_TOLD = "DELETE FROM told WHERE namespace = ? AND until_ms <= ?"
 TELL = """
-INSERT INTO told VALUES (?1, ?2, ?4) ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms WHERE until_ms <= ?3"""
+INSERT INTO told VALUES (?1, ?2, ?4, ?5)
+ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms, asked_by = excluded.asked_by WHERE until_ms <= ?3"""
+TOLD_BY = "SELECT 1 FROM told WHERE namespace = ? AND cause = ? AND asked_by = ?"
 FORGET_PLANS = "DELETE FROM plans WHERE digest NOT IN (SELECT plan FROM reservations)"
 READ_ROW = """
 SELECT revision, status, prompt_tokens, completion_tokens, cost_nanousd, would_refuse, expired_tokens,

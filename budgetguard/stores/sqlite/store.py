@@ -17,7 +17,7 @@ from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import BudgetGuardError, StateLost, StoreAway, StoreUnusable
 from budgetguard.ledger import refusals
-from budgetguard.store import AccountRow, Backlog, Clock, HoldRow, LostWrites, Page, RefusalCount
+from budgetguard.store import AccountRow, Backlog, Cause, Clock, HoldRow, LostWrites, Page, RefusalCount
 from budgetguard.stores.batching import Batcher
 from budgetguard.stores.queries import Query
 from budgetguard.stores.sqlite import reading, schema
@@ -96,7 +96,7 @@ class SQLiteStore:
     async def due(self, most: int) -> list[str]:
         return await self._in_thread(lambda: self._write(lambda db, now_ms, _: self._due(db, now_ms, most)))
 
-    async def first_to_tell(self, causes: Sequence[tuple[str, int]]) -> list[bool]:
+    async def first_to_tell(self, causes: Sequence[Cause]) -> list[bool]:
         return await self._in_thread(lambda: self._write(lambda db, now_ms, _: self._tell(db, now_ms, causes)))
 
     async def note_refusals(self, flush_id: str, rows: Sequence[RefusalCount]) -> None:
@@ -206,11 +206,11 @@ class SQLiteStore:
             self._plans_forgotten_ms = now_ms
         return [id for (id,) in db.execute(schema.DUE, (self._namespace, now_ms, most))]
 
-    def _tell(self, db: apsw.Connection, now_ms: int, causes: Sequence[tuple[str, int]]) -> list[bool]:
+    def _tell(self, db: apsw.Connection, now_ms: int, causes: Sequence[Cause]) -> list[bool]:
         answers = []
-        for cause, ttl_ms in causes:
-            db.execute(schema.TELL, (self._namespace, cause, now_ms, now_ms + ttl_ms))
-            answers.append(db.changes() == 1)
+        for cause, ttl_ms, id in causes:
+            db.execute(schema.TELL, (self._namespace, cause, now_ms, now_ms + ttl_ms, id))
+            answers.append(bool(db.execute(schema.TOLD_BY, (self._namespace, cause, id)).fetchall()))
         return answers
 
     def _open(self, accept_loss: bool) -> int:
