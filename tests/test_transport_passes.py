@@ -14,7 +14,7 @@ import httpx
 import httpx2
 import openai
 import pytest
-from guard_kit import World
+from guard_kit import World, run_script
 from store_kit import rows
 from transport_kit import (
     ASKED,
@@ -105,6 +105,23 @@ def test_what_is_refused_for_its_api_is_told_and_counted_and_nothing_is_where_it
         assert rows(world.path, "SELECT mode, cause, team, agent, calls FROM refusals") == [
             ("enforce", "UnguardedApi", "search", "crawler", 1)
         ]
+
+
+def test_it_is_counted_at_the_exit_of_a_process_that_did_nothing_else(world: World) -> None:
+    done = run_script(f"""
+import sys
+import httpx2
+import budgetguard as bg
+from budgetguard.integrations.httpx import BudgetTransport
+guard = bg.Guard("1M tokens/day", store="sqlite:///{world.path.name}")
+client = httpx2.Client(transport=BudgetTransport(guard, httpx2.HTTPTransport()))
+try:
+    client.post({UNKNOWN!r})
+except bg.UnguardedApi:
+    sys.exit(7)
+""", world.path.parent)  # fmt: skip
+    assert done.returncode == 7
+    assert rows(world.path, "SELECT cause, calls FROM refusals") == [("UnguardedApi", 1)]
 
 
 def test_what_is_refused_for_its_host_is_guarded_once_the_host_is_declared_as_told(world: World) -> None:
