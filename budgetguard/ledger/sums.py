@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from budgetguard.core.model import NO_LABEL
 from budgetguard.ledger.rollups import sums_of
 from budgetguard.ledger.table import LABEL_COLUMNS, timestamp
-from budgetguard.ledger.totals import Ask, Between
+from budgetguard.ledger.totals import Ask, Between, GroupSums
 
 SLOT_MS = 900_000
 """A quarter of an hour: every time zone's hours and days are made of whole ones."""
@@ -44,24 +44,14 @@ POSTGRES = Dialect(
 )
 
 
-@dataclass(slots=True)
-class Sum:
-    """The sums of one group, named by the values that it is grouped by; '' where a call lacks a label.
+@dataclass
+class Sum(GroupSums):
+    """The sums of one group as its single rows tell them.
 
-    `operations` are the calls that were their operation's first attempt; `errors` those that failed, apart from those
-    that their caller cancelled; `unpriced_calls` those whose cost nobody knows, which counts 0. Of all of it:
-    `expired` is what an expiry charged and nobody has corrected; `assumed` was settled by a guess; `late` was settled
-    when its reservation had ended already (some of it by a guess, which counts there too).
+    Of all of it: `expired` is what an expiry charged and nobody has corrected; `assumed` was settled by a guess; `late`
+    was settled when its reservation had ended already (some of it by a guess, which counts there too).
     """
 
-    group: tuple[str, ...]
-    calls: int = 0
-    errors: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_nanousd: int = 0
-    unpriced_calls: int = 0
-    operations: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
@@ -71,10 +61,6 @@ class Sum:
     expired_cost_nanousd: int = 0
     late_calls: int = 0
     late_cost_nanousd: int = 0
-
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
 
     def add(self, other: Sum) -> None:
         """Count the calls of another group here too."""

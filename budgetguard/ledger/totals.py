@@ -39,11 +39,12 @@ class Between(Protocol):
 
 
 @dataclass
-class Total:
-    """The sums of one group, named by the values it is grouped by. `latencies`: calls by latency class.
+class GroupSums:
+    """What a group of calls adds up to, named by the values that it is grouped by; '' where a call lacks a label.
 
-    `operations` are the calls that were their operation's first attempt: however often it was tried again, a task's
-    run is one of them. What is a share or a mean is None where there is nothing to divide by.
+    `errors` are the calls that failed, apart from those that their caller cancelled; `unpriced_calls` those whose cost
+    nobody knows, which counts 0; `operations` those that were their operation's first attempt: however often it was
+    tried again, a task's run is one of them.
     """
 
     group: tuple[str, ...]
@@ -54,6 +55,19 @@ class Total:
     cost_nanousd: int = 0
     unpriced_calls: int = 0
     operations: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass
+class Total(GroupSums):
+    """The sums of one group as rollups tell them. `latencies`: calls by latency class.
+
+    What is a share or a mean is None where there is nothing to divide by.
+    """
+
     latencies: Counter[int] = field(default_factory=Counter)
 
     def add(self, latency_band: int, *counted: int) -> None:
@@ -76,10 +90,6 @@ class Total:
             if left <= 0:
                 return round(2 ** ((number - 0.5) / 4))
         return None
-
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
 
     @property
     def error_share(self) -> float | None:
