@@ -191,3 +191,11 @@ def redis_world(redis_server: RedisServer, namespace: str, state_home: None) -> 
     from redis_world import RedisWorld
 
     return RedisWorld(redis_server, namespace)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a ledger that nobody has made yet, in each of the databases."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres").url)
+    return f"sqlite:///{tmp_path / 'ledger.db'}"

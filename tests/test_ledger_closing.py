@@ -52,13 +52,6 @@ class Books:
         ]  # fmt: skip
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgres":
-        return str(request.getfixturevalue("postgres").url)
-    return f"sqlite:///{tmp_path / 'ledger.db'}"
-
-
 @pytest.fixture
 def books(url: str) -> Iterator[Books]:
     made = Books(url)

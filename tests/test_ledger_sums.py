@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import pytest
 from drain_kit import row
 from store_kit import HOUR_MS, NOON_MS, amounts, info
 
@@ -23,13 +22,6 @@ from budgetguard.ledger.table import LABEL_COLUMNS
 STRETCH = Stretch("prod", NOON_MS, NOON_MS + 3 * HOUR_MS)
 ODD = ("ten\u00e4nt", 'a"b', "c\\d", "$.x", "[0]", "%s", "d'e", "new\nline", "status_")
 """Names of labels that are no plain words."""
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgres":
-        return str(request.getfixturevalue("postgres").url)
-    return f"sqlite:///{tmp_path / 'ledger.db'}"
 
 
 def book_of(url: str, rows: Sequence[Row]) -> Book:

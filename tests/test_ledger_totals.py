@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,13 +79,6 @@ def plain(found: list[Total]) -> dict[Any, Any]:
         ]
         for total in found
     }  # fmt: skip
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgres":
-        return str(request.getfixturevalue("postgres").url)
-    return f"sqlite:///{tmp_path / 'ledger.db'}"
 
 
 def book_of(url: str, rows: list[Row]) -> Book:

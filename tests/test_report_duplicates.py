@@ -8,7 +8,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from cli_kit import Ended, command
 from drain_kit import NAMESPACE, row
 from report_kit import fill
@@ -18,13 +17,6 @@ from budgetguard.core.model import UsageRow
 from budgetguard.core.verbs import Row
 from budgetguard.ledger.books import open_book
 from budgetguard.ledger.reading import Stretch
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgres":
-        return str(request.getfixturevalue("postgres").url)
-    return f"sqlite:///{tmp_path / 'ledger.db'}"
 
 
 def asked(id: str, prompt_hash: str, cost_nanousd: int | None, hour: int, operation: str = "", **labels: str) -> Row:
