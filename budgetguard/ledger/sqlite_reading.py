@@ -31,7 +31,7 @@ class SQLiteBook:
 
     def __init__(self, path: str) -> None:
         if not Path(path).exists():
-            raise StoreUnusable(f"there is no ledger {path}: name the file that a store or `ledger drain` writes")
+            raise StoreUnusable(f"there is no ledger {path} yet: a store's first call, or `ledger drain`, makes it")
         self._path = path
         try:
             self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
