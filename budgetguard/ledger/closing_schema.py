@@ -63,8 +63,6 @@ CREATE TRIGGER billed_lines_kept AFTER DELETE ON token_usage REFERENCING OLD TAB
 """
 
 READ_CLOSINGS = f"SELECT {', '.join(CLOSING)} FROM closings WHERE namespace = ? ORDER BY month"  # noqa: S608 - of constants
-WRITE_CLOSING = (
-    f"INSERT INTO closings (namespace, {', '.join(CLOSING)}) VALUES ({', '.join('?' * (len(CLOSING) + 1))})"  # noqa: S608 - of constants
-)
+WRITE_CLOSING = f"INSERT INTO closings (namespace, {', '.join(CLOSING)}) VALUES ({', '.join('?' * (len(CLOSING) + 1))})"  # noqa: S608 - of constants
 READ_LINES = f"SELECT {', '.join(LINE[1:])} FROM billed_lines WHERE namespace = ?"  # noqa: S608 - of constants
 WRITE_LINE = f"INSERT INTO billed_lines ({', '.join(LINE)}) VALUES ({', '.join('?' * len(LINE))})"  # noqa: S608 - of constants
