@@ -134,7 +134,7 @@ class Admission:
 
     def _admitted(self, verdict: Verdict) -> Hold:
         call, engine = self._call, self._engine
-        engine.shared.notify(Admitted(call.id, call.subject, self._asked_s))
+        engine.shared.notify(Admitted(call.id, call.subject, self._asked_s, call.origin.api))
         if verdict.would_refuse or call.excuse:
             cause = call.excuse or "BudgetExceeded"
             engine.shared.notify(WouldRefuse(call.id, call.subject, cause, verdict.would_refuse))

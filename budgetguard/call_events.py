@@ -9,13 +9,17 @@ from budgetguard.events import Event, Level
 
 
 class Admitted(Event):
-    """A call was admitted; the store took `reserve_s` to say so, what the call waited for room apart."""
+    """A call was admitted; the store took `reserve_s` to say so, what the call waited for room apart.
+
+    `api` is the kind of its request ("chat", "embeddings", ...: `wire.paths.Kind`), "" where it was reserved by hand.
+    """
 
     name: ClassVar[str] = "budget.admitted"
     level: ClassVar[Level] = "debug"
     reservation_id: str
     subject: Mapping[str, str]
     reserve_s: float
+    api: str = ""
 
 
 class DelayBegan(Event):

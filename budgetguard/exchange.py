@@ -122,7 +122,7 @@ class Exchange:
     def _origin(self) -> Origin:
         key, attempt = self._gate.policy.ledger.prompt_key, self._attempt
         hashed = "" if key is None else prompt_hash(key, self._request.body, self.content)
-        return Origin(attempt.operation_id, attempt.number, hashed)
+        return Origin(attempt.operation_id, attempt.number, hashed, self._request.api.kind)
 
     @property
     def observed(self) -> Answer:
