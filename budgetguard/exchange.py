@@ -29,6 +29,7 @@ from budgetguard.wire.apis import FREE, Api, recognise
 from budgetguard.wire.asked import Asked, asked, telling_usage
 from budgetguard.wire.hosts import place_of
 from budgetguard.wire.unknown import unknown_api_text
+from budgetguard.within import raise_if_stopped
 
 if TYPE_CHECKING:
     from budgetguard.clients import Gate
@@ -99,6 +100,7 @@ class Exchange:
 
         Errors: those of `Guard.reserve`. Nothing is to be sent then.
         """
+        raise_if_stopped()  # also what would draw from a hold
         await self.prepare()
         self._hold = self._around()
         if self._hold is not None:
