@@ -1,6 +1,9 @@
 """Websockets of SDKs, which would go past the guarded HTTP client: on a wrapped client they are not opened.
 
-Nor does it tell their address to frameworks that open their own on what a client knows (the OpenAI Agents SDK).
+Nor does it tell their address to frameworks that open their own on what a client knows (the OpenAI Agents SDK). Those
+that open them on an API key alone (realtime sessions of that SDK, of pydantic-ai and others) know no client of ours:
+
+    refuse_websockets(guard)    # once
 """
 
 from __future__ import annotations
@@ -9,11 +12,16 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, cached_property, wraps
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from budgetguard.errors import UnguardedApi
 from budgetguard.integrations.http_clients import guard_of
 from budgetguard.integrations.refusals import for_sdks
+from budgetguard.wire.apis import provider_of
+from budgetguard.wire.hosts import place_of
+
+if TYPE_CHECKING:
+    from budgetguard.guard import Guard
 
 _RESOURCES = ".resources."
 """In the name of every module with resources of an SDK."""
@@ -31,6 +39,38 @@ def copying() -> Iterator[None]:
         yield
     finally:
         _copying.reset(outer)
+
+
+def refuse_websockets(guard: Guard) -> None:
+    """Let no websocket of the library websockets reach a provider from this process; others pass.
+
+    Args:
+        guard: whose hosts (`[[host]]`) are providers, too. Where it refuses nothing, all pass.
+
+    Raises (where one is opened):
+        UnguardedApi: it goes to a provider.
+    """
+    from websockets.asyncio.client import connect
+    from websockets.client import ClientProtocol
+
+    def check(host: str) -> None:
+        if guard.may_refuse and provider_of(host, guard.policy.hosts) is not None:
+            raise UnguardedApi(f"a websocket to {host} would go past the guard, uncounted")
+
+    _checked(connect, lambda uri: check(place_of(str(uri))[0]))
+    _checked(ClientProtocol, lambda uri: check(f"{uri.host}:{uri.port}"))
+
+
+def _checked(kind: Any, check: Callable[[Any], None]) -> None:
+    """Look at the address before one of this type is made."""
+    begin = kind.__init__
+
+    @wraps(begin)
+    def made(self: Any, uri: Any, *args: Any, **options: Any) -> None:
+        check(uri)
+        begin(self, uri, *args, **options)
+
+    kind.__init__ = made
 
 
 def closed(found: Any, openers: frozenset[str]) -> Any:
