@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def raise_if_stopped() -> None:
     """
     for scope in _stops.get():
         if scope.refusal is not None:
-            raise scope.refusal
+            raise copy.copy(scope.refusal)  # whoever has that one has its traceback
 
 
 class stop_at_refusal:
