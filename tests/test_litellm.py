@@ -15,19 +15,21 @@ from store_kit import rows
 
 pytestmark = [pytest.mark.early]  # to import LiteLLM takes seconds
 PLAYS = Path(__file__).with_name("litellm_plays.py")
-BESIDE = Path(sys.prefix) / "litellm"
-"""Where scripts/test installs it: it wants the openai of the major version before."""
+PYTHON = Path(sys.prefix) / "litellm" / "bin" / "python"
+"""Of the environment that scripts/test makes for it: it wants the openai of the major version before."""
+MISSING = "LiteLLM is not installed: scripts/test installs it, where it can, into an environment of its own"
 
 
 def environment(folder: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(BESIDE), str(PLAYS.parents[1]), *sys.path])
-    return {**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    """Without a network: LiteLLM looks for prices when it is imported."""
+    own = {"PYTHONPATH": str(PLAYS.parents[1]), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    return {**os.environ, **own, "XDG_STATE_HOME": str(folder)}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not (BESIDE / "litellm").is_dir():
-        pytest.skip(f"LiteLLM is not installed: pip install --target {BESIDE} litellm")
+    if not PYTHON.exists():
+        pytest.skip(MISSING)
     return tmp_path_factory.mktemp("litellm")
 
 
@@ -35,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(folder: Path) -> dict[str, list[Any]]:
     """What was played, by name: how it ended, tokens counted, tokens billed, requests received, tokens reserved."""
     done = subprocess.run(
-        [sys.executable, str(PLAYS), f"sqlite:///{folder}/budgets.db"],
+        [str(PYTHON), str(PLAYS), f"sqlite:///{folder}/budgets.db"],
         cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

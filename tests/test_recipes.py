@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from test_litellm import BESIDE
+from test_litellm import MISSING, PYTHON
 
 from budgetguard.testing import FakeProvider, ProviderPrice, Reply, sse_event
 
@@ -67,13 +67,13 @@ async def run(block: str, recipe: Recipe, folder: Path) -> tuple[str, int]:
     """What it prints, and how many calls the provider has billed."""
     async with FakeProvider({MODEL: ProviderPrice(150_000_000, 600_000_000)}) as provider:
         provider.reply_next(*recipe.replies)
-        paths = os.pathsep.join([str(BESIDE), *sys.path] if "litellm" in block else sys.path)
+        python = str(PYTHON) if "litellm" in block else sys.executable
         environment = {
-            **os.environ, "XDG_STATE_HOME": str(folder), "PYTHONPATH": paths, "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            **os.environ, "XDG_STATE_HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "any", "GOOGLE_GEMINI_BASE_URL": provider.url,
         }  # fmt: skip
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", block, cwd=folder, env=environment,
+            python, "-c", block, cwd=folder, env=environment,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         async with asyncio.timeout(120):
@@ -85,8 +85,8 @@ async def run(block: str, recipe: Recipe, folder: Path) -> tuple[str, int]:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_recipe_does_what_it_says(page: str, tmp_path: Path) -> None:
     recipe = PAGES[page]
-    if page == "litellm" and not (BESIDE / "litellm").is_dir():
-        pytest.skip(f"LiteLLM is not installed: pip install --target {BESIDE} litellm")
+    if page == "litellm" and not PYTHON.exists():
+        pytest.skip(MISSING)
     for name in recipe.needs:
         if importlib.util.find_spec(name.partition(".")[0]) is None:
             pytest.skip(f"{name} is not installed")
