@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from guard_kit import MODEL, World
+from guard_kit import MODEL, World, until
 from otel_kit import Telemetry, exporting
 from sdk_kit import MESSAGES, closing, loop, openai
 
@@ -44,6 +44,8 @@ def test_clients_async_and_sync_are_told_on_the_span_around_their_call(
                     found = await client.chat.completions.create(**asked)
                     if stream:
                         [event async for event in found]
+                    # On a busy machine this SDK stops waiting for the stream's end, and it is settled beside the caller.
+                    await until(lambda: not telemetry.observer._open, "it is settled")
 
         loop().run(main())
     for span, call in zip(telemetry.spans, provider.bill, strict=True):
