@@ -44,7 +44,7 @@ def test_clients_async_and_sync_are_told_on_the_span_around_their_call(
                     found = await client.chat.completions.create(**asked)
                     if stream:
                         [event async for event in found]
-                    # On a busy machine this SDK stops waiting for the stream's end, and it is settled beside the caller.
+                    # On a busy machine this SDK stops waiting for the stream's end: it is settled beside the caller.
                     await until(lambda: not telemetry.observer._open, "it is settled")
 
         loop().run(main())
