@@ -7,6 +7,8 @@ The public names, and nothing else:
     guard = bg.Guard("$5/day")
 """
 
+from budgetguard.alerts.raised import AlertRaised
+from budgetguard.alerts.settings import AlertRoute, AlertSettings
 from budgetguard.core.model import Limit, Violation
 from budgetguard.errors import (
     BudgetExceeded,
@@ -46,6 +48,9 @@ from budgetguard.wire.hosts import Host
 from budgetguard.within import stop_at_refusal
 
 __all__ = [
+    "AlertRaised",
+    "AlertRoute",
+    "AlertSettings",
     "Budget",
     "BudgetExceeded",
     "BudgetGuardError",

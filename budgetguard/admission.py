@@ -136,10 +136,12 @@ class Admission:
 
     def _admitted(self, verdict: Verdict) -> Hold:
         call, engine = self._call, self._engine
-        engine.shared.notify(Admitted(call.id, call.subject, self._asked_s, call.origin.api))
+        tokens = call.priced.row.prompt_tokens
+        engine.shared.notify(Admitted(call.id, call.subject, self._asked_s, tokens, call.origin.api))
         if verdict.would_refuse or call.excuse:
             cause = call.excuse or "BudgetExceeded"
-            engine.shared.notify(WouldRefuse(call.id, call.subject, cause, verdict.would_refuse))
+            asked = call.asked_of(verdict.would_refuse)
+            engine.shared.notify(WouldRefuse(call.id, call.subject, cause, verdict.would_refuse, asked))
         if not call.plan.claims:
             engine.tell.unmatched(call.key)
         engine.tell.alerts(verdict.alerts)

@@ -154,6 +154,11 @@ class Call:
         amounts = self.priced.amounts
         return [c.account.identity for c in self.plan.claims if getattr(amounts, c.account.unit)]
 
+    def asked_of(self, budgets: Collection[str]) -> Amounts:
+        """What it asks of these budgets, in the units that they count."""
+        units = {claim.account.unit for claim in self.plan.claims if claim.account.budget in budgets}
+        return Amounts(**{unit: getattr(self.priced.amounts, unit) for unit in units})
+
     def match(self, policy: Policy, now_ms: int, host: str, process: str) -> None:
         """Find the budgets and windows of now, and what the estimate amounts to.
 

@@ -9,40 +9,23 @@ import socket
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.core.verbs import Expire, Extend, Settle, Settlement
-from budgetguard.draining import Drain, Draining
+from budgetguard.draining import Draining
 from budgetguard.duties import Duties, answers_to
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
-from budgetguard.events import Event, Expired, LeaseLost, StoreProblem
-from budgetguard.outcome import Outcome
-from budgetguard.settling import Courier, Op, Spool
+from budgetguard.events import Expired, LeaseLost, StoreProblem
+from budgetguard.refusal_counts import FLUSH_S, last_flush
+from budgetguard.resources import Resources
+from budgetguard.settling import Courier, Op
 from budgetguard.telling import Telling
 from budgetguard.waiting import Line
 
 if TYPE_CHECKING:
     from budgetguard.hold import Hold
-    from budgetguard.policy import Policy
-    from budgetguard.store import Store
 
 SWEEP_MOST = 256
-
-
-@dataclass
-class Resources:
-    """What the engines of one guard share."""
-
-    policy: Policy
-    store: Store
-    spool: Spool
-    notify: Callable[[Event], None]
-    outcome_of: Callable[[BaseException], Outcome]
-    check_policy: Callable[[], None]
-    """Read the policy's file again if it has changed."""
-    drain: Callable[[], Drain] | None
-    """Makes the drain of an event loop; None where nothing is drained here."""
 
 
 class Engine:
@@ -75,9 +58,12 @@ class Engine:
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 3000, self.beat)
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 4000, self._tend, jitter=0.3)
         self._duties.every(lambda: 1.0, self._watch)
+        self._duties.every(lambda: FLUSH_S, self.flush_refusals, jitter=0.1)
         self._draining = Draining(shared.drain(), shared.notify) if shared.drain is not None else None
         if self._draining is not None:
             self._duties.begin(self._draining.pause_s, self._draining.drain_ledger)
+        self._alerting = shared.alerting(self.now_ms)
+        self._duties.every(lambda: 1.0, self._alerting.tell_alerts)
         self._until_end = self._ends_with_the_loop()
         with contextlib.suppress(StopIteration):  # begun here and now, so that the loop knows it
             self._until_end.__anext__().send(None)
@@ -86,7 +72,9 @@ class Engine:
         """Open the store, once. Errors: those of `Store.open`."""
         if not self.opened:
             self.hear(await self.shared.store.open())
-            self.opened = True
+            if not self.opened:  # by who asked meanwhile
+                self.opened = True
+                self._duties.every(self._alerting.pause_s, self._alerting.look_at_store)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run `work` beside the caller; kept alive until it is done."""
@@ -125,8 +113,10 @@ class Engine:
                 await asyncio.wait([self._working])
             for op in await self.courier.deliver():
                 self._under_way[op.id] = op
+            await last_flush(self.shared.refusals, self.shared.store.note_refusals, self.shared.notify)
             if self._draining is not None:
                 await self._draining.end()
+            await self._alerting.end()
             self._drop()
         finally:
             await self.shared.store.leave()
@@ -136,6 +126,7 @@ class Engine:
         self._drop()
         if self._draining is not None:
             self._draining.drop()
+        self._alerting.drop()
         with contextlib.suppress(StopIteration):
             self._until_end.aclose().send(None)
         return [*self._abandoned(), *self._undelivered()]
@@ -195,7 +186,7 @@ class Engine:
         try:
             answer = asked.result()[0]
             self._under_way.pop(op.id, None)
-            self.report(op, answer, self.loop.time() - began)
+            self.report(op, answer, took_s=self.loop.time() - began)
             self.line.wake(accounts)
         except StoreError as error:
             self.shared.notify(StoreProblem(type(op).__name__.lower(), str(error)))
@@ -282,16 +273,21 @@ class Engine:
         await self.sweep()
         await self.tell.state()
 
-    def report(self, op: Op, answer: Settlement, took_s: float | None = None) -> None:
+    def report(self, op: Op, answer: Settlement, is_spooled: bool = False, took_s: float | None = None) -> None:
         """Tell observers what became of a settle or release, and waiters that something was returned.
 
         Args:
+            is_spooled: it was in the spool, and may have been delivered by others.
             took_s: how long the store took, if the caller waited for it.
         """
         if isinstance(op, Settle):
             self.line.wake(op.plan.identities)
-            self.tell.settled(op, answer, took_s)
+            self.tell.settled(op, answer, is_spooled, took_s)
         self.tell.alerts(answer.alerts)
+
+    async def flush_refusals(self) -> None:
+        """Have what was refused kept in the store, for the ledger."""
+        await self.shared.refusals.flush(self.shared.store.note_refusals)
 
     async def _watch(self) -> None:
         self.shared.check_policy()

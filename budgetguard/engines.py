@@ -7,10 +7,13 @@ import atexit
 import contextlib
 import os
 import threading
+import time
 
-from budgetguard.engine import Engine, Resources
+from budgetguard.engine import Engine
 from budgetguard.errors import GuardClosed, GuardForked, StoreError, StoreUnusable
 from budgetguard.events import StoreProblem
+from budgetguard.refusal_counts import last_flush
+from budgetguard.resources import Resources
 from budgetguard.settling import Courier, Op
 
 ELSEWHERE_S = 5.0
@@ -34,6 +37,7 @@ class Engines:
         self._pid: int | None = None
         self._closed = False
         self._closing: asyncio.Task[int] | None = None
+        shared.refusals.now_ms = self.now_ms
 
     def current(self) -> Engine:
         """The engine of the running event loop.
@@ -72,6 +76,11 @@ class Engines:
         with self._making:
             return list(self._engines.items())
 
+    def now_ms(self) -> int:
+        """The store's time, as the engine of the running event loop last heard it; without one, the machine's."""
+        engine = self._engines.get(asyncio.get_running_loop())
+        return time.time_ns() // 1_000_000 if engine is None else engine.now_ms()
+
     def wake_all(self) -> None:
         """The policy has changed, or the guard was closed: let all engines look again, in whatever loop."""
         for loop, engine in self._all():
@@ -101,6 +110,7 @@ class Engines:
             self._engines.pop(loop, None)
         courier = self._courier()
         self._undelivered = await courier.deliver(self._undelivered)
+        await self._flush_refusals()
         if self._undelivered:
             await self._shared.store.leave()
             raise StoreUnusable(
@@ -120,7 +130,7 @@ class Engines:
         for _, engine in self._all():
             self._undelivered += engine.left_over()
         try:
-            if self._undelivered or len(self._shared.spool):
+            if self._undelivered or self._shared.refusals.waits or len(self._shared.spool):
                 asyncio.run(self._drain())
         except StoreError as error:
             self._shared.notify(StoreProblem("exit", str(error)))
@@ -128,6 +138,7 @@ class Engines:
     async def _drain(self) -> None:
         courier = self._courier()
         self._undelivered = await courier.deliver(self._undelivered)
+        await self._flush_refusals()
         if self._undelivered:
             await self._shared.store.leave()
             count = len(self._undelivered)
@@ -135,6 +146,10 @@ class Engines:
         while await courier.replay():
             pass
         await self._shared.store.aclose()
+
+    async def _flush_refusals(self) -> None:
+        """Those of event loops that run no more."""
+        await last_flush(self._shared.refusals, self._shared.store.note_refusals, self._shared.notify)
 
     def _courier(self) -> Courier:
         return Courier(self._shared.store, self._shared.spool, self._shared.notify, lambda *_: None, lambda: None)

@@ -135,7 +135,11 @@ class StoreAway(StoreError):
 
 
 class StateLost(StoreError):
-    """The store's state was lost. Run `budgetguard init --accept-loss` to start from nothing."""
+    """The store's state was lost, or is being rebuilt.
+
+    Run `budgetguard doctor --fix` to rebuild it from the ledger, or `budgetguard init --accept-loss` to start from
+    nothing.
+    """
 
 
 class StoreClockBehind(StoreError):

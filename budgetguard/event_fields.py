@@ -24,10 +24,11 @@ def flat_fields(event: Any) -> dict[str, Any]:
 
 def _unit_of(event: Any) -> str:
     account = getattr(event, "account", None)
-    return _suffix(account.unit) if isinstance(account, Account) else ""
+    return unit_suffix(account.unit) if isinstance(account, Account) else ""
 
 
-def _suffix(unit: str) -> str:
+def unit_suffix(unit: str) -> str:
+    """What the name of an amount of this unit ends in."""
     return "_nanousd" if unit == "usd" else f"_{unit}"
 
 
@@ -39,13 +40,15 @@ def _flatten(keys: dict[str, Any], labels: dict[str, str], name: str, value: Any
         labels.update(value.subject)
         keys.update(budget=value.budget, unit=value.unit, period=str(value.period), window=value.window)
     elif isinstance(value, Amounts):
-        keys.update({f"{name}{_suffix(unit)}": amount for unit, amount in value._asdict().items() if amount})
+        keys.update({f"{name}{unit_suffix(unit)}": amount for unit, amount in value._asdict().items() if amount})
     elif name == "violations":
         keys[name] = len(value)
         for violation in value[:1]:
             _flatten(keys, labels, "account", violation.account)
             keys["reason"] = violation.reason
             for amount in ("limit", "spent", "reserved", "requested"):
-                keys[f"{amount}{_suffix(violation.account.unit)}"] = getattr(violation, amount)
+                keys[f"{amount}{unit_suffix(violation.account.unit)}"] = getattr(violation, amount)
+    elif name == "figures":
+        keys.update(value)
     else:
         keys[name] = value

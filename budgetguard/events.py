@@ -79,13 +79,17 @@ class Refused(Event):
 
 
 class WouldRefuse(Event):
-    """A call was let through that shadow budgets, or shadow mode, would have refused."""
+    """A call was let through that shadow budgets, or shadow mode, would have refused; or a stream goes on to its end.
+
+    `asked` is what it asked of these budgets, in the units that they count.
+    """
 
     name: ClassVar[str] = "budget.would_refuse"
     reservation_id: str
     subject: Mapping[str, str]
     cause: str
     budgets: tuple[str, ...] = ()
+    asked: Amounts = Amounts()
 
 
 class Delayed(Event):

@@ -161,12 +161,13 @@ class Exchange:
         more = max(STEP_LEAST, output_tokens * STEP_PERCENT // 100)
         input_tokens = self._estimate.input_tokens
         wanted = Usage(input_tokens, min(output_tokens + more, MAX_AMOUNT - input_tokens))
+        goes_on = self._gate.policy.guard.on_stream_exceed == "finish"
         try:
-            await hold.widen(part, wanted)
+            await hold.widen(part, wanted, goes_on=goes_on)
             self._estimate = wanted
         except BudgetExceeded:
             self._may_grow = False
-            if self._gate.policy.guard.on_stream_exceed == "stop":
+            if not goes_on:
                 raise
         except ReservationFinished:
             self._may_grow = False  # its overage is recorded

@@ -7,13 +7,14 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from budgetguard.admission import Admission
+from budgetguard.alerts.raised import OnAlert
+from budgetguard.alerts.settings import AlertSettings
 from budgetguard.call import NO_ORIGIN, Call, Origin, new_id
 from budgetguard.clients import Clients, Gate
 from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
-from budgetguard.engine import Resources
 from budgetguard.engines import Engines
-from budgetguard.errors import BudgetExceeded, CallRefused, ConfigError
+from budgetguard.errors import BudgetExceeded, CallRefused, ConfigError, InvalidLabel
 from budgetguard.events import Observer, PolicyRejected, Refused
 from budgetguard.hold import Hold
 from budgetguard.labels import check_label
@@ -21,7 +22,8 @@ from budgetguard.off import OffHold
 from budgetguard.outcome import Outcome, outcome_of
 from budgetguard.policy import Budget, GuardSettings, LabelRules, LedgerSettings, Mode, Policy, StoreSettings
 from budgetguard.reserving import Reserving, is_inside_hold
-from budgetguard.setup import PolicySource, observed, policy_from, resources_of
+from budgetguard.resources import Resources
+from budgetguard.setup import PolicySource, policy_from, resources_of
 from budgetguard.status import AccountStatus, account_rows, amounts_left
 from budgetguard.subjects import NO_LABELS, Subjects, own_labels
 from budgetguard.within import Within, scopes_of, tell_scopes
@@ -51,6 +53,8 @@ class Guard(Clients):
         settings: leases and what happens at their end.
         hosts: whose API is not known by itself.
         ledger: what it keeps.
+        alerts: from which thresholds on they are raised, and the webhooks they go to.
+        on_alert: is called with each alert (`AlertRaised`), and may be async.
         observers: are told of every event, after the log.
         outcome_of: what an error says of a call that left its block without `record`.
 
@@ -72,11 +76,13 @@ class Guard(Clients):
         settings: GuardSettings | None = None,
         hosts: Sequence[Host] = (),
         ledger: LedgerSettings | None = None,
+        alerts: AlertSettings | None = None,
+        on_alert: Sequence[OnAlert] = (),
         observers: Sequence[Observer] = (),
         outcome_of: Callable[[BaseException], Outcome] = outcome_of,
     ) -> None:
-        source = policy_from(limits, budgets, prices, store, mode, timezone, labels, settings, hosts, ledger)
-        self._wire(source, store, observers, outcome_of)
+        source = policy_from(limits, budgets, prices, store, mode, timezone, labels, settings, hosts, ledger, alerts)
+        self._wire(source, resources_of(source, store, observers, on_alert, outcome_of, self.reload_if_changed))
 
     @classmethod
     def from_toml(
@@ -84,6 +90,7 @@ class Guard(Clients):
         path: str | Path | None = None,
         *,
         store: str | Store | None = None,
+        on_alert: Sequence[OnAlert] = (),
         observers: Sequence[Observer] = (),
         outcome_of: Callable[[BaseException], Outcome] = outcome_of,
     ) -> Guard:
@@ -97,7 +104,8 @@ class Guard(Clients):
             ConfigError: lists every fault of the file.
         """
         guard = cls.__new__(cls)
-        guard._wire(PolicySource.of_file(path), store, observers, outcome_of)
+        source = PolicySource.of_file(path)
+        guard._wire(source, resources_of(source, store, observers, on_alert, outcome_of, guard.reload_if_changed))
         return guard
 
     @classmethod
@@ -105,21 +113,14 @@ class Guard(Clients):
         """A guard that does nothing: for embedders, and for tests of code that expects one."""
         return cls("1 requests/day", store="sqlite:///:memory:", mode="off")
 
-    def _wire(
-        self,
-        source: PolicySource,
-        store: str | StoreSettings | Store | None,
-        observers: Sequence[Observer],
-        outcome_of: Callable[[BaseException], Outcome],
-    ) -> None:
-        self._source = source
-        self._shared: Resources = resources_of(source, store, observed(observers), outcome_of, self.reload_if_changed)
+    def _wire(self, source: PolicySource, shared: Resources) -> None:
+        self._source, self._shared = source, shared
         self._subjects = Subjects(self._shared.policy, source.env_labels)
         self._engines = Engines(self._shared)
 
     def __repr__(self) -> str:
-        names = ", ".join(budget.name for budget in self.policy.budgets)
-        return f"<Guard {self.policy.mode} [{names}] on {self._shared.store!r}>"
+        names = [budget.name for budget in self.policy.budgets]
+        return f"<Guard {self.policy.mode} [{', '.join(names)}] on {self._shared.store!r}>"
 
     @property
     def policy(self) -> Policy:
@@ -227,8 +228,7 @@ class Guard(Clients):
         """
         if self.policy.mode == "off":
             return {}
-        engine = self._engines.current()
-        await engine.open()
+        await (engine := self._engines.current()).open()
         _, key = self._subjects.of(own_labels(labels))
         claims = self.policy.match(key, engine.now_ms()).plan.claims + self._extra_claims()
         return await amounts_left(Plan(claims), self._shared.store)
@@ -291,8 +291,8 @@ class Guard(Clients):
         id = new_id()
         try:
             subject, key, excuse = self._subjects.judge(own, of_client)
-        except CallRefused as refusal:
-            self._shared.notify(Refused(id, dict(own), type(refusal).__name__))
+        except (CallRefused, InvalidLabel) as refusal:
+            self._shared.notify(Refused(id, self._subjects.merged(own, of_client), type(refusal).__name__))
             raise
         return Call(id, subject, key, estimate, self._extra_claims(), excuse, origin)
 

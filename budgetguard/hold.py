@@ -123,7 +123,7 @@ class Hold(Shared):
         self._must_be_open()
         await self._grow_to(self._parts.alone(check_estimate(estimate), self._policy, self.admitted_ms))
 
-    async def _grow_to(self, wanted: Priced) -> None:
+    async def _grow_to(self, wanted: Priced, goes_on: bool = False) -> None:
         call, engine = self._call, self._engine_here()
         wider = call.priced.widened(wanted, call.plan.units)
         op = Grow(call.id, call.plan, wider.amounts, wider.row)
@@ -131,7 +131,7 @@ class Hold(Shared):
         if verdict.word == "refused" and verdict.sweep_due and await engine.swept():
             verdict = await self._ask_growth(op)
         if verdict.word == "refused":
-            refusal = await engine.tell.refusal(call, verdict.violations, verdict.now_ms)
+            refusal = await engine.tell.refusal(call, verdict.violations, verdict.now_ms, goes_on)
             tell_scopes(refusal)
             raise refusal
         if verdict.word in ("finished", "unknown") and engine.shared.policy.mode != "shadow":

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from budgetguard.alerts.settings import AlertRoute, AlertSettings, routes_faults
 from budgetguard.budget import Budget, limit_faults
 from budgetguard.core.amounts import shown
 from budgetguard.core.model import Limit
@@ -19,8 +20,8 @@ from budgetguard.pricing import PriceTable
 from budgetguard.wire.hosts import Host
 
 __all__ = [
-    "Budget", "GuardSettings", "LabelRules", "LedgerSettings", "Match", "Mode", "Policy", "StoreSettings", "SubjectKey",
-    "changes",
+    "AlertRoute", "AlertSettings", "Budget", "GuardSettings", "LabelRules", "LedgerSettings", "Match", "Mode", "Policy",
+    "StoreSettings", "SubjectKey", "changes",
 ]  # fmt: skip
 
 Mode = Literal["enforce", "shadow", "off"]
@@ -44,6 +45,7 @@ class Policy:
         hosts: Sequence[Host] = (),
         ledger: LedgerSettings | None = None,
         owners: Sequence[Owner] = (),
+        alerts: AlertSettings | None = None,
     ) -> None:
         """Take the parts together. `mode` is for all budgets, `timezone` for those without their own.
 
@@ -58,17 +60,16 @@ class Policy:
         self.prices = PriceTable() if prices is None else prices
         self.estimate = EstimateSettings() if estimate is None else estimate
         self.ledger = LedgerSettings() if ledger is None else ledger
-        self.mode: Mode = mode
-        self.timezone = timezone
+        self.alerts = AlertSettings() if alerts is None else alerts
+        self.mode, self.timezone = mode, timezone
         self.budgets = tuple(budgets) if isinstance(budgets, (list, tuple)) else budgets
         self.hosts = tuple(hosts) if isinstance(hosts, (list, tuple)) else hosts
         self.owners = tuple(owners) if isinstance(owners, (list, tuple)) else owners
-        faults = list(_policy_faults(self))
-        if faults:
+        if faults := list(_policy_faults(self)):
             raise ConfigError("policy", faults)
         if self.labels.known is None:
-            named = {name for budget in self.budgets for name in (*budget.where, *budget.per)}
-            self.labels = replace(self.labels, known=sorted({*self.labels.names, *named}))
+            names = known_labels(self.labels, [budget.entry for budget in self.budgets])
+            self.labels = replace(self.labels, known=sorted(names))
         self._matcher = Matcher(self.budgets, timezone, mode == "enforce", self.guard.on_expiry)
 
     def match(self, key: SubjectKey, now_ms: int) -> Match:
@@ -162,6 +163,12 @@ def _named_labels(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((f"per[{number}]", label) for number, label in enumerate(per) if isinstance(label, str))
 
 
+def known_labels(rules: LabelRules, budgets: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Every label that a call may have: those of the rules and, unless these say which, those that budgets name."""
+    named = () if rules.known is not None else {name for entry in budgets for _, name in _named_labels(entry)}
+    return frozenset((*rules.names, *named))
+
+
 def hosts_faults(entries: Sequence[Any]) -> Iterator[tuple[int, str]]:
     """The hosts of which an earlier one has the name: the place of each, and the fault. Takes `[[host]]` tables."""
     first: dict[str, int] = {}
@@ -176,7 +183,7 @@ def _policy_faults(policy: Policy) -> Iterator[str]:
     bad_zone = list(a_zone("timezone", policy.timezone))
     yield from bad_zone
     kinds: dict[str, type] = {"labels": LabelRules, "guard": GuardSettings, "store": StoreSettings}
-    kinds |= {"prices": PriceTable, "estimate": EstimateSettings, "ledger": LedgerSettings}
+    kinds |= {"prices": PriceTable, "estimate": EstimateSettings, "ledger": LedgerSettings, "alerts": AlertSettings}
     for name, kind in kinds.items():
         if not isinstance(getattr(policy, name), kind):
             yield f"{name} must be a {kind.__name__}, not {shown(getattr(policy, name))}"
@@ -196,8 +203,12 @@ def _policy_faults(policy: Policy) -> Iterator[str]:
         return
     rules: Any = policy.labels
     names = rules.names if isinstance(rules, LabelRules) and rules.known is not None else None
-    for place, fault in budgets_faults([budget.entry for budget in budgets], names):
+    entries = [budget.entry for budget in budgets]
+    for place, fault in budgets_faults(entries, names):
         yield f"budget {quoted(budgets[place].name)}.{fault}"
+    if isinstance(rules, LabelRules) and isinstance(policy.alerts, AlertSettings):
+        routes = [vars(route) for route in policy.alerts.routes]
+        yield from (f"alert[{at}].{fault}" for at, fault in routes_faults(routes, known_labels(rules, entries)))
     for budget in () if bad_zone else budgets:
         # A Limit with a zone of its own can be the same account as a text only now that the policy's zone is known.
         for fault in limit_faults(budget.limits, budget.timezone or policy.timezone, blocks=budget.block):

@@ -246,12 +246,12 @@ def tables(faults: Callable[[Mapping[str, Any]], Iterable[str]]) -> Check:
 
     def check(path: str, value: Any) -> Iterator[str]:
         if not isinstance(value, list):
-            hint = "two brackets" if isinstance(value, Mapping) else f"its keys below, not {shown(value)}"
+            hint = "two brackets" if isinstance(value, Mapping) else "its keys below"  # it may be a webhook: a secret
             yield f"{path} must be a list of tables: write [[{path}]] with {hint}"
             return
         for place, entry in enumerate(value):
             if not isinstance(entry, Mapping):
-                yield f"{path}[{place}] must be a table: write [[{path}]] and its keys below, not {shown(entry)}"
+                yield f"{path}[{place}] must be a table: write [[{path}]] and its keys below"
                 continue
             yield from (in_table(path, place, entry, fault) for fault in faults(entry))
 

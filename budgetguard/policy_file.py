@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from budgetguard.alerts.settings import ALERT_CHECKS, AlertRoute, AlertSettings, route_faults, routes_faults
 from budgetguard.budget import Budget, budget_faults
 from budgetguard.errors import ConfigError
 from budgetguard.estimates.settings import ESTIMATE_CHECKS, EstimateSettings
 from budgetguard.owners import Owner, owner_faults, owners_faults
-from budgetguard.policy import MODES, Policy, budgets_faults, hosts_faults
+from budgetguard.policy import MODES, Policy, budgets_faults, hosts_faults, known_labels
 from budgetguard.policy_checks import (
     Check,
     a_span,
@@ -69,6 +70,8 @@ FILE_CHECKS: Mapping[str, Check] = {
     "estimate": a_table(lambda table: table_faults(table, ESTIMATE_CHECKS)),
     "host": tables(host_faults),
     "owner": tables(owner_faults),
+    "alerts": a_table(lambda table: table_faults(table, ALERT_CHECKS)),
+    "alert": tables(route_faults),
 }
 """Everything that the file may say at its top, and what each must be."""
 
@@ -201,7 +204,7 @@ def _expanded(value: Any, path: str, env: Mapping[str, str], faults: dict[str, s
 def _faults_between(document: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between the tables, as far as each is well-formed."""
     labels, budgets, prices = document.get("labels", {}), document.get("budget"), document.get("price")
-    hosts, owners = document.get("host"), document.get("owner")
+    hosts, owners, routes = document.get("host"), document.get("owner"), document.get("alert")
     names = None
     if isinstance(labels, Mapping) and "known" in labels:
         stated = {key: labels[key] for key in ("known", "default") if key in labels}
@@ -212,10 +215,12 @@ def _faults_between(document: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(owners, list):
         for place, fault in owners_faults(owners):
             yield in_table("owner", place, owners[place], fault)
-    if isinstance(budgets, list):
-        entries = [entry if isinstance(entry, Mapping) else {} for entry in budgets]
-        for place, fault in budgets_faults(entries, names):
-            yield in_table("budget", place, entries[place], fault)
+    entries = [entry if isinstance(entry, Mapping) else {} for entry in budgets] if isinstance(budgets, list) else []
+    for place, fault in budgets_faults(entries, names):
+        yield in_table("budget", place, entries[place], fault)
+    if isinstance(routes, list) and isinstance(labels, Mapping) and not list(label_faults(labels)):
+        for place, fault in routes_faults(routes, known_labels(LabelRules(**labels), entries)):
+            yield in_table("alert", place, routes[place], fault)
     if isinstance(prices, list) and not list(FILE_CHECKS["price"]("price", prices)):
         try:
             PriceTable([Price(**entry) for entry in prices])
@@ -245,6 +250,9 @@ def _policy(document: Mapping[str, Any], base_dir: Path) -> Policy:
         hosts=[Host(**entry) for entry in document.get("host", ())],
         ledger=LedgerSettings(**ledger),
         owners=[Owner(**entry) for entry in document.get("owner", ())],
+        alerts=AlertSettings(
+            **document.get("alerts", {}), routes=[AlertRoute(**entry) for entry in document.get("alert", ())]
+        ),
     )
 
 

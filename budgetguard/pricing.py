@@ -64,6 +64,11 @@ class PriceTable:
         return found
 
     @property
+    def prices(self) -> tuple[Price, ...]:
+        """The prices, in the order in which they were given."""
+        return tuple(price for price, _ in self._prices)
+
+    @property
     def models(self) -> list[str]:
         """The names and globs that have a price."""
         return [price.model for price, _ in self._prices]

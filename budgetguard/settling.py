@@ -46,7 +46,7 @@ class Courier:
     """Delivers on one event loop. `post` never blocks, and never loses what it was given.
 
     Args:
-        told: called with each operation and its answer once it is known.
+        told: called with each operation, its answer once it is known, and whether it was in the spool.
         wake: called in the event loop when there is something for `work` to do.
     """
 
@@ -55,7 +55,7 @@ class Courier:
         store: Store,
         spool: Spool,
         notify: Callable[[Event], None],
-        told: Callable[[Op, Settlement], None],
+        told: Callable[[Op, Settlement, bool], None],
         wake: Callable[[], None],
     ) -> None:
         self._store = store
@@ -130,13 +130,13 @@ class Courier:
     async def _deliver_posted(self) -> Exception | None:
         """Try each operation that is posted; the first error, if there was any."""
         ops = list(self._posted.values())
-        errors = await self._deliver_each(ops)
+        errors = await self._deliver_each(ops, is_spooled=False)
         for op, error in zip(ops, errors, strict=True):
             if error is None and self._posted.get((op.id, type(op))) is op:
                 del self._posted[op.id, type(op)]
         return next((error for error in errors if error is not None), None)
 
-    async def _deliver_each(self, ops: Sequence[Op | StoreError]) -> list[Exception | None]:
+    async def _deliver_each(self, ops: Sequence[Op | StoreError], *, is_spooled: bool) -> list[Exception | None]:
         """Ask for all at once (the store makes batches of it); for each operation its error, None if it was done."""
         answers = await asyncio.gather(*map(self._ask, ops), return_exceptions=True)
         errors: list[Exception | None] = []
@@ -147,7 +147,7 @@ class Courier:
                 raise answer
             elif not isinstance(op, StoreError):
                 errors.append(None)
-                self._told(op, answer[0])
+                self._told(op, answer[0], is_spooled)
         return errors
 
     async def _ask(self, op: Op | StoreError) -> list[Settlement]:
@@ -180,7 +180,7 @@ class Courier:
         entries, done, empty = [], [], False
         try:
             entries = self._spool.take(REPLAY_BATCH, self._replayed)
-            errors = await self._deliver_each([entry.op for entry in entries])
+            errors = await self._deliver_each([entry.op for entry in entries], is_spooled=True)
             done = [entry.number for entry, error in zip(entries, errors, strict=True) if error is None]
             fault = next((error for error in errors if error is not None), None)
             if done:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from budgetguard.alerts.raised import OnAlert
 from budgetguard.draining import Drain
-from budgetguard.engine import Resources
 from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.events import Event, Observer, PolicyReloaded
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
 from budgetguard.outcome import Outcome
 from budgetguard.policy import (
+    AlertSettings,
     Budget,
     GuardSettings,
     LabelRules,
@@ -24,6 +25,8 @@ from budgetguard.policy import (
 )
 from budgetguard.price import Price
 from budgetguard.pricing import PriceTable
+from budgetguard.refusal_counts import RefusalCounts
+from budgetguard.resources import Resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +39,7 @@ CONFIG_VARIABLE = "BUDGETGUARD_CONFIG"
 STORE_VARIABLE = "BUDGETGUARD_STORE"
 MODE_VARIABLE = "BUDGETGUARD_MODE"
 DEFAULT_FILE = "budgetguard.toml"
+NO_BUDGETS = f'no budgets: pass a limit such as "$5/day", budgets=[...], or set {CONFIG_VARIABLE}'
 
 
 class PolicySource:
@@ -113,6 +117,7 @@ def policy_from(
     settings: GuardSettings | None,
     hosts: Sequence[Host],
     ledger: LedgerSettings | None,
+    alerts: AlertSettings | None,
 ) -> PolicySource:
     """The policy of a `Guard`'s arguments; the environment fills in what they leave out.
 
@@ -121,11 +126,11 @@ def policy_from(
     """
     if not limits and not budgets:
         if os.environ.get(CONFIG_VARIABLE):
-            _refuse_unheard(prices=prices, mode=mode, labels=labels, settings=settings, hosts=hosts, ledger=ledger)
+            _refuse_unheard(
+                prices=prices, mode=mode, labels=labels, settings=settings, hosts=hosts, ledger=ledger, alerts=alerts
+            )
             return PolicySource.of_file(None)
-        raise ConfigError(
-            "Guard()", [f'no budgets: pass a limit such as "$5/day", budgets=[...], or set {CONFIG_VARIABLE}']
-        )
+        raise ConfigError("Guard()", [NO_BUDGETS])
     own = [Budget("default", limits)] if limits else []
     return PolicySource(
         Policy(
@@ -138,6 +143,7 @@ def policy_from(
             prices=PriceTable(prices),
             hosts=hosts,
             ledger=ledger,
+            alerts=alerts,
         )
     )
 
@@ -157,12 +163,15 @@ def _store_settings(store: str | StoreSettings | Store | None) -> StoreSettings:
 def resources_of(
     source: PolicySource,
     store: str | StoreSettings | Store | None,
-    notify: Callable[[Event], None],
+    observers: Sequence[Observer],
+    on_alert: Sequence[OnAlert],
     outcome_of: Callable[[BaseException], Outcome],
     check_policy: Callable[[], None],
 ) -> Resources:
     """Store and spool as the policy's settings say, unless a store or its URL was handed in."""
-    from budgetguard.stores import open_spool, open_store
+    from budgetguard.alerts.alerting import Alerting
+    from budgetguard.alerts.watching import Watcher
+    from budgetguard.stores import open_spool, open_store, own_ledger_url
 
     settings = source.policy.store
     url = store if isinstance(store, str) else settings.url
@@ -175,7 +184,16 @@ def resources_of(
         opened, url = store, repr(store)
     spool = open_spool(url, settings.namespace, settings.spool)
     drain = _drain_of(source.policy, url) if source.policy.ledger.url is not None else None
-    return Resources(source.policy, opened, spool, notify, outcome_of, check_policy, drain)
+    ledger_url = source.policy.ledger.url or own_ledger_url(url)
+    watcher = Watcher(lambda: shared.policy)
+    refusals = RefusalCounts()
+    notify = observed([watcher, *observers], refusals)
+
+    def alerting(now_ms: Callable[[], int]) -> Alerting:
+        return Alerting(lambda: shared.policy, opened, ledger_url, watcher, on_alert, notify, now_ms)
+
+    shared = Resources(source.policy, opened, spool, notify, outcome_of, check_policy, refusals, drain, alerting)
+    return shared
 
 
 def _drain_of(policy: Policy, store_url: str | None) -> Callable[[], Drain]:
@@ -200,15 +218,15 @@ def _drain_of(policy: Policy, store_url: str | None) -> Callable[[], Drain]:
     return made
 
 
-def observed(observers: Sequence[Observer]) -> Callable[[Event], None]:
-    """Tell the log and then every observer; one that raises is logged and does not disturb the call."""
+def observed(observers: Sequence[Observer], refusals: RefusalCounts) -> Callable[[Event], None]:
+    """Tell the log, what counts refusals, and then every observer; one that raises is logged, and disturbs no call."""
     from budgetguard.logs import LogObserver
 
-    log = LogObserver()
+    log, everybody = LogObserver(), [refusals, *observers]
 
     def notify(event: Event) -> None:
         log.on_event(event)
-        for observer in observers:
+        for observer in everybody if type(event) in refusals.counted else observers:
             try:
                 observer.on_event(event)
             except Exception as error:  # noqa: BLE001 - accounting goes on whatever an observer does

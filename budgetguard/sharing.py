@@ -46,24 +46,28 @@ class Shared(ABC):
             raise
         return part
 
-    async def widen(self, part: Part, estimate: Usage) -> None:
-        """Let a call that shares the hold take more than expected. Errors: those of `grow`; it takes no more then."""
+    async def widen(self, part: Part, estimate: Usage, *, goes_on: bool) -> None:
+        """Let a call that shares the hold take more than expected. Errors: those of `grow`.
+
+        Args:
+            goes_on: whether it takes more though budgets refuse that.
+        """
         self._must_be_open()
         before, part.estimate = part.estimate, estimate
         try:
-            await self._fit()
+            await self._fit(goes_on)
         except BaseException:
             part.estimate = before
             raise
 
-    async def _fit(self) -> None:
+    async def _fit(self, goes_on: bool = False) -> None:
         """Grow to what the calls under this hold may take together."""
         call = self._call
         if call.estimate is None:
             return
         wanted, held = self._parts.wanted(self._policy, self.admitted_ms), call.priced.amounts
         if any(getattr(wanted.amounts, unit) > getattr(held, unit) for unit in call.plan.units):
-            await self._grow_to(wanted)
+            await self._grow_to(wanted, goes_on)
 
     async def finish(self, part: Part, charge: Charge | None) -> None:
         """A call that shares the hold has ended: what it used, None where nothing was billed.
@@ -100,8 +104,8 @@ class Shared(ABC):
         """Raise ReservationFinished if it has ended."""
 
     @abstractmethod
-    async def _grow_to(self, wanted: Priced) -> None:
-        """Reserve so much. Errors: those of `Hold.grow`."""
+    async def _grow_to(self, wanted: Priced, goes_on: bool = False) -> None:
+        """Reserve so much. `goes_on`: as in `widen`. Errors: those of `Hold.grow`."""
 
     @abstractmethod
     async def _amend(self) -> None:

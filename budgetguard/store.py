@@ -65,7 +65,8 @@ class LostWrites(NamedTuple):
 class RefusedBy(NamedTuple):
     """A limit that refused calls, or of a shadow budget (of which unit and period are not told, "") would have.
 
-    `reason` is that of the violation (`spent`, `held`, `impossible`), of a shadow budget `exceeded`.
+    `period` is as people write it ("day", "rolling 10 minutes"). `reason` is that of the violation (`spent`, `held`,
+    `impossible`), of a shadow budget `exceeded`.
     """
 
     budget: str

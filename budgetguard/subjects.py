@@ -38,6 +38,10 @@ class Subjects:
         subject, key, _ = self.judge(own)
         return subject, key
 
+    def merged(self, own: Mapping[str, str], of_client: Mapping[str, str]) -> dict[str, str]:
+        """All that is said of a call, but for what is no label, or none that is known."""
+        return self._valid({**self._base, **of_client, **current_labels(), **own})
+
     def judge(
         self, own: Mapping[str, str], of_client: Mapping[str, str] = NO_LABELS
     ) -> tuple[Mapping[str, str], SubjectKey, str]:
@@ -62,7 +66,7 @@ class Subjects:
         except (InvalidLabel, LabelRequired) as error:
             if not self._lenient:
                 raise
-            subject = {name: value for name, value in subject.items() if self._is_valid(name, value)}
+            subject = self._valid(subject)
             return subject, tuple(sorted(subject.items())), type(error).__name__
         if len(self._checked) >= CHECKED_KEPT:
             self._checked.clear()
@@ -78,6 +82,9 @@ class Subjects:
             raise LabelRequired(
                 f"this call lacks the required label {missing[0]!r}: pass {missing[0]}=... or wrap it in bg.acting_as()"
             )
+
+    def _valid(self, labels: Mapping[str, str]) -> dict[str, str]:
+        return {name: value for name, value in labels.items() if self._is_valid(name, value)}
 
     def _is_valid(self, name: str, value: str) -> bool:
         try:

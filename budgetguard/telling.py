@@ -23,6 +23,7 @@ from budgetguard.events import (
     SettleRejected,
     StoreProblem,
     Unmatched,
+    WouldRefuse,
     WritesLost,
 )
 from budgetguard.refusal import budget_exceeded, count_open_calls
@@ -60,7 +61,7 @@ class Telling:
         self._count_again_at = 0.0
         self._counting = 0
 
-    def settled(self, op: Settle, answer: Settlement, took_s: float | None) -> None:
+    def settled(self, op: Settle, answer: Settlement, is_spooled: bool, took_s: float | None) -> None:
         """What became of a settle, and how long the store took where it was asked for the first time.
 
         A guess whose truth is owed is no `Settled`: that comes with the truth, and once.
@@ -69,8 +70,8 @@ class Telling:
             self._notify(Late(op.id, answer.word))
         elif answer.word == "conflict":
             self._notify(SettleRejected(op.id, answer.word))
-        # Asked for the first time, and recorded already: the store's first answer was lost on its way.
-        is_new = answer.word in ("settled", "late") or (answer.word == "replayed" and took_s is not None)
+        # Recorded already, and nobody else has asked: the store's first answer was lost on its way.
+        is_new = answer.word in ("settled", "late") or (answer.word == "replayed" and not is_spooled)
         is_guess = self._guesses.get(op.id) is op
         if is_guess:
             del self._guesses[op.id]
@@ -132,12 +133,22 @@ class Telling:
         if found is not None and found.rows * 100 >= found.most * OUTBOX_NEAR:
             self._notify(OutboxFilling(found.rows, found.most))
 
-    async def refusal(self, call: Call, violations: Sequence[Violation], now_ms: int) -> BudgetExceeded:
-        """Tell that budgets refused the call; the error that says so, with the number of calls that hold them."""
+    async def refusal(
+        self, call: Call, violations: Sequence[Violation], now_ms: int, goes_on: bool = False
+    ) -> BudgetExceeded:
+        """Tell that budgets refused the call; the error that says so, with the number of calls that hold them.
+
+        Args:
+            goes_on: it goes on all the same.
+        """
         counts = {v.account.key: await self._open_calls(v.account) for v in violations if v.reason == "held"}
         known = {key: count for key, count in counts.items() if count not in (None, "0")}
         refusal = budget_exceeded(call.id, call.subject, violations, now_ms, known)
-        self._notify(Refused(call.id, call.subject, "budget", refusal.violations, refusal.retry_after))
+        if goes_on:
+            budgets = tuple(dict.fromkeys(violation.account.budget for violation in violations))
+            self._notify(WouldRefuse(call.id, call.subject, "BudgetExceeded", budgets, call.asked_of(budgets)))
+        else:
+            self._notify(Refused(call.id, call.subject, "budget", refusal.violations, refusal.retry_after))
         return refusal
 
     def _first_time(self, what: Any) -> bool:

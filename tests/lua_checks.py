@@ -50,6 +50,9 @@ CALLS: dict[str, Call] = {
     "clock": calls.clock(caller=CALLER),
     "tell": calls.tell(caller=CALLER, causes=[("x", 1)]),
     "note": calls.note(caller=CALLER, outbox_most=1, entry=b"x"),
+    "claim": calls.claim(caller=CALLER),
+    "rebuild": calls.rebuild(caller=CALLER, accounts=[[b"x"]], reservations=[], goes_on_as=False),
+    "look": calls.look(caller=CALLER, commands=[["x"]]),
     "prune": calls.prune(caller=CALLER, digests=[b"x"], found_dead_ms=[0]),
 }
 PLAN = plan("5000 tokens/hour")

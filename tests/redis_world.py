@@ -110,6 +110,7 @@ class RedisWorld:
     def rows(self) -> list[Row]:
         """The ledger rows that nobody has drained, in the order in which they were written."""
         found = self.server.ask("XRANGE", f"{key_prefix(self.namespace)}outbox", "-", "+")
-        packed = [next(iter(fields.values())) if isinstance(fields, dict) else fields[1] for _, fields in found]
+        named = [next(iter(f.items())) if isinstance(f, dict) else f[:2] for _, f in found]
+        packed = [row for name, row in named if name == b"row"]  # beside them stand counts of refusals
         words = self.server.ask("HGETALL", f"{key_prefix(self.namespace)}index")
         return [row_from(row, words) for row in packed]

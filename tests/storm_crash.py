@@ -94,17 +94,21 @@ async def calls(folder: Path, process: int) -> None:
 
 
 def run(folder: str, power: bool) -> None:
-    for steps in itertools.count():
-        child = os.fork()
-        if child == 0:
-            disk = CrashingDisk(steps, random.Random(steps) if power else None)
-            asyncio.run(calls(Path(folder), steps))
-            disk.unregister()
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
-            os.write(1, f"steps {steps} {os.waitstatus_to_exitcode(status)}\n".encode())
-            return
+    """Once while the file has to be made, where some of the steps will do; and once where it stands."""
+    processes = itertools.count()
+    for every in (5, 1):
+        for steps in itertools.count(0, every):
+            process = next(processes)
+            child = os.fork()
+            if child == 0:
+                disk = CrashingDisk(steps, random.Random(process) if power else None)
+                asyncio.run(calls(Path(folder), process))
+                disk.unregister()
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+                os.write(1, f"steps {steps} {os.waitstatus_to_exitcode(status)}\n".encode())
+                break
 
 
 if __name__ == "__main__":

@@ -39,8 +39,13 @@ REDIS_FIGURES = (
 
 
 LEDGER_FIGURES = (
-    "rows drained, per executemany of the same",
-    *(f"by agent over the last {span}, ms" for span in ("hour", "24 hours", "7 days")),
+    "SQLite: rows drained, per executemany of the same",
+    "PostgreSQL: rows drained, per COPY of the same",
+    *(
+        f"{database}: by one label over the last {span}, ms"
+        for database in ("SQLite", "PostgreSQL")
+        for span in ("hour", "24 hours", "7 days")
+    ),
 )
 TRANSPORT_FIGURES = tuple(f"a {kind} call, p{percent}" for kind in ("plain", "streamed") for percent in (50, 99))
 

@@ -53,8 +53,9 @@ def test_what_init_writes_is_still_valid_with_every_comment_taken_off(tmp_path: 
     lines = (tmp_path / "a.toml").read_text(encoding="utf-8").splitlines()
     bare = [line[2:] if re.match(r"# (\[|\w+ = )", line) else line for line in lines]
     (tmp_path / "b.toml").write_text("\n".join(bare), encoding="utf-8")
-    policy = load_policy(tmp_path / "b.toml", {})
+    policy = load_policy(tmp_path / "b.toml", {"SLACK_WEBHOOK": "https://hooks.example.com/secret"})
     assert [budget.name for budget in policy.budgets][2:] == ["search-team", "runaway-session"]
+    assert [route.kind for route in policy.alerts.routes] == ["slack"]
     assert policy.labels.required == ("team",)
     assert policy.store.namespace == "prod"
 
@@ -262,7 +263,7 @@ def test_holds_release_returns_what_is_held_and_nothing_else(tmp_path: Path) -> 
 # All of them
 
 
-@pytest.mark.parametrize("name", ["init", "check", "status", "holds", "ledger drain", "simulate"])
+@pytest.mark.parametrize("name", ["init", "check", "status", "holds", "ledger drain", "simulate", "doctor"])
 def test_every_command_takes_the_common_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
@@ -272,5 +273,5 @@ def test_every_command_takes_the_common_options(name: str, capsys: pytest.Captur
 def test_without_a_command_it_says_which_there_are(tmp_path: Path) -> None:
     done = started(tmp_path)
     assert (done.code, done.err) == (0, "")
-    names = ("init", "check", "status", "holds", "ledger", "simulate", "demo")
+    names = ("init", "check", "status", "holds", "ledger", "simulate", "demo", "doctor")
     assert [name for name in names if name not in done.out] == []

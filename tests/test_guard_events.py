@@ -8,7 +8,7 @@ import weakref
 from contextvars import ContextVar
 
 import pytest
-from guard_kit import BOTH, ESTIMATE, MODEL, USAGE, World, until
+from guard_kit import BOTH, ESTIMATE, MODEL, USAGE, LossyStore, World, only_on_sqlite, until
 from store_kit import amounts, ask_one, settle
 
 import budgetguard as bg
@@ -118,3 +118,18 @@ def test_every_settled_call_is_told(world: World, mode: str) -> None:
         assert (told.cost_nanousd, dict(told.subject)) == (700_000, {"model": MODEL})
 
     asyncio.run(main())
+
+
+@only_on_sqlite
+def test_a_settle_that_was_recorded_and_never_answered_is_told_once(world: World) -> None:
+    async def main() -> None:
+        store = LossyStore(world.store())
+        async with world.guard("90k tokens/day", store=store) as guard:
+            store.lost.add("settle")
+            await call(guard)
+            await until(lambda: store.asked.count("settle") >= 3, "the courier has tried it again, in vain too")
+            store.lost.clear()
+
+    asyncio.run(main())
+    assert [event.input_tokens for event in world.heard.of(Settled)] == [500]
+    assert world.spent() == 600

@@ -148,7 +148,7 @@ def test_what_is_pruned_is_gone_with_its_sums_and_nothing_else_is(place: tuple[s
     assert left == [("other", "r0"), ("prod", "r2"), ("prod", "r3")]
     found, expected = rollups_in(ask)
     assert found == expected
-    assert ask("SELECT count(*) FROM usage_rollups WHERE calls = 0") == [(0,)]
+    assert ask("SELECT count(*) FROM usage_sums WHERE calls = 0") == [(0,)]
     done = prune(tmp_path, url, "2025-10-20", "--format", "json")
     (told,) = json.loads(done.out)
     assert (told["rows"], told["namespace"], PASSWORD in done.out) == (0, "prod", False)
@@ -160,7 +160,8 @@ def test_many_rows_are_pruned_in_several_transactions(tmp_path: Path, monkeypatc
     ledger = open_ledger(url)
     assert [ledger.prune(NAMESPACE, NOON_MS, 10) for _ in range(4)] == [10, 10, 5, 0]
     ledger.close()
-    assert rows(tmp_path / "l.db", "SELECT count(*) FROM usage_rollups") == [(0,)]
+    for table in ("usage_sums", "usage_stretches", "usage_groups"):
+        assert rows(tmp_path / "l.db", f"SELECT count(*) FROM {table}") == [(0,)]
 
 
 def test_a_store_whose_ledger_is_pruned_keeps_its_accounts_and_goes_on(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,18 @@ def test_rows_that_are_pruned_change_no_statement(books: Books) -> None:
     closing = books.billing("2026-08").closing
     assert closing is not None
     assert [one.cost_nanousd for one in books.book.billed_rows(NAMESPACE, closing)] == [109]
+
+
+def test_of_several_who_close_a_month_at_once_one_does(url: str, books: Books) -> None:
+    books.write(*(call(f"r{n}", "2026-08-05T10:00:00+00:00", n) for n in range(20)))
+    closers = [Books(url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda one: one.close("2026-08"), closers))
+    assert sorted(new for _, new in done) == [False, False, False, True]
+    assert {billing.lines[0].sum.cost_nanousd for billing, _ in done} == {190}
+    for one in closers:
+        one.book.close()
+        one.ledger.close()
 
 
 class Story:

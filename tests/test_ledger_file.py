@@ -99,7 +99,7 @@ def test_a_store_may_be_the_ledger_of_others_too(tmp_path: Path) -> None:
         found.write(ROWS)
         own = {("default", "a"): (1, "settled", 3, 0)}
         assert books(path) == said_by([row("a"), row("b")]) | own
-        ledgers = ("token_usage", "usage_rollups")
+        ledgers = ("token_usage", "usage_groups", "usage_stretches", "usage_sums")
         assert {name: rows for name, rows in dump(path).items() if name not in ledgers} == {
             name: rows for name, rows in before.items() if name not in ledgers
         }

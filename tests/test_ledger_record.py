@@ -163,11 +163,13 @@ def made_by_schema_2(path: Path) -> None:
         await store.aclose()
 
     asyncio.run(fill())
-    rows(path, "DROP TRIGGER billed_lines_kept; DROP INDEX token_usage_by_time")
-    for table in ("usage_rollups", "closings", "billed_lines", "refusals", "told"):
-        rows(path, f"DROP TABLE {table}")
+    rows(path, "DROP TRIGGER billed_lines_kept; DROP TRIGGER forgotten_kept; DROP INDEX token_usage_by_time")
     for trigger in ("added", "changed", "dropped"):
         rows(path, f"DROP TRIGGER usage_rollups_{trigger}")
+    rows(path, "DROP VIEW usage_rollups")
+    for table in ("usage_groups", "usage_stretches", "usage_sums", "closings", "billed_lines", "refusals", "forgotten"):
+        rows(path, f"DROP TABLE {table}")
+    rows(path, "DROP TABLE told")
     for column in COLUMNS[-6:]:
         rows(path, f"ALTER TABLE token_usage DROP COLUMN {column}")
     rows(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from drain_kit import NAMESPACE, row
-from rollup_kit import rollups_in
+from rollup_kit import BAND, LATENCIES, WIDTHS_MS, rollups_in
 from store_kit import HOUR_MS, NOON_MS, amounts, info, rows
 from test_ledger_record import made_by_schema_2
 
@@ -16,8 +16,13 @@ from budgetguard.core.model import UsageRow
 from budgetguard.core.verbs import Row
 from budgetguard.ledger.sqlite import SQLiteLedger
 
+QUARTER_MS, _, SIX_HOURS_MS, DAY_MS = WIDTHS_MS
+MIDNIGHT_MS = NOON_MS - 12 * HOUR_MS
 STATUSES = ("settled", "assumed", "late", "expired", "cancelled", "error", "released", "uncounted")
-EDGES_MS = (NOON_MS - 1, NOON_MS, NOON_MS + 299_999, NOON_MS + 300_000, NOON_MS + HOUR_MS - 1, NOON_MS + HOUR_MS)
+EDGES_MS = (
+    NOON_MS - 1, NOON_MS, NOON_MS + 899_999, NOON_MS + 900_000, NOON_MS + HOUR_MS - 1, NOON_MS + HOUR_MS,
+    NOON_MS + 3 * HOUR_MS, NOON_MS + 12 * HOUR_MS - 1, NOON_MS + 12 * HOUR_MS, NOON_MS + 14 * HOUR_MS,
+)  # fmt: skip
 
 
 def any_row(dice: random.Random, id: str, revision: int) -> Row:
@@ -69,19 +74,43 @@ def test_a_revision_moves_a_call_from_the_sums_of_the_one_before(tmp_path: Path)
 
     def sums() -> list[tuple[Any, ...]]:
         return rows(
-            path, "SELECT start_ms, calls, errors, prompt_tokens, cost_nanousd, latency_class FROM usage_rollups "
-            "WHERE width_ms = 3600000 AND calls <> 0"
+            path, "SELECT width_ms, start_ms, calls, errors, prompt_tokens, cost_nanousd, operations, latency_band, "
+            "latency_8, latency_15 FROM usage_rollups WHERE agent <> 'other'"
         )  # fmt: skip
 
-    ledger.write([(NAMESPACE, row("r", tokens=9, status="expired", latency_ms=0))])
-    assert sums() == [(NOON_MS, 1, 0, 9, 70, -1)]
-    ledger.write([(NAMESPACE, row("r", 2, tokens=4, status="late", latency_ms=1_000, error_type="APIError"))])
-    assert sums() == [(NOON_MS, 1, 1, 4, 35, 40)]
-    ledger.write([(NAMESPACE, row("r", 1, tokens=9, status="expired", latency_ms=0))])
-    assert sums() == [(NOON_MS, 1, 1, 4, 35, 40)]
-    ledger.write([(NAMESPACE, row("r", 3, status="released"))])
-    assert sums() == []
+    def told(*rest: int) -> list[tuple[Any, ...]]:
+        return [(QUARTER_MS, NOON_MS, *rest), *summed_with(rest)]
+
+    def summed_with(rest: tuple[int, ...]) -> list[tuple[Any, ...]]:
+        wider = [(HOUR_MS, NOON_MS), (SIX_HOURS_MS, NOON_MS), (DAY_MS, MIDNIGHT_MS)]
+        return [(*stretch, *rest) for stretch in wider] if is_late else []
+
+    for is_late in (False, True):
+        if is_late:  # its hour and its day are over
+            ledger.write([(NAMESPACE, row("new", timestamp_ms=NOON_MS + DAY_MS, info=info(amounts(1), agent="other")))])
+        ledger.write([(NAMESPACE, row(f"r{is_late}", tokens=9, status="expired", latency_ms=0))])
+        assert sums() == told(1, 0, 9, 70, 1, -1, 0, 1)
+        ledger.write([(NAMESPACE, row(f"r{is_late}", 2, tokens=4, status="late", latency_ms=1_000, error_type="E"))])
+        assert sums() == told(1, 1, 4, 35, 1, 2, 1, 0)
+        ledger.write([(NAMESPACE, row(f"r{is_late}", 1, tokens=9, status="expired", latency_ms=0))])
+        assert sums() == told(1, 1, 4, 35, 1, 2, 1, 0)
+        ledger.write([(NAMESPACE, row(f"r{is_late}", 3, status="released"))])
+        assert sums() == []
     ledger.close()
+
+
+def test_an_hour_is_summed_when_another_is_over_and_a_day_when_an_hour_of_the_next_is(tmp_path: Path) -> None:
+    path, seen = tmp_path / "ledger.db", []
+    ledger = SQLiteLedger(str(path))
+    for hour in (12, 13, 14, 23, 24, 25, 26):
+        ledger.write([(NAMESPACE, row(f"r{hour}", timestamp_ms=MIDNIGHT_MS + hour * HOUR_MS))])
+        found, expected = rollups_in(lambda query: rows(path, query))
+        assert found == expected
+        summed = rows(path, "SELECT start_ms, width_ms FROM usage_stretches WHERE is_summed = 1 ORDER BY 1, 2")
+        seen.append([((start_ms - MIDNIGHT_MS) // HOUR_MS, width_ms // HOUR_MS) for start_ms, width_ms in summed])
+    ledger.close()
+    noon, over = [(12, 1), (12, 6), (13, 1), (14, 1)], [(0, 24), (12, 1), (12, 6), (13, 1), (14, 1), (18, 6), (23, 1)]
+    assert seen == [[], [], noon[:1], noon, noon, over, [*over, (24, 1)]]
 
 
 @pytest.mark.parametrize("latency_ms", [1, 2, 3, 7, 8, 999, 1_024, 1_000, 1_001, 59_999, 86_400_000])
@@ -90,7 +119,9 @@ def test_the_middle_of_a_latency_class_is_within_ten_percent(tmp_path: Path, lat
     ledger = SQLiteLedger(str(path))
     ledger.write([(NAMESPACE, row("r", latency_ms=latency_ms))])
     ledger.close()
-    ((number,),) = rows(path, "SELECT DISTINCT latency_class FROM usage_rollups")
+    ((band, *places),) = rows(path, f"SELECT latency_band, {LATENCIES} FROM usage_rollups")
+    assert sum(places) == 1
+    number = band * BAND + places.index(1)
     middle_ms = 2 ** ((number - 0.5) / 4)
     assert abs(middle_ms - latency_ms) <= 0.1 * latency_ms
     assert 2 ** ((number - 1) / 4) * (1 + 1e-9) < latency_ms <= 2 ** (number / 4) * (1 + 1e-9)
@@ -104,4 +135,4 @@ def test_rows_that_were_there_before_are_counted_by_the_migration(tmp_path: Path
     ledger.close()
     found, expected = rollups_in(lambda query: rows(path, query))
     assert found == expected
-    assert sum(sums[0] for sums in found.values()) == 2 * 2
+    assert sum(sums[0] for sums in found.values()) == 2

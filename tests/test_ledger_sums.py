@@ -17,7 +17,7 @@ from budgetguard.core.verbs import Row
 from budgetguard.ledger import open_ledger
 from budgetguard.ledger.books import open_book
 from budgetguard.ledger.reading import Book, Stretch
-from budgetguard.ledger.sums import AMOUNTS, SLOT_MS, Sum
+from budgetguard.ledger.sums import AMOUNTS, SLOT, SLOT_MS, Sum
 from budgetguard.ledger.table import LABEL_COLUMNS
 
 STRETCH = Stretch("prod", NOON_MS, NOON_MS + 3 * HOUR_MS)
@@ -72,7 +72,7 @@ def test_sums_are_those_that_were_added_up_by_hand(url: str) -> None:
     assert book.sums(STRETCH, ("team",)) == [by_ads, by_search]
     assert (by_ads.total_tokens, by_search.total_tokens) == (23, 173)
     slot = NOON_MS // SLOT_MS
-    found = {one.group: one.cost_nanousd for one in book.sums(STRETCH, ("tenant", "slot"))}
+    found = {one.group: one.cost_nanousd for one in book.sums(STRETCH, ("tenant", SLOT))}
     assert found == {
         ("", str(slot)): 529, ("acme", str(slot)): 1_000_000_010, ("acme", str(slot + 1)): 0
     }  # fmt: skip
@@ -93,7 +93,7 @@ def test_attempts_after_the_first_are_calls_of_the_same_operation(url: str) -> N
 
 def made(dice: random.Random, number: int) -> Row:
     names = [name for name in (*LABEL_COLUMNS, "model", "provider", *ODD) if dice.random() < 0.6] or ["team"]
-    labels = {name: dice.choice(["a", "ab", "B", "[a]", "\u00e9*"]) for name in names}
+    labels = {name: dice.choice(["a", "ab", "B", "[a]", "\u00e9*", "(none)"]) for name in names}
     cost_nanousd = dice.choice([None, dice.randrange(2**40)])
     usage = UsageRow(
         dice.randrange(99), dice.randrange(99), dice.randrange(9), dice.randrange(9), dice.randrange(9), cost_nanousd,
@@ -112,7 +112,9 @@ def reckoned(rows: Sequence[dict[str, Any]], by: Sequence[str], where: Mapping[s
     for one in rows:
         labels = {**one["labels"], **{name: one[column] for name, column in LABEL_COLUMNS.items()}}
         labels |= {"model": one["model"], "provider": one["provider"], "status": one["status"]}
-        matches = all(labels.get(name) and fnmatchcase(labels[name], glob) for name, glob in where.items())
+        matches = all(
+            fnmatchcase(labels[name], glob) if labels.get(name) else glob == "(none)" for name, glob in where.items()
+        )
         if one["status"] == "released" or not matches:
             continue
         cost_nanousd = one["cost_nanousd"] or 0
@@ -139,7 +141,7 @@ def test_sums_by_any_labels_are_those_of_the_rows(url: str) -> None:
     names = [*LABEL_COLUMNS, "model", "provider", "status", *ODD, "nobody's"]
     for _ in range(40):
         by = dice.sample(names, dice.randrange(4))
-        globs = ["a", "a*", "?", "*", "[[]a]", "[!a]*", "\u00e9[*]"]
+        globs = ["(none)", "a", "a*", "?", "*", "[[]a]", "[!a]*", "\u00e9[*]"]
         where = {name: dice.choice(globs) for name in names if dice.random() < 0.06}
         assert book.sums(STRETCH, by, where) == reckoned(rows, by, where), (by, where)
     assert book.sums(Stretch("nobody")) == []

@@ -23,6 +23,7 @@ from redis_world import RedisWorld
 from store_kit import DAY_MS, NOON_MS, amounts, ask_one, expire, extend, grow, plan, release, reserve, settle
 
 from budgetguard.cli.app import run
+from budgetguard.store import RefusalCount
 from budgetguard.stores import open_store, store_exists
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.namespaces import let_lapse
@@ -63,6 +64,8 @@ async def every_verb(store: RedisStore) -> None:
     assert (await ask_one(store, release("b"))).word == "released"
     assert (await ask_one(store, expire("d"))).word == "unknown"
     assert await store.announce([(of.claims[0].account, 60)]) == [True]
+    assert await store.first_to_tell([("a cause", 60_000)]) == [True]
+    await store.note_refusals("f", [RefusalCount(now_ms, False, "LabelRequired", (), {}, 1, amounts(1))])
 
 
 async def every_look(url: str, namespace: str, store: RedisStore, timeout_ms: int) -> None:

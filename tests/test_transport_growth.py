@@ -32,7 +32,7 @@ from transport_kit import (
 
 import budgetguard as bg
 from budgetguard.answer import DOUBT
-from budgetguard.events import Overage
+from budgetguard.events import Overage, Refused, WouldRefuse
 from budgetguard.exchange import STEP_LEAST
 from budgetguard.integrations.httpx import BudgetTransport
 from budgetguard.stores.sqlite import SQLiteStore
@@ -167,6 +167,8 @@ def test_a_stream_may_end_and_its_overage_is_recorded(world: World, way: str) ->
     assert (row["prompt_tokens"], row["completion_tokens"], row["status"]) == (20, 4_000, "settled")
     (told,) = world.heard.of(Overage)
     assert told.overage.tokens > 3_000
+    assert [event.budgets for event in world.heard.of(WouldRefuse)] == [("default",)]
+    assert world.heard.of(Refused) == []
 
 
 def test_in_shadow_no_stream_is_stopped(world: World) -> None:

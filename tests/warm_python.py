@@ -24,7 +24,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # Forks one process for each order; that one forks what runs the program, tells its id, waits for it, tells its exit.
 SERVER = """
 import gc, json, os, signal, socket, sys
-import budgetguard.cli.app, budgetguard.cli.standing, budgetguard.ledger, budgetguard.policy_file
+import budgetguard.cli.app, budgetguard.cli.standing, budgetguard.doctor.comparing, budgetguard.doctor.fixing
+import budgetguard.ledger, budgetguard.policy_file
 import budgetguard.simulation, budgetguard.stores.redis, budgetguard.stores.spool, budgetguard.stores.sqlite
 import budgetguard.testing, rich.box, rich.console, rich.table, typer._adapters, zoneinfo
 

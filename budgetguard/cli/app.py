@@ -8,6 +8,7 @@ one line, and the exit code is 2.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,15 +17,22 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from budgetguard.cli import holds, ledger
+from budgetguard.cli import alerts, holds, ledger, report
+from budgetguard.cli.chargeback import chargeback
 from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
+from budgetguard.cli.doctor import doctor
 from budgetguard.cli.init import init
 from budgetguard.cli.ledger_books import export, prune
 from budgetguard.cli.metrics import metrics
 from budgetguard.cli.output import note
+from budgetguard.cli.reconcile import reconcile
+from budgetguard.cli.refusals import refusals
+from budgetguard.cli.report_duplicates import duplicates
 from budgetguard.cli.simulate import simulate
 from budgetguard.cli.status import status
+from budgetguard.cli.usage import usage
+from budgetguard.cli.why import why
 from budgetguard.errors import BudgetGuardError, ConfigError
 from budgetguard.version import VERSION
 
@@ -61,14 +69,25 @@ app.command()(status)
 app.add_typer(holds.commands, name="holds")
 ledger.commands.command()(export)
 ledger.commands.command()(prune)
+ledger.commands.command()(reconcile)
 app.add_typer(ledger.commands, name="ledger")
+report.commands.command()(chargeback)
+report.commands.command()(duplicates)
+app.add_typer(report.commands, name="report")
+app.command()(usage)
+app.command()(refusals)
+app.command()(why)
 app.command()(metrics)
+app.add_typer(alerts.commands, name="alerts")
+app.command()(doctor)
 app.command()(simulate)
 app.command()(demo)
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command; returns its exit code. No error leaves this function."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have what the terminal's encoding has not
     code = _run(args)
     try:
         sys.stdout.flush()

@@ -60,6 +60,14 @@ limits = ["500k tokens/hour"]
 # per = ["session"]
 # limits = ["$2/total"]
 
+# Alerts come in the log, and where you want them: thresholds of budgets, accounts that will be exhausted too soon ...
+# [alerts]
+# request_tokens = 8_000          # a single request of more tokens; `false` switches an alert off
+# [[alert]]
+# url = "${SLACK_WEBHOOK}"        # `budgetguard alerts test` posts to it
+# kind = "slack"                  # "slack", "teams", or "json" (the default)
+# where = { team = "search" }     # which alerts; without it all of them
+
 # What models cost, in dollars per million tokens; wins over the built-in prices. "0" for those of your own machine.
 # [[price]]
 # model = "acme-*"

@@ -51,9 +51,9 @@ def export(
     from budgetguard.ledger.books import open_book
     from budgetguard.ledger.reading import FIRST_MS, LAST_MS, Stretch
 
-    url, own, zone = _named(ledger, namespace, config, store)
-    since_ms = FIRST_MS if since is None else _instant_ms("--since", since, zone)
-    until_ms = LAST_MS if until is None else _instant_ms("--until", until, zone)
+    url, own, zone = asked_ledger(ledger, namespace, config, store)
+    since_ms = FIRST_MS if since is None else instant_ms("--since", since, zone)
+    until_ms = LAST_MS if until is None else instant_ms("--until", until, zone)
     if format == "parquet" and output is None:
         raise ConfigError("--format parquet", ["it is no text for a terminal: say where to with -o FILE"])
     book = open_book(url)
@@ -73,15 +73,16 @@ def prune(
     store: StoreOption = None,
     format: FormatOption = "table",
 ) -> None:
-    """Forget the ledger's rows before a date, and the sums of them. Accounts stay as they are.
+    """Forget the ledger's rows before a date, those of refusals too, and their sums. Accounts stay as they are.
 
-    WHEN as for `export`. It may be interrupted and run again; a store on the same file goes on meanwhile.
+    WHEN as for `export`. It may be interrupted and run again; a store on the same file goes on meanwhile. Leave some
+    days: a call whose truth comes after its row was forgotten is counted anew.
     """
     from budgetguard.ledger import open_ledger, shown_ledger
     from budgetguard.ledger.books import open_book
 
-    url, own, zone = _named(ledger, namespace, config, store)
-    before_ms = _instant_ms("--before", before, zone)
+    url, own, zone = asked_ledger(ledger, namespace, config, store)
+    before_ms = instant_ms("--before", before, zone)
     if before_ms > datetime.now(zone).timestamp() * 1000:
         raise ConfigError("--before", [f"{before} is not past: what is still to come cannot be forgotten"])
     open_book(url).close()  # one that is not there is not made
@@ -113,7 +114,7 @@ def _exported(rows: Iterator[dict[str, Any]], format: str, output: Path | None) 
         return write(rows, text)
 
 
-def _named(
+def asked_ledger(
     ledger: str | None, namespace: str | None, config: Path | None, store: str | None
 ) -> tuple[str, str, ZoneInfo]:
     """The ledger's URL, the namespace, and the time zone in which dates are meant.
@@ -133,7 +134,12 @@ def _named(
     )
 
 
-def _instant_ms(option: str, text: str, zone: ZoneInfo) -> int:
+def instant_ms(option: str, text: str, zone: ZoneInfo) -> int:
+    """A date or a time of an option, in this zone unless it says its offset.
+
+    Raises:
+        ConfigError: it is neither.
+    """
     try:
         at = datetime.fromisoformat(text)
         return round((at if at.tzinfo else at.replace(tzinfo=zone)).timestamp() * 1000)

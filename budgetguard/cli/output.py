@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 NARROWEST = 14
 GAP = 2
+RULED = "    \n    \n ── \n    \n ── \n    \n    \n    \n"
+"""Rich's SIMPLE_HEAD, with such a line also between sections."""
 
 
 class Column(NamedTuple):
@@ -54,7 +56,7 @@ def emit(
         typer.echo(csv_text(records, keys), nl=False)
     elif not records:
         typer.echo(empty)
-    elif sys.stdout.isatty() or os.environ.get("COLUMNS", "").lstrip("0").isdigit():  # some set it to 0
+    elif in_terminal():
         console = terminal()
         console.print(table(console.width, records, columns))
     else:
@@ -92,10 +94,10 @@ def labels_text(labels: Mapping[str, str]) -> str:
 
 
 def csv_text(records: Sequence[Record], keys: Sequence[str]) -> str:
-    """A header and a line for each record; lists and labels are JSON in their cell."""
+    """A header and a line for each record; lists and labels are JSON in their cell. None is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(keys)
+    writer.writerow(map(_csv_cell, keys))
     writer.writerows([[_csv_cell(record[key]) for key in keys] for record in records])
     return text.getvalue()
 
@@ -113,6 +115,11 @@ def plain_table(records: Sequence[Record], columns: Sequence[Column]) -> str:
     )
 
 
+def in_terminal() -> bool:
+    """Whether tables have a width to keep to."""
+    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").lstrip("0").isdigit()  # some set it to 0
+
+
 def terminal() -> Console:
     """The terminal that stdout is."""
     from rich.console import Console
@@ -120,9 +127,12 @@ def terminal() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> RenderableType:
-    """A table for a terminal of this width; where not even the narrowest fits, one value below the other."""
-    from rich.box import SIMPLE_HEAD
+def table(width: int, records: Sequence[Record], columns: Sequence[Column], last_apart: bool = False) -> RenderableType:
+    """A table for a terminal of this width; where not even the narrowest fits, one value below the other.
+
+    With `last_apart` a line stands before the last record, which is bold: a total.
+    """
+    from rich.box import SIMPLE_HEAD, Box
     from rich.table import Table
     from rich.text import Text
 
@@ -133,7 +143,9 @@ def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> R
     places = _fitting(width, columns, lines)
     if not places:
         return Text("\n\n").join(_stacked(columns, line) for line in lines)
-    shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    shown = Table(
+        box=Box(RULED) if last_apart else SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )
     least = [_least_width(column, place, lines) for place, column in enumerate(columns)]
     spare = width - sum(least[place] + GAP for place in places)
     for place in places:
@@ -147,8 +159,9 @@ def table(width: int, records: Sequence[Record], columns: Sequence[Column]) -> R
             spare -= room - least[place]
             for line in lines:
                 line[place] = Text(textwrap.fill(line[place].plain, room))
-    for line in lines:
-        shown.add_row(*[line[place] for place in places])
+    for number, line in enumerate(lines, 1):
+        apart = {"style": "bold"} if last_apart and number == len(lines) else {}
+        shown.add_row(*[line[place] for place in places], end_section=last_apart and number == len(lines) - 1, **apart)
     return shown
 
 
@@ -173,11 +186,14 @@ def _least_width(column: Column, place: int, lines: Sequence[Sequence[Text]]) ->
 def _stacked(columns: Sequence[Column], line: Sequence[Text]) -> Text:
     from rich.text import Text
 
-    rows = [Text.assemble((f"{column.title}: ", "bold"), cell) for column, cell in zip(columns, line, strict=True)]
+    titled = [(column.title, cell) for column, cell in zip(columns, line, strict=True) if column.title]
+    rows = [Text.assemble((f"{title}: ", "bold"), cell) for title, cell in titled]
     return Text("\n").join(rows)
 
 
 def _csv_cell(value: Any) -> Any:
+    from budgetguard.ledger.exporting import text_cell
+
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value)
-    return escaped(value) if isinstance(value, str) else value
+    return text_cell(escaped(value)) if isinstance(value, str) else value

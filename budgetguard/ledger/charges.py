@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import OnExpiry
 from budgetguard.core.verbs import Row
+from budgetguard.ledger.forgotten import READ as READ_FORGOTTEN
 from budgetguard.ledger.table import EPOCH, timestamp
 
 Ask = Callable[[str, Sequence[Any]], Iterable[tuple[Any, ...]]]
@@ -27,12 +28,18 @@ _MS = timedelta(milliseconds=1)
 
 
 class Extent(NamedTuple):
-    """How far a namespace's rows reach: of their admissions the first and the last, and when the last was written."""
+    """How far a namespace's rows reach: of their admissions the first and the last, and when the last was written.
 
+    `schema`: of the ledger, or of the store that it is part of. `forgotten_ms`: the last admission among those that
+    were deleted; None if none ever was.
+    """
+
+    schema: int
     rows: int
     first_ms: int | None
     last_ms: int | None
     settled_ms: int | None
+    forgotten_ms: int | None
 
 
 class Charge(NamedTuple):
@@ -69,10 +76,16 @@ def charges(ask: Ask, namespace: str, since_ms: int, on_expiry: OnExpiry = "char
         yield Charge(id, revision, amounts, keys, instant_ms(at), slot_ms, instant_ms(settled), is_uncounted)
 
 
-def extent(ask: Ask, namespace: str) -> Extent:
-    """How far the rows reach."""
+def extent(ask: Ask, namespace: str, schema: int) -> Extent:
+    """How far the rows reach, in a ledger of that schema."""
     ((rows, *instants),) = ask(EXTENT, (namespace,))
-    return Extent(rows, *(None if at is None else instant_ms(at) for at in instants))
+    first_ms, last_ms, settled_ms = (None if at is None else instant_ms(at) for at in instants)
+    return Extent(schema, rows, first_ms, last_ms, settled_ms, forgotten_ms(ask, namespace))
+
+
+def forgotten_ms(ask: Ask, namespace: str) -> int | None:
+    """The last admission among the rows that were deleted; None if none ever was."""
+    return next((instant_ms(until) for (until,) in ask(READ_FORGOTTEN, (namespace,))), None)
 
 
 def charge_of(row: Row, on_expiry: OnExpiry = "charge") -> Charge:
@@ -86,6 +99,14 @@ def charge_of(row: Row, on_expiry: OnExpiry = "charge") -> Charge:
     return Charge(
         row.id, row.revision, amounts, keys, row.timestamp_ms, row.slot_ms, row.settled_ms, row.status == "uncounted"
     )
+
+
+def charged_in(row: Mapping[str, Any], on_expiry: OnExpiry = "charge") -> Amounts:
+    """The same of a row by column."""
+    return _charged(
+        row["status"], row["prompt_tokens"], row["completion_tokens"], row["cost_nanousd"], row["expired_tokens"],
+        row["expired_cost_nanousd"], row["estimated_tokens"] or row["estimated_cost_nanousd"], on_expiry,
+    )  # fmt: skip
 
 
 def _charged(

@@ -18,7 +18,8 @@ from budgetguard.core.amounts import shown
 from budgetguard.core.periods import Period, Window, window_at, zone_of
 from budgetguard.errors import ConfigError
 from budgetguard.ledger import closing_schema as schema
-from budgetguard.ledger.sums import AMOUNTS, Ask, Dialect, Sum, sums
+from budgetguard.ledger.sums import AMOUNTS, Dialect, Sum, sums
+from budgetguard.ledger.totals import Ask
 
 _MONTH = re.compile(r"(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])")
 _LAST = "9999-01"  # Python's dates end soon after
@@ -99,7 +100,7 @@ def billing(ask: Ask, dialect: Dialect, namespace: str, month: str, zone: str) -
     until_ms = window.end_ms if after is None else after.since_ms
     found = [Line(month, one) for one in sums(ask, dialect, _Stretch(namespace, since_ms, until_ms), schema.GROUP, {})]
     for earlier in standing.values():
-        if _adjusted_in(earlier.month, standing) == month:
+        if adjusted_in(earlier.month, standing) == month:
             found += _adjustments(ask, dialect, namespace, earlier)
     return Billing(month, zone, since_ms, until_ms, None, tuple(found), standing)
 
@@ -155,7 +156,7 @@ def _adjustments(ask: Ask, dialect: Dialect, namespace: str, closing: Closing) -
     return [Line(closing.month, found[group]) for group in sorted(found) if any(amounts_of(found[group]))]
 
 
-def _adjusted_in(month: str, standing: Mapping[str, Closing]) -> str:
+def adjusted_in(month: str, standing: Mapping[str, Closing]) -> str:
     """The first month after it that is not closed."""
     while month in standing:
         month = _moved(month, 1)

@@ -1,4 +1,4 @@
-"""Moves ledger rows from a store's outbox into a SQL ledger: read, write durably, then drop.
+"""Moves ledger rows, and counts of refusals, from a store's outbox into a SQL ledger: read, write durably, then drop.
 
 Each step can be repeated, and the next begins when it is durable: whatever is interrupted or done by two at once is
 done again by the next drain, and rows that come twice change nothing.
@@ -15,16 +15,20 @@ from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError
 from budgetguard.ledger.closing import Billing
 from budgetguard.ledger.outbox import Outbox, OutboxRow
+from budgetguard.ledger.refusals import Flush
 
 MOST = 1_000
 """Entries in a transaction of the ledger."""
+Entry = Row | Flush
 
 
 class Ledger(Protocol):
-    """A SQL database with the table `token_usage`. Blocking, and safe from any thread."""
+    """A SQL database with the tables `token_usage` and `refusals`. Blocking, and safe from any thread."""
 
-    def write(self, rows: Sequence[tuple[str, Row]]) -> None:
-        """Write rows, each with its namespace, in one durable transaction; of a reservation the highest revision stays.
+    def write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        """Write rows, each with its namespace, in one durable transaction.
+
+        Of a reservation the highest revision stays, of a flush of refusals what came first.
 
         Raises:
             StoreAway: it could not be written in time.
@@ -33,7 +37,7 @@ class Ledger(Protocol):
         """
 
     def prune(self, namespace: str, before_ms: int, most: int) -> int:
-        """Forget at most so many rows of calls that were admitted before an instant, and their sums; how many.
+        """Forget at most so many rows of calls admitted, or refused, before an instant, and their sums; how many.
 
         Raises:
             StoreAway, StoreUnusable: as `write`; nothing was forgotten then.
@@ -61,8 +65,8 @@ class Ledger(Protocol):
 class Drained:
     """How far a drain has come: it counts while it runs, so that one that is interrupted tells it too.
 
-    `rows` were moved. `unreadable` are the entries that stay in the outbox because no row can be made of them, by
-    their ids, with the cause.
+    `rows` of calls were moved; counts of refusals are not among them. `unreadable` are the entries that stay in the
+    outbox because no row can be made of them, by their ids, with the cause.
     """
 
     rows: int = 0
@@ -88,18 +92,18 @@ async def drain(outbox: Outbox, ledger: Ledger, most: int = MOST, drained: Drain
 
 
 async def _move(outbox: Outbox, ledger: Ledger, entries: Sequence[OutboxRow], drained: Drained) -> None:
-    faults = {entry.entry_id: str(entry.row) for entry in entries if not isinstance(entry.row, Row)}
-    rows = {entry.entry_id: (entry.namespace, entry.row) for entry in entries if isinstance(entry.row, Row)}
+    faults = {entry.entry_id: str(entry.row) for entry in entries if not isinstance(entry.row, Entry)}
+    rows = {entry.entry_id: (entry.namespace, entry.row) for entry in entries if isinstance(entry.row, Entry)}
     faults |= await _written(ledger, list(rows), rows)
     moved = [entry_id for entry_id in rows if entry_id not in faults]
     if moved:
         # Past this line they are durable in the ledger.
         await outbox.drop(moved)
-        drained.rows += len(moved)
+        drained.rows += sum(isinstance(rows[entry_id][1], Row) for entry_id in moved)
     drained.unreadable |= faults
 
 
-async def _written(ledger: Ledger, entry_ids: list[str], rows: dict[str, tuple[str, Row]]) -> dict[str, str]:
+async def _written(ledger: Ledger, entry_ids: list[str], rows: dict[str, tuple[str, Entry]]) -> dict[str, str]:
     """Write the rows of these entries; the causes of those that cannot be, found by halves, by their ids."""
     if not entry_ids:
         return {}

@@ -96,9 +96,12 @@ def _cell(value: Any) -> Any:
     plain = _plain(value)
     if isinstance(plain, (dict, list)):
         plain = json.dumps(plain)
-    if not isinstance(plain, str):
-        return plain
-    return f"'{plain.translate(_CONTROLS)}" if plain.startswith(_FORMULA) else plain.translate(_CONTROLS)
+    return text_cell(plain) if isinstance(plain, str) else plain
+
+
+def text_cell(text: str) -> str:
+    """A text as a cell of CSV: no formula to a spreadsheet, and nothing that a terminal obeys."""
+    return f"'{text.translate(_CONTROLS)}" if text.startswith(_FORMULA) else text.translate(_CONTROLS)
 
 
 def _plain(value: Any) -> Any:

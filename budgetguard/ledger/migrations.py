@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from budgetguard.errors import StoreUnusable
-from budgetguard.ledger import closing_schema, refusals, rollups
+from budgetguard.ledger import closing_schema, forgotten, refusals, rollups_sqlite
 
 SECOND_USAGE_TABLE = f"""
 ALTER TABLE token_usage ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
@@ -15,10 +15,11 @@ ALTER TABLE token_usage ADD COLUMN prompt_hash TEXT;
 ALTER TABLE token_usage ADD COLUMN process TEXT NOT NULL DEFAULT '';
 ALTER TABLE token_usage ADD COLUMN library_version TEXT NOT NULL DEFAULT '';
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
-{rollups.SQLITE}
-{rollups.FILL}
+{rollups_sqlite.TABLES}
+{rollups_sqlite.FILL}
 {refusals.TABLE}
 {closing_schema.SQLITE}
+{forgotten.SQLITE}
 """
 """What the second version of a ledger in SQLite has more than the first."""
 

@@ -1,4 +1,4 @@
-"""What a drain asks of a store's outbox: the ledger rows that nobody has moved into a SQL database yet."""
+"""What a drain asks of a store's outbox: what nobody has moved into a SQL database yet."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import NamedTuple, Protocol
 
 from budgetguard.core.verbs import Row
 from budgetguard.errors import StoreUnusable
+from budgetguard.ledger.refusals import Flush
 
 
 class OutboxRow(NamedTuple):
-    """One entry of the outbox: its id there, and its ledger row; an error in the place of one that cannot be read."""
+    """One entry of the outbox: its id there, and its ledger row, or counts of refusals; an error in the place of what
+    cannot be read."""
 
     entry_id: str
     namespace: str
-    row: Row | StoreUnusable
+    row: Row | Flush | StoreUnusable
 
 
 class Outbox(Protocol):

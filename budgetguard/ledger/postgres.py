@@ -13,17 +13,19 @@ from psycopg.conninfo import conninfo_to_dict
 from budgetguard.core.verbs import Row
 from budgetguard.errors import BudgetGuardError, ConfigError, StoreAway, StoreUnusable
 from budgetguard.ledger import postgres_schema as schema
+from budgetguard.ledger import refusals
 from budgetguard.ledger.closing import Billing, close
 from budgetguard.ledger.migrations import steps_between
+from budgetguard.ledger.refusals import Flush, parted
 from budgetguard.ledger.sums import POSTGRES
-from budgetguard.ledger.table import COLUMNS, ledger_row, timestamp
+from budgetguard.ledger.table import COLUMNS, timestamp
 
 T = TypeVar("T")
 TIMEOUT_MS = 30_000
 # What is wrong with one row, and nothing with the database: whoever asked for the write finds out which.
 OF_A_ROW = (psycopg.DataError, psycopg.IntegrityError)
-_TIMES = frozenset(COLUMNS.index(name) for name in ("timestamp", "settled_at"))
-_JSONS = frozenset(COLUMNS.index(name) for name in ("labels", "accounts", "would_refuse"))
+_TIMES = frozenset(("timestamp", "settled_at"))
+_JSONS = frozenset(("labels", "accounts", "would_refuse", "limits"))
 _NUL, _NUL_IN_JSON, _INSTEAD = "\0", "\\u0000", "\ufffd"
 """PostgreSQL holds no NUL in a text, though a label may have one."""
 
@@ -51,10 +53,11 @@ class PostgresLedger:
     def __repr__(self) -> str:
         return f"PostgresLedger({shown(self._url)!r})"
 
-    def write(self, rows: Sequence[tuple[str, Row]]) -> None:
-        found = [postgres_row(namespace, row) for namespace, row in rows]
+    def write(self, rows: Sequence[tuple[str, Row | Flush]]) -> None:
+        usage, refused = parted(rows)
+        batches = [sent(COLUMNS, row) for row in usage], [sent(refusals.COLUMNS, row) for row in refused]
         with self._lock:
-            self._translated(lambda: self._write(found))
+            self._translated(lambda: self._write(*batches))
 
     def prune(self, namespace: str, before_ms: int, most: int) -> int:
         with self._lock:
@@ -80,12 +83,14 @@ class PostgresLedger:
         with self._lock:
             self._drop()
 
-    def _write(self, rows: Sequence[Sequence[Any]]) -> None:
+    def _write(self, rows: Sequence[Sequence[Any]], refused: Sequence[Sequence[Any]]) -> None:
         db = self._opened()
-        if not rows:
+        if not rows and not refused:
             return
         with db.transaction(), db.cursor() as cursor:
             cursor.execute(schema.ONE_AT_A_TIME)
+            if refused:
+                cursor.executemany(schema.ADD_REFUSALS, refused)
             cursor.execute(schema.INCOMING)
             with cursor.copy(schema.COPY_ROWS) as copy:
                 for row in rows:
@@ -98,9 +103,12 @@ class PostgresLedger:
             db.execute(schema.ONE_AT_A_TIME)
             before = f"{timestamp(before_ms)}+00"
             forgotten = db.execute(schema.PRUNE_ROWS, (namespace, before, most)).rowcount
-            if forgotten < most:
-                db.execute(schema.PRUNE_ROLLUPS, (namespace, before_ms))
-        return forgotten
+            if forgotten == most:
+                return forgotten
+            db.execute(schema.PRUNE_SUMS, (namespace, before_ms))
+            db.execute(schema.PRUNE_STRETCHES, (namespace, before_ms))
+            db.execute(schema.PRUNE_GROUPS, (namespace,))
+            return forgotten + db.execute(schema.PRUNE_REFUSALS, (namespace, before, most - forgotten)).rowcount
 
     def _translated(self, job: Callable[[], T]) -> T:
         try:
@@ -164,11 +172,6 @@ def read_version(db: psycopg.Connection[Any]) -> int:
     return max((version for (version,) in db.execute(schema.READ_VERSION)), default=0) if exists else 0
 
 
-def postgres_row(namespace: str, row: Row) -> list[Any]:
-    """The row of `token_usage`, in the order of `COLUMNS`, as COPY takes it."""
-    return [_sent(place, value) for place, value in enumerate(ledger_row(namespace, row))]
-
-
 def shown(url: str) -> str:
     """The host and database of a URL, and nothing that may be a password.
 
@@ -187,10 +190,15 @@ def shown(url: str) -> str:
     return f"postgresql://{host}{port and ':'}{port}/{name}"
 
 
-def _sent(place: int, value: Any) -> Any:
-    if place in _TIMES:
+def sent(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
+    """The values of a row of these columns, as COPY takes them."""
+    return [_value(name, value) for name, value in zip(columns, row, strict=True)]
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _TIMES:
         return f"{value}+00"
-    if place in _JSONS:
+    if name in _JSONS:
         return json.dumps(_replaced(json.loads(value)), ensure_ascii=False) if _NUL_IN_JSON in value else value
     return _replaced(value)
 

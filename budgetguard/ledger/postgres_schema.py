@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from budgetguard.ledger import rollups
+from budgetguard.ledger import refusals, rollups, rollups_postgres
 from budgetguard.ledger.closing_schema import POSTGRES as CLOSINGS
+from budgetguard.ledger.forgotten import POSTGRES as FORGOTTEN
 from budgetguard.ledger.table import COLUMNS
 
 SCHEMA = 1
@@ -27,15 +28,25 @@ CREATE TABLE token_usage (
 );
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
 """
-MIGRATIONS = {0: _TABLE + CLOSINGS + rollups.POSTGRES}
+_REFUSALS = f"""
+CREATE TABLE refusals (
+    flush_id TEXT NOT NULL, namespace TEXT NOT NULL, place BIGINT NOT NULL,
+    timestamp TIMESTAMPTZ NOT NULL, mode TEXT NOT NULL, cause TEXT NOT NULL, limits JSONB NOT NULL,
+    team TEXT, agent TEXT, session_id TEXT, task_type TEXT, "user" TEXT, labels JSONB NOT NULL,
+    provider TEXT, model TEXT,
+    calls BIGINT NOT NULL, {", ".join(f"{name} BIGINT NOT NULL" for name in refusals.ASKED)},
+    PRIMARY KEY (flush_id, namespace, place)
+);
+CREATE INDEX refusals_by_time ON refusals (namespace, timestamp);
+"""
+MIGRATIONS = {0: _TABLE + FORGOTTEN + CLOSINGS + rollups_postgres.TABLES + _REFUSALS}
 """By the schema that each leads from; 0 is a database without a ledger."""
 MAKE_VERSION = "CREATE TABLE IF NOT EXISTS budgetguard_ledger (version INTEGER NOT NULL)"
 READ_VERSION = "SELECT version FROM budgetguard_ledger"
 HAS_VERSION = "SELECT to_regclass('budgetguard_ledger') IS NOT NULL"
 FORGET_VERSION = "DELETE FROM budgetguard_ledger"
 WRITE_VERSION = "INSERT INTO budgetguard_ledger (version) VALUES (%s)"
-ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('budgetguard ledger'), hashtext(current_schema()))"
-"""Those who write a ledger wait for each other: they add to the same sums, and would else wait in a circle."""
+ONE_AT_A_TIME = f"SELECT {rollups_postgres.ONE_AT_A_TIME}"
 DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"""
 
@@ -43,7 +54,13 @@ _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 PRUNE_ROWS = """
 DELETE FROM token_usage WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM token_usage WHERE namespace = %s AND timestamp < %s LIMIT %s))"""
-PRUNE_ROLLUPS = rollups.PRUNE.replace("?", "%s")
+ADD_REFUSALS = refusals.ADD_ROW.replace("?", "%s")
+PRUNE_REFUSALS = """
+DELETE FROM refusals WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM refusals WHERE namespace = %s AND timestamp < %s LIMIT %s))"""
+PRUNE_SUMS = rollups.PRUNE_SUMS.replace("?", "%s")
+PRUNE_STRETCHES = rollups.PRUNE_STRETCHES.replace("?", "%s")
+PRUNE_GROUPS = rollups.PRUNE_GROUPS.replace("?", "%s")
 INCOMING = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
 SELECT {_NAMES} FROM token_usage LIMIT 0"""  # noqa: S608 - of constants

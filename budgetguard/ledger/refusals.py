@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from budgetguard.core.amounts import MAX_AMOUNT
-from budgetguard.ledger.table import LABEL_COLUMNS, OWN_COLUMN, timestamp
+from budgetguard.core.verbs import Row
+from budgetguard.ledger.table import LABEL_COLUMNS, OWN_COLUMN, ledger_row, timestamp
 from budgetguard.store import RefusalCount
 
 ASKED = (
@@ -46,6 +47,19 @@ class Flush(NamedTuple):
 
     id: str
     rows: tuple[RefusalCount, ...]
+
+
+def parted(
+    entries: Sequence[tuple[str, Row | Flush]],
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """What a ledger is given, each with its namespace: the rows of `token_usage`, and those of `refusals`."""
+    usage, refused = [], []
+    for namespace, entry in entries:
+        if isinstance(entry, Flush):
+            refused += refusal_rows(namespace, *entry)
+        else:
+            usage.append(ledger_row(namespace, entry))
+    return usage, refused
 
 
 def refusal_rows(namespace: str, flush_id: str, counts: Sequence[RefusalCount]) -> list[tuple[Any, ...]]:

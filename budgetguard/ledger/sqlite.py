@@ -1,8 +1,8 @@
 """A ledger in a SQLite file, for the rows of stores that keep theirs in an outbox.
 
-The file holds `token_usage` and nothing else, or is a budgetguard SQLite store: then rows from the outbox stand beside
-those of its own calls, apart by id and namespace. A store does not take a ledger's file for one of its own, because
-the schema numbers of the two never meet.
+The file holds `token_usage` and `refusals` and nothing else, or is a budgetguard SQLite store: then rows from the
+outbox stand beside those of its own calls, apart by id and namespace. A store does not take a ledger's file for one of
+its own, because the schema numbers of the two never meet.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from budgetguard.ledger import refusals, rollups
 from budgetguard.ledger.closing import Billing, close
 from budgetguard.ledger.closing_schema import SQLITE as CLOSINGS
 from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
+from budgetguard.ledger.refusals import Flush, parted
 from budgetguard.ledger.sums import SQLITE
-from budgetguard.ledger.table import COLUMNS, PRUNE_ROWS, TABLE, WRITE_ROW, ledger_row, timestamp
+from budgetguard.ledger.table import COLUMNS, PRUNE_ROWS, TABLE, WRITE_ROW, timestamp
 from budgetguard.stores.sqlite import schema as store_schema
 
 T = TypeVar("T")
@@ -56,10 +57,10 @@ class SQLiteLedger:
     def __repr__(self) -> str:
         return f"SQLiteLedger({self._path!r})"
 
-    def write(self, rows: Sequence[tuple[str, Row]]) -> None:
-        found = [ledger_row(namespace, row) for namespace, row in rows]
+    def write(self, rows: Sequence[tuple[str, Row | Flush]]) -> None:
+        usage, refused = parted(rows)
         with self._lock:
-            self._translated(lambda: self._write(found))
+            self._translated(lambda: self._write(usage, refused))
 
     def prune(self, namespace: str, before_ms: int, most: int) -> int:
         with self._lock:
@@ -81,9 +82,14 @@ class SQLiteLedger:
                 self._db.close()
                 self._db = None
 
-    def _write(self, rows: Sequence[tuple[object, ...]]) -> None:
+    def _write(self, usage: Sequence[tuple[object, ...]], refused: Sequence[tuple[object, ...]]) -> None:
         db = self._opened()
-        _in_one_transaction(db, lambda: db.executemany(WRITE_ROW, rows))
+
+        def write() -> None:
+            db.executemany(WRITE_ROW, usage)
+            db.executemany(refusals.ADD_ROW, refused)
+
+        _in_one_transaction(db, write)
 
     def _prune(self, namespace: str, before_ms: int, most: int) -> int:
         db = self._opened()
@@ -91,9 +97,13 @@ class SQLiteLedger:
         def forget() -> int:
             db.execute(PRUNE_ROWS, (namespace, timestamp(before_ms), most))
             forgotten = db.changes()
-            if forgotten < most:
-                db.execute(rollups.PRUNE, (namespace, before_ms))
-            return forgotten
+            if forgotten == most:
+                return forgotten
+            db.execute(rollups.PRUNE_SUMS, (namespace, before_ms))
+            db.execute(rollups.PRUNE_STRETCHES, (namespace, before_ms))
+            db.execute(rollups.PRUNE_GROUPS, (namespace,))
+            db.execute(refusals.PRUNE_ROWS, (namespace, timestamp(before_ms), most - forgotten))
+            return forgotten + db.changes()
 
         return _in_one_transaction(db, forget)
 

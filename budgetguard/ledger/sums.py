@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from budgetguard.core.model import NO_LABEL
 from budgetguard.ledger.rollups import sums_of
 from budgetguard.ledger.table import LABEL_COLUMNS, timestamp
-from budgetguard.ledger.totals import Between
+from budgetguard.ledger.totals import Ask, Between
 
 SLOT_MS = 900_000
 """A quarter of an hour: every time zone's hours and days are made of whole ones."""
-Ask = Callable[[str, Sequence[Any]], Iterable[tuple[Any, ...]]]
-"""Runs a question with its bindings (`?`)."""
+SLOT = ""
+"""Names the number of a row's quarter of an hour since 1970. No label is called so."""
 COUNTED = "namespace = ? AND timestamp >= ? AND timestamp < ? AND status <> 'released'"
 """The calls of a stretch; what was released is no call."""
 _COLUMN_OF = {name: f"coalesce(\"{column}\", '')" for name, column in LABEL_COLUMNS.items()} | {
@@ -92,16 +93,16 @@ _PARTS = [
     for amount in ("1", "coalesce(cost_nanousd, 0)")
 ]
 TERMS = [
-    *sums_of(""), "CAST(attempt = 1 AS INTEGER)", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", *_PARTS
+    *sums_of(""), "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", *_PARTS,
 ]  # fmt: skip
 """What a row adds to each of `AMOUNTS`, in SQL."""
 
 
 def value_of(name: str, dialect: Dialect) -> tuple[str, list[str]]:
-    """The value of a label of a row (or its model, provider, status, prompt_hash, or `slot`: the number of its quarter
-    of an hour since 1970), in SQL, '' where it lacks it; and what is bound there.
+    """The value of a label of a row (or its model, provider, status, prompt_hash, or `SLOT`), in SQL, '' where it
+    lacks it; and what is bound there.
     """
-    if name == "slot":
+    if name == SLOT:
         return f"({dialect.at_s} / {SLOT_MS // 1000})", []
     column = _COLUMN_OF.get(name)
     return (column, []) if column else (f"coalesce({dialect.label}, '')", [name])
@@ -109,11 +110,14 @@ def value_of(name: str, dialect: Dialect) -> tuple[str, list[str]]:
 
 def condition(ask: Ask, dialect: Dialect, between: Between, where: Mapping[str, str]) -> tuple[str, list[Any]]:
     """What holds of the calls of a stretch whose labels match these globs (as `fnmatchcase`; a call without the label
-    matches none), in SQL, and what is bound there. Globs are matched here, against the values that there are.
+    matches only "(none)"), in SQL, and what is bound there. Globs are matched here, against the values that there are.
     """
     text, bindings = COUNTED, [between.namespace, timestamp(between.since_ms), timestamp(between.until_ms)]
     for name, glob in where.items():
         value, bound = value_of(name, dialect)
+        if glob == NO_LABEL:
+            text, bindings = f"{text} AND {value} IN ('', ?)", [*bindings, *bound, glob]
+            continue
         if not set("*?[").intersection(glob):
             text, bindings = f"{text} AND {value} = ?", [*bindings, *bound, glob]
             continue

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from budgetguard.core.verbs import Row
-from budgetguard.ledger import rollups
+from budgetguard.ledger import forgotten, rollups_sqlite
 
 TABLE = f"""
 CREATE TABLE token_usage (
@@ -33,7 +33,8 @@ CREATE TABLE token_usage (
     PRIMARY KEY (reservation_id, namespace)
 );
 CREATE INDEX token_usage_by_time ON token_usage (namespace, timestamp);
-{rollups.SQLITE}
+{rollups_sqlite.TABLES}
+{forgotten.SQLITE}
 """
 """Of SQLite, with the rollups that it keeps."""
 COLUMNS = (

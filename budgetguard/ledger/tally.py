@@ -33,7 +33,9 @@ class Held(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """An account that is not as the ledger and the open reservations tell it. `whole`: all of its rows are there."""
+    """An account that is not as the ledger and the open reservations tell it. `whole`: if it has spent more than its
+    rows tell, no rows that were forgotten, or may have been charged without naming it, can be the reason.
+    """
 
     account: Account
     spent: int
@@ -51,7 +53,7 @@ class Tally:
     """
 
     def __init__(self, now_ms: int, pruned_ms: int | None = None) -> None:
-        """`pruned_ms`: rows of calls that were admitted before may have been forgotten; None if none were."""
+        """`pruned_ms`: rows of calls that were admitted until then may have been forgotten; None if none were."""
         self.now_ms = now_ms
         self.pruned_ms = pruned_ms
         self.untold: set[str] = set()
@@ -104,7 +106,7 @@ class Tally:
         period, start_ms = account.period, account.window_start_ms
         if start_ms is None:
             start_ms = 0 if period.kind == "total" else self.now_ms - period.span_ms - period.slot_ms
-        return self.pruned_ms <= start_ms
+        return self.pruned_ms < start_ms
 
     def differences(self, standing: Accounts) -> list[Difference]:
         """Where what stands is not what is told, by key."""
@@ -119,8 +121,13 @@ class Tally:
                 for where in (standing, told)
             )
             if stands != says:
-                found.append(Difference(account, stands[0], says[0], stands[1], says[1], self.whole(account)))
+                tells = self._tells(account, stands[0] - says[0])
+                found.append(Difference(account, stands[0], says[0], stands[1], says[1], tells))
         return found
+
+    def _tells(self, account: Account, more: int) -> bool:
+        """Whether its rows tell all: if it has spent more than they do, others did not charge that."""
+        return more <= 0 or (self.whole(account) and more > getattr(self.uncounted, account.unit))
 
     def _account(self, key: str, at_ms: int) -> Account | None:
         """The account of a key that a call names which was admitted then; None if it counts no more, or is untold."""
@@ -129,22 +136,10 @@ class Tally:
         return self._known[key]
 
     def _made(self, key: str, at_ms: int) -> Account | None:
-        budget, per, unit, period_text, window = json.loads(key)
-        labels = tuple((name, value) for name, value in per)
-        try:
-            period = parse_period_text(period_text)
-        except InvalidLimit:  # a zone that this machine does not know
+        account = account_of(key, at_ms)
+        if account is None:
             self.untold.add(key)
-            return None
-        bounds: tuple[int | None, int | None] = (None, None)
-        if period.kind == "calendar":
-            found = window_at(period, at_ms)
-            if found.label != window:
-                self.untold.add(key)
-                return None
-            bounds = found.start_ms, found.end_ms
-        account = Account(budget, labels, unit, period, window, *bounds)
-        return account if self.counts(account) else None
+        return account if account is not None and self.counts(account) else None
 
     def _count(self, where: dict[str, dict[int, int]], account: Account, slot_ms: int, amount: int) -> None:
         number = 0
@@ -169,12 +164,29 @@ class Tally:
         return account.period.kind == "total" and self._until_ms[account.key] + TOTAL_KEEP_MS <= self.now_ms
 
 
+def account_of(key: str, at_ms: int) -> Account | None:
+    """The account of a key that a call names which was admitted then; None if its window was another one then."""
+    budget, per, unit, period_text, window = json.loads(key)
+    labels = tuple((name, value) for name, value in per)
+    try:
+        period = parse_period_text(period_text)
+    except InvalidLimit:  # a zone that this machine does not know
+        return None
+    bounds: tuple[int | None, int | None] = (None, None)
+    if period.kind == "calendar":
+        found = window_at(period, at_ms)
+        if found.label != window:
+            return None
+        bounds = found.start_ms, found.end_ms
+    return Account(budget, labels, unit, period, window, *bounds)
+
+
 class Look(NamedTuple):
     """What stands in a store beside what is told of it; `before` and `after` that was read: while calls run, an account
     that is another then cannot be judged by this look.
 
     `overdue` open reservations have outlived their lease by more than `OVERDUE_MS`. `unreadable`: by entry of the
-    outbox why no row can be made of it. `waiting` rows stand there.
+    outbox why no row can be made of it. `waiting` rows stand there. `ended`: open reservations that have a row.
     """
 
     tally: Tally
@@ -183,14 +195,11 @@ class Look(NamedTuple):
     held: int = 0
     overdue: int = 0
     waiting: int = 0
+    ended: frozenset[str] = frozenset()
     unreadable: Mapping[str, str] = MappingProxyType({})
 
-    def still(self) -> dict[str, tuple[Account, Balance]]:
-        """The accounts that nothing was done to meanwhile; those that did not stand before and after, too."""
-        return {key: found for key, found in self.after.items() if self.before.get(key) == found}
-
     def moved(self) -> set[str]:
-        """The keys of those to which something was done."""
+        """The keys of the accounts to which something was done meanwhile."""
         return {key for key in {*self.before, *self.after} if self.before.get(key) != self.after.get(key)}
 
     def mended(self) -> tuple[list[Difference], Accounts]:
@@ -222,4 +231,4 @@ def mended(account: Account, stands: Balance | None, says: Balance, whole: bool,
         slots[number] = max(spent, slots.get(number, (0, 0))[0]), reserved
     first = first_live_slot(account.period, now_ms)
     kept = tuple((number, *slots[number]) for number in sorted(slots) if number >= first and any(slots[number]))
-    return stands._replace(slots=kept, keep_until_ms=keep_until_ms)
+    return stands._replace(spent=0, reserved=0, slots=kept, keep_until_ms=keep_until_ms)

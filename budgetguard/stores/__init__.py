@@ -77,6 +77,12 @@ def open_outbox(url: str | None, namespace: str, timeout_ms: int, claim_after_ms
     return RedisOutbox(url, namespace, timeout_ms, claim_after_ms)
 
 
+def own_ledger_url(url: str | None) -> str | None:
+    """The ledger that a store is itself: SQLite's file. None for memory, and for a store that has none."""
+    url = url or default_url()
+    return url if url.startswith(SQLITE) and not url.endswith(":memory:") else None
+
+
 async def store_exists(url: str | None, namespace: str, timeout_ms: int, *, allow_eviction: bool = False) -> bool:
     """Whether there is a store already: SQLite's file, or the namespace in Redis. To find out makes none.
 

@@ -97,6 +97,26 @@ def clock(*, caller: Caller) -> Call:
     return Call(caller.script("clock"), (caller.keys.meta,), pack(caller.head))
 
 
+def claim(*, caller: Caller) -> Call:
+    """Claim the namespace, with the caller's incarnation as the claim."""
+    return Call(caller.script("claim"), (caller.keys.meta,), pack(caller.head))
+
+
+def rebuild(
+    *, caller: Caller, accounts: Sequence[Any], reservations: Sequence[Any], goes_on_as: tuple[bytes, bool] | str | bool
+) -> Call:
+    """Set accounts and resolved reservations, under the claim that is the caller's incarnation."""
+    keys = caller.keys
+    touched = (*(keys.account(one[0]) for one in accounts), *(keys.hold(one[0]) for one in reservations))
+    argument = pack((*caller.head, accounts, reservations, goes_on_as))
+    return Call(caller.script("rebuild"), (keys.meta, keys.open, keys.index, *touched), argument)
+
+
+def look(*, caller: Caller, commands: Sequence[Sequence[str]]) -> Call:
+    """Tell what the namespace says of itself, and which of these commands may be run."""
+    return Call(caller.script("look"), (caller.keys.meta,), pack((commands,)))
+
+
 def prune(*, caller: Caller, digests: Sequence[bytes], found_dead_ms: Sequence[int]) -> Call:
     """Forget those of these accounts that are dead, and were found so at these instants (0: not yet)."""
     keys = caller.keys

@@ -1,4 +1,4 @@
-"""The outbox: ledger rows that the scripts have written and nobody has moved into a SQL ledger yet."""
+"""The outbox: ledger rows and counts of refusals that nobody has moved into a SQL ledger yet."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from budgetguard.errors import StoreAway, StoreUnusable
 from budgetguard.ledger.outbox import OutboxRow
 from budgetguard.stores.redis.address import parse_address
 from budgetguard.stores.redis.keys import Keys
+from budgetguard.stores.redis.noting import FIELD as REFUSALS
+from budgetguard.stores.redis.noting import flush_from
 from budgetguard.stores.redis.plans import account_from, unpack
 from budgetguard.stores.redis.server import Server
 from budgetguard.stores.redis.wire import Command
@@ -57,7 +59,7 @@ class RedisOutbox:
         found = await self._mine(most, after or "0")
         if len(found) < most:
             found += await self._read(">", most - len(found))
-        digests = list({digest for _, fields in found for digest in _digests(fields)})
+        digests = list({digest for _, fields in found for digest in digests_of(fields)})
         words = await self._ask("HMGET", self._keys.index, *digests) if digests else []
         known = dict(zip(digests, words, strict=True))
         # Decoding takes the event loop some 50 us a row; a guard may be at work beside it.
@@ -134,7 +136,8 @@ class RedisOutbox:
 
     def _row(self, entry_id: str, fields: list[bytes], words: Words) -> OutboxRow:
         try:
-            return OutboxRow(entry_id, self._namespace, row_from(fields[1], words))
+            row = flush_from(fields[1]) if fields[0] == REFUSALS else row_from(fields[1], words)
+            return OutboxRow(entry_id, self._namespace, row)
         except Exception as error:  # noqa: BLE001 - whatever somebody has written there, only this entry stays
             unreadable = StoreUnusable(f"entry {entry_id} of the outbox cannot be read: {error!r}")
             return OutboxRow(entry_id, self._namespace, unreadable)
@@ -145,10 +148,10 @@ def _says(reply: Any, word: str) -> bool:
     return isinstance(reply, Exception) and word in str(reply)
 
 
-def _digests(fields: list[bytes]) -> list[bytes]:
-    """The accounts that a row names; none if it cannot be read, which `row_from` will say."""
+def digests_of(fields: list[bytes]) -> list[bytes]:
+    """The accounts that an entry names; none if it cannot be read, which `_row` will say."""
     try:
-        digests = unpack(fields[1])[DIGESTS]
+        digests = unpack(fields[1])[DIGESTS] if fields[0] != REFUSALS else []
         return [digest for digest in digests if isinstance(digest, bytes)]
     except (ValueError, TypeError, LookupError):
         return []

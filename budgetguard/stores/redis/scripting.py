@@ -15,6 +15,8 @@ from budgetguard.stores.redis.plans import unpack
 from budgetguard.stores.redis.server import Server
 
 Make = Callable[[Caller], Sequence[Call]]
+CLAIM = b"rebuild:"
+"""How an incarnation begins that is the claim of whoever rebuilds the namespace: `lua/lib/claim.lua` says the same."""
 
 
 class ScriptFailed(StoreUnusable):
@@ -34,12 +36,18 @@ class Begun(NamedTuple):
 
 
 class Scripting:
-    """What the scripts of one namespace are called with; shared by the store's event loops."""
+    """What the scripts of one namespace are called with; shared by the store's event loops.
 
-    def __init__(self, keys: Keys, clock: Clock | None) -> None:
+    Args:
+        adopts: goes on with another incarnation whose loss was accepted. Not who rebuilds a namespace: another has then
+            taken over from him.
+    """
+
+    def __init__(self, keys: Keys, clock: Clock | None, *, adopts: bool = True) -> None:
         self.keys = keys
         self.incarnation = b""
         self._clock = clock
+        self._adopts = adopts
         self._heard_ms = 0
         self._lost: LostWrites | None = None
 
@@ -93,8 +101,8 @@ class Scripting:
         for answer in answers:
             if type(answer) is list and answer[0] == b"lost":
                 _, found, accepted = answer
-                if not accepted:
-                    raise self.lost()
+                if not (accepted and self._adopts):
+                    raise self.lost(found)
                 self.incarnation = found
                 return None
         return [
@@ -150,11 +158,17 @@ class Scripting:
             f"the namespace {self.keys.prefix} has {kind}, and was opened with {other}: use another one"
         )
 
-    def lost(self) -> StateLost:
+    def lost(self, found: bytes) -> StateLost:
         """The error that says what to do."""
+        if found.startswith(CLAIM):
+            return StateLost(
+                f"the namespace {self.keys.prefix} is being rebuilt by `budgetguard doctor --fix` "
+                f"({found.removeprefix(CLAIM).decode()}): wait for it, or run that again if it has died"
+            )
         return StateLost(
             f"the namespace {self.keys.prefix} is not the one that was opened: its state was lost. Restore it from a "
-            "backup, or run `budgetguard init --accept-loss` to start from nothing"
+            "backup, rebuild its accounts with `budgetguard doctor --fix`, or run `budgetguard init --accept-loss` to "
+            "start from nothing"
         )
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import apsw
 
@@ -13,7 +14,7 @@ from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import Account, OnExpiry, plan_from_text
 from budgetguard.core.periods import parse_period_text
 from budgetguard.errors import StoreAway, StoreUnusable
-from budgetguard.ledger.charges import charges
+from budgetguard.ledger.charges import charges, forgotten_ms
 from budgetguard.ledger.tally import LONGEST_WINDOW_MS, OVERDUE_MS, Accounts, Difference, Held, Look, Tally
 from budgetguard.store import Clock
 from budgetguard.stores.sqlite import rows, schema
@@ -29,6 +30,8 @@ WHERE r.namespace = ? AND r.state = 'held'"""
 OUTLIVED = """
 SELECT (SELECT count(*) FROM accounts WHERE namespace = ?1 AND keep_until_ms <= ?2 AND reserved = 0)
      + (SELECT count(*) FROM reservations WHERE namespace = ?1 AND state <> 'held' AND keep_until_ms <= ?2)"""
+LARGE_BYTES = 1 << 29
+"""A larger file is not looked through for damage: that would take minutes."""
 
 
 class SQLiteBooks:
@@ -54,6 +57,20 @@ class SQLiteBooks:
             db.execute("BEGIN")
             return self._look(db)
 
+    def facts(self) -> dict[str, Any]:
+        """Its schema and settings, what SQLite finds broken in it ("" for nothing), and how far the machine's clock
+        stands behind the time it has told, in ms.
+        """
+        with self._opened(apsw.SQLITE_OPEN_READONLY) as db:
+            ((journal_mode,),) = db.execute("PRAGMA journal_mode")
+            ((size,),) = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+            damage = "ok" if int(size) > LARGE_BYTES else next(iter(db.execute("PRAGMA quick_check(1)")))[0]
+            behind_ms = self._now_ms(db) - self._clock_ms()
+            return {
+                "schema": schema.SCHEMA, "journal_mode": journal_mode, "damage": "" if damage == "ok" else damage,
+                "behind_ms": behind_ms,
+            }  # fmt: skip
+
     def outlived(self) -> int:
         """How many accounts and resolved reservations have outlived their time: the next sweep forgets them."""
         with self._opened(apsw.SQLITE_OPEN_READONLY) as db:
@@ -75,7 +92,7 @@ class SQLiteBooks:
 
     def _look(self, db: apsw.Connection) -> Look:
         now_ms = self._now_ms(db)
-        tally = Tally(now_ms)
+        tally = Tally(now_ms, forgotten_ms(db.execute, self._namespace))
         tally.add(charges(db.execute, self._namespace, now_ms - LONGEST_WINDOW_MS, self._on_expiry))
         held = [_held(*row) for row in db.execute(HELD, (self._namespace,))]
         tally.hold(held)
@@ -94,9 +111,11 @@ class SQLiteBooks:
         return made
 
     def _now_ms(self, db: apsw.Connection) -> int:
-        clock_ms = time.time_ns() // 1_000_000 if self._clock is None else self._clock.now_ms()
         ((_, last_ms),) = db.execute(schema.READ_CLOCK, (self._namespace,))
-        return max(clock_ms, last_ms or 0)
+        return max(self._clock_ms(), last_ms or 0)
+
+    def _clock_ms(self) -> int:
+        return time.time_ns() // 1_000_000 if self._clock is None else self._clock.now_ms()
 
     @contextmanager
     def _opened(self, flags: int) -> Iterator[apsw.Connection]:
@@ -104,6 +123,12 @@ class SQLiteBooks:
             db = apsw.Connection(self._path, flags=flags)
             try:
                 db.set_busy_handler(schema.patience(self._timeout_ms))
+                ((version,),) = db.execute("PRAGMA user_version")
+                if version != schema.SCHEMA:
+                    raise StoreUnusable(
+                        f"the store {self._path} has schema {version} and this budgetguard {schema.SCHEMA}: let a "
+                        "guard open it, which migrates an older one, or use the version that wrote it"
+                    )
                 yield db
             finally:
                 db.close()  # what was not committed is rolled back
@@ -113,6 +138,11 @@ class SQLiteBooks:
             raise StoreUnusable(f"the store {self._path} cannot be used: {error}; check the file") from error
         except (ValueError, TypeError, LookupError) as error:
             raise StoreUnusable(f"a row of the store {self._path} cannot be read: {error!r}") from error
+
+
+def versions() -> dict[str, str]:
+    """Of SQLite, as apsw carries it."""
+    return {"sqlite": apsw.sqlite_lib_version()}
 
 
 def _held(id: str, body: str, slot_ms: int, lease_end_ms: int, plan: str) -> Held:
