@@ -57,9 +57,9 @@ class Clients(ABC):
         """A client of the same type and options, every call of which is guarded. The one given stays as it is.
 
         Args:
-            client: of the OpenAI, Anthropic, Groq or Together SDK, or of httpx2 or httpx, async or sync, or boto3's of
-                `bedrock-runtime`. It shares its connections with the wrapped one: to close either closes both, to drop
-                one does nothing to the other.
+            client: of the OpenAI, Anthropic, Groq or Together SDK, or of httpx2 or httpx, async or sync, google-genai's
+                `Client`, or boto3's of `bedrock-runtime`. It shares its connections with the wrapped one: to close
+                either closes both, to drop one does nothing to the other.
             labels: of every call, unless it or `acting_as` says otherwise.
 
         Raises:

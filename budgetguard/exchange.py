@@ -29,6 +29,7 @@ from budgetguard.wire.apis import FREE, Api, recognise
 from budgetguard.wire.asked import Asked, asked, telling_usage
 from budgetguard.wire.hosts import place_of
 from budgetguard.wire.unknown import unknown_api_text
+from budgetguard.within import raise_if_stopped
 
 if TYPE_CHECKING:
     from budgetguard.clients import Gate
@@ -99,6 +100,7 @@ class Exchange:
 
         Errors: those of `Guard.reserve`. Nothing is to be sent then.
         """
+        raise_if_stopped()  # also what would draw from a hold
         await self.prepare()
         self._hold = self._around()
         if self._hold is not None:
@@ -122,7 +124,7 @@ class Exchange:
     def _origin(self) -> Origin:
         key, attempt = self._gate.policy.ledger.prompt_key, self._attempt
         hashed = "" if key is None else prompt_hash(key, self._request.body, self.content)
-        return Origin(attempt.operation_id, attempt.number, hashed)
+        return Origin(attempt.operation_id, attempt.number, hashed, self._request.api.kind)
 
     @property
     def observed(self) -> Answer:
