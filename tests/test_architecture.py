@@ -115,6 +115,8 @@ TABLE = (
     Row("estimates.media", "middle"),
     Row("estimates.reading", "middle"),
     Row("estimates.outputs", "middle"),
+    Row("estimates.sketch", "middle"),
+    Row("estimates.learned", "middle"),
     Row("estimates.settings", "middle"),
     Row("estimates", "middle"),
     Row("estimate", "middle"),
