@@ -57,5 +57,5 @@ def test_a_policy_says_how_careful_learned_estimates_are_and_how_fast_they_fade(
 
 @pytest.mark.parametrize("wrong", [True, 0, 1, -0.5, "0.95", None, float("nan"), 95])
 def test_a_quantile_that_is_no_share_is_refused_in_python_too(wrong: object) -> None:
-    with pytest.raises(ConfigError, match="estimate.quantile"):
+    with pytest.raises(ConfigError, match=r"estimate\.quantile"):
         EstimateSettings(quantile=wrong)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from budgetguard.estimates.sketch import EDGES, Sketch, Spread
 
 LEARNS_AT: Final = ("agent", "task")
 """The labels that tell calls of one model apart, from wide to narrow."""
-WIDER_WEIGHT: Final = 20.0
+WIDER_WEIGHT: Final = 5.0
 """What is known of the wider set counts as so many calls at most: so a new task begins as its agent is."""
 UNSEEN_TIMES: Final = 4
 """A call that nobody has seen yet is taken to write so many times the most that was seen of its model."""
@@ -36,9 +36,9 @@ class Known(NamedTuple):
 
     parts: tuple[tuple[Spread, float], ...]
     weight: float
-    """How many calls that is, those of wider sets counted less; what is unseen is at most one more."""
+    """How many calls that is, those of wider sets counted less; what is unseen is one more."""
     unseen: float
-    """The weight of that one: the less the more is known of the model."""
+    """The factor of that one."""
     most: int
     """The most that the model wrote; 0 if nothing is known of it."""
 
@@ -106,7 +106,6 @@ class Learned:
                 continue
             if len(key) == 1:
                 most = spread.most
-                weight = unseen = WIDER_WEIGHT / (WIDER_WEIGHT + spread.weight)
             factor = min(1.0, WIDER_WEIGHT / weight)
             parts = [(part, share * factor) for part, share in parts]
             parts.append((spread, 1.0))
@@ -156,13 +155,16 @@ def outlook(known: Known, quantile: float, bound: int, room: int) -> Outlook:
     unseen = min(bound, max(1, room // 2))
     if known.parts:
         unseen = min(unseen, max(1, UNSEEN_TIMES * known.most))
-    sums = [known.unseen * unseen**power for power in (1, 2, 3)]
+    # Each set's own figures are averaged, not its calls: a few long ones of a wider set would outweigh all of a narrow
+    # one for hundreds of calls.
+    mean, deviation = known.unseen * unseen, 0.0
     for spread, factor in known.parts:
-        sums = [total + factor * more for total, more in zip(sums, spread.sums, strict=True)]
-    first, second, third = sums
-    mean = second / first if first else 0.0
-    deviation = sqrt(max(0.0, third / first - mean * mean)) if first else 0.0
-    return Outlook(min(_quantile(known, quantile, unseen), bound), mean, deviation)
+        share = factor * spread.weight
+        mean += share * spread.open_mean
+        deviation += share * spread.open_deviation
+    mean, deviation = mean / known.weight, deviation / known.weight
+    alone = min(_quantile(known, quantile, unseen), max(unseen, known.most), bound)
+    return Outlook(alone, mean, deviation)
 
 
 def _quantile(known: Known, quantile: float, unseen: int) -> int:

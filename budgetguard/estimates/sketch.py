@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from math import sqrt
 from typing import Final, NamedTuple
 
 from budgetguard.core.amounts import MAX_AMOUNT, check_amount, shown
@@ -39,13 +40,14 @@ _MIDDLES: Final = (0.0, *((low + 1 + high) / 2 for low, high in pairwise(EDGES))
 class Spread(NamedTuple):
     """A sketch as it is at one instant: edges by their index, ascending, and the weight of all calls up to each.
 
-    `weight` is how many calls there are, old ones counted less; `sums` are those of their tokens, and of the second and
-    third powers of these.
+    `weight` is how many calls there are, old ones counted less. A call is found open in proportion to its length: of
+    those that are found so, `open_mean` and `open_deviation` are the mean and the standard deviation of their tokens.
     """
 
     places: tuple[int, ...] = ()
     upto: tuple[float, ...] = ()
-    sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    open_mean: float = 0.0
+    open_deviation: float = 0.0
 
     @property
     def weight(self) -> float:
@@ -140,4 +142,6 @@ def _spread(weights: Mapping[int, float]) -> Spread:
         second += weight * tokens * tokens
         third += weight * tokens * tokens * tokens
         upto.append(total)
-    return Spread(tuple(places), tuple(upto), (first, second, third))
+    mean = second / first if first else 0.0
+    deviation = sqrt(max(0.0, third / first - mean * mean)) if first else 0.0
+    return Spread(tuple(places), tuple(upto), mean, deviation)
