@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from budgetguard.estimates.learned import MOST_KEPT, Known, Learned, Outlook, keys_of, outlook
+from budgetguard.estimates.learned import MOST_KEPT, Learned, Outlook, keys_of
 
 DAY_MS = 86_400_000
 NOW_MS = 20_000 * DAY_MS
@@ -22,7 +22,7 @@ def learned(*calls: tuple[dict[str, str], int], at_ms: int = NOW_MS) -> Learned:
 
 
 def looked(found: Learned, room: int = ROOM, at_ms: int = NOW_MS, bound: int = 4_096, **subject: str) -> Outlook:
-    return outlook(found.known({"model": "m", **subject}, at_ms), 0.95, bound, room)
+    return found.outlook({"model": "m", **subject}, at_ms, 0.95, bound, room)
 
 
 def size_of(root: object) -> int:
@@ -90,10 +90,9 @@ def test_what_was_learned_fades() -> None:
 
 def test_a_call_without_output_or_labels_is_a_call_too() -> None:
     found = learned(*[({}, 0)] * 100)
-    assert outlook(found.known({}, NOW_MS), 0.95, 4_096, ROOM).alone <= 1
+    assert found.outlook({}, NOW_MS, 0.95, 4_096, ROOM).alone <= 1
     assert keys_of({}) == [("",)]
     assert len(set(keys_of({"model": "m", "task": "t"})) | set(keys_of({"model": "m", "agent": "t"}))) == 3
-    assert Learned(DAY_MS).known({"model": "m"}, NOW_MS) == Known((), 1.0, 1.0, 0)
 
 
 def test_a_hundred_thousand_sets_of_labels_take_bounded_memory_and_what_is_asked_for_stays() -> None:
@@ -103,6 +102,6 @@ def test_a_hundred_thousand_sets_of_labels_take_bounded_memory_and_what_is_asked
     taken = size_of(found)
     print(f"{len(found):,} sets kept, {taken / 1e6:.1f} MB")
     assert taken < 60_000_000 and len(found) <= MOST_KEPT // 10
-    assert found.known({"model": "m"}, NOW_MS).weight > 50_000, "the wide sets are in use all the time"
-    assert len(found.known({"model": "m", "agent": "a1", "task": "t99995"}, NOW_MS).parts) >= 2
-    assert len(found.known({"model": "m", "agent": "a0", "task": "t0"}, NOW_MS).parts) == 2, "forgotten: as its agent"
+    late = looked(found, agent="a1", task="t99996")
+    assert late != looked(found, agent="a1", task="t1") == looked(found, agent="a1", task="never"), "forgotten"
+    assert 900 < looked(found, agent="a1").alone < 1_000, "the wide sets are in use all the time"

@@ -40,7 +40,7 @@ def test_quantiles_of_real_outputs_are_never_too_low_and_at_most_5_percent_too_h
     told = [quantile(spread, share) for share in SHARES]
     print(
         name,
-        len(sketch),
+        sketch.size,
         "counts;",
         *(f"{share}: {a} for {b}" for share, a, b in zip(SHARES, told, exact, strict=True)),
     )
@@ -48,7 +48,7 @@ def test_quantiles_of_real_outputs_are_never_too_low_and_at_most_5_percent_too_h
     first, second, third = (sum(tokens**power for tokens in outputs) for power in (1, 2, 3))
     assert spread.open_mean == pytest.approx(second / first, rel=0.02)
     assert spread.open_deviation == pytest.approx((third / first - (second / first) ** 2) ** 0.5, rel=0.03)
-    assert len(sketch) <= len(EDGES)
+    assert sketch.size <= len(EDGES)
 
 
 def test_edges_are_whole_numbers_up_to_the_most_that_counts() -> None:
@@ -87,7 +87,7 @@ def test_what_is_a_half_life_older_weighs_half() -> None:
 def test_what_is_too_old_is_dropped_and_stays_so() -> None:
     sketch = sketch_of([(10, 100), (20, 100 + KEPT_SLICES)])
     assert sketch.counts == sketch_of([(20, 100 + KEPT_SLICES), (10, 100)]).counts == [(106, EDGES.index(20), 1)]
-    assert (sketch.calls, len(sketch)) == (1, 1)
+    assert (sketch.calls, sketch.size) == (1, 1)
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, float("nan"), True, "7", None, 2**53])

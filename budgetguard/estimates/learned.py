@@ -8,12 +8,14 @@ them in proportion to its length, so their mean is that of all calls weighed by 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
+from operator import is_
 from typing import Final, NamedTuple
 
-from budgetguard.estimates.sketch import EDGES, Sketch, Spread
+from budgetguard.estimates.sketch import EDGES, Sketch, Spread, place_of
 
 LEARNS_AT: Final = ("agent", "task")
 """The labels that tell calls of one model apart, from wide to narrow."""
@@ -29,18 +31,6 @@ MOST_KEPT: Final = 400_000
 _SET_WEIGHS: Final = 10
 
 Key = tuple[str, ...]
-
-
-class Known(NamedTuple):
-    """What is known of calls with certain labels, from the wide to the narrow: each part with its factor."""
-
-    parts: tuple[tuple[Spread, float], ...]
-    weight: float
-    """How many calls that is, those of wider sets counted less; what is unseen is one more."""
-    unseen: float
-    """The factor of that one."""
-    most: int
-    """The most that the model wrote; 0 if nothing is known of it."""
 
 
 class Outlook(NamedTuple):
@@ -79,49 +69,55 @@ class Learned:
         """A call with these labels has written so much, at an instant of the store's time.
 
         Raises:
-            InvalidAmount: a number is none, or negative.
+            InvalidAmount: that is no number of tokens, or negative.
         """
+        place, slice = place_of(tokens), at_ms // self._half_life_ms
         for key in keys_of(subject):
             kept = self._sketches.get(key)
             if kept is None:
                 kept = self._sketches[key] = _Kept()
                 self._size += _SET_WEIGHS
-            self._sketches.move_to_end(key)
-            before = len(kept.sketch)
-            kept.sketch.add(tokens, at_ms // self._half_life_ms)
-            self._size += len(kept.sketch) - before
+            else:
+                self._sketches.move_to_end(key)
+            before = kept.sketch.size
+            kept.sketch.count(slice, place, 1)
+            self._size += kept.sketch.size - before
         while self._size > MOST_KEPT:
             _, forgotten = self._sketches.popitem(last=False)
-            self._size -= len(forgotten.sketch) + _SET_WEIGHS
+            self._size -= forgotten.sketch.size + _SET_WEIGHS
 
-    def known(self, subject: Mapping[str, str], at_ms: int) -> Known:
-        """What is known of calls with these labels: a part for each set of which there is anything."""
+    def outlook(self, subject: Mapping[str, str], at_ms: int, quantile: float, bound: int, room: int) -> Outlook:
+        """What a call with these labels may write.
+
+        Args:
+            quantile: of a call alone, above 0 and below 1.
+            bound: the most that the request itself, or its model, allows: what is unseen lies there.
+            room: the tokens of the smallest limit. What is unseen is taken to be at most half of it: else a model whose
+                bound is above every limit would never be tried, and nothing learned of it.
+        """
         at = at_ms / self._half_life_ms
-        parts: list[tuple[Spread, float]] = []
-        weight, unseen, most = 1.0, 1.0, 0
-        for key in keys_of(subject):
-            kept = self._sketches.get(key)
-            spread = Spread() if kept is None else kept.at(at)
-            if not spread.weight:
-                continue
-            if len(key) == 1:
-                most = spread.most
-            factor = min(1.0, WIDER_WEIGHT / weight)
-            parts = [(part, share * factor) for part, share in parts]
-            parts.append((spread, 1.0))
-            weight, unseen = weight * factor + spread.weight, unseen * factor
-        return Known(tuple(parts), weight, unseen, most)
+        found = [kept for key in keys_of(subject) if (kept := self._sketches.get(key)) is not None]
+        unseen = min(bound, max(1, room // 2))
+        if not found:
+            return Outlook(unseen, unseen, 0.0)
+        spreads = [kept.at(at) for kept in found]
+        if spreads[0].weight:
+            unseen = min(unseen, max(1, UNSEEN_TIMES * spreads[0].most))
+        return found[-1].outlook(spreads, quantile, bound, unseen)
 
 
 class _Kept:
-    """A sketch, and how it was when it was last looked at."""
+    """A sketch, and what was made of it when it was last looked at."""
 
-    __slots__ = ("_at", "_calls", "_spread", "sketch")
+    __slots__ = ("_asked", "_at", "_calls", "_outlook", "_spread", "_spreads", "sketch")
 
     def __init__(self) -> None:
         self.sketch = Sketch()
         self._spread = Spread()
         self._calls, self._at = 0, 0.0
+        self._asked: tuple[float, int, int] = (0.0, 0, 0)
+        self._spreads: list[Spread] = []
+        self._outlook = Outlook(0, 0.0, 0.0)
 
     def at(self, at: float) -> Spread:
         """Weighed at an instant: anew if there are 3 % more calls, or a 16th of the half-life has passed."""
@@ -129,6 +125,14 @@ class _Kept:
         if calls > self._calls * _GROWN or calls < self._calls or not 0 <= at - self._at < _AGED:
             self._spread, self._calls, self._at = self.sketch.spread(at), calls, at
         return self._spread
+
+    def outlook(self, spreads: list[Spread], quantile: float, bound: int, unseen: int) -> Outlook:
+        """As `blended`, of which it remembers the last answer: spreads are the same objects until they change."""
+        asked = (quantile, bound, unseen)
+        if asked != self._asked or len(spreads) != len(self._spreads) or not all(map(is_, spreads, self._spreads)):
+            self._asked, self._spreads = asked, spreads
+            self._outlook = blended(spreads, quantile, bound, unseen)
+        return self._outlook
 
 
 def keys_of(subject: Mapping[str, str]) -> list[Key]:
@@ -143,40 +147,31 @@ def keys_of(subject: Mapping[str, str]) -> list[Key]:
     return keys
 
 
-def outlook(known: Known, quantile: float, bound: int, room: int) -> Outlook:
-    """What a call may write of which so much is known.
+def blended(spreads: Sequence[Spread], quantile: float, bound: int, unseen: int) -> Outlook:
+    """What a call may write, by what the sets to which it belongs did, from wide to narrow, and one unseen call.
 
-    Args:
-        quantile: of a call alone, above 0 and below 1.
-        bound: the most that the request itself, or its model, allows: what is unseen lies there.
-        room: the tokens of the smallest limit. What is unseen is taken to be at most half of it: else a model whose
-            bound is above every limit would never be tried, and nothing learned of it.
+    Each set counts as it is, but for the narrower one as `WIDER_WEIGHT` calls at most. The quantile is that of all
+    calls. Of the means each set's own is averaged: a few long calls of a wider set would outweigh all short ones of a
+    narrow one for hundreds of calls.
     """
-    unseen = min(bound, max(1, room // 2))
-    if known.parts:
-        unseen = min(unseen, max(1, UNSEEN_TIMES * known.most))
-    # Each set's own figures are averaged, not its calls: a few long ones of a wider set would outweigh all of a narrow
-    # one for hundreds of calls.
-    mean, deviation = known.unseen * unseen, 0.0
-    for spread, factor in known.parts:
-        share = factor * spread.weight
-        mean += share * spread.open_mean
-        deviation += share * spread.open_deviation
-    mean, deviation = mean / known.weight, deviation / known.weight
-    alone = min(_quantile(known, quantile, unseen), max(unseen, known.most), bound)
-    return Outlook(alone, mean, deviation)
+    shares = [1.0]
+    weight = 1.0
+    for spread in spreads:
+        factor = min(1.0, WIDER_WEIGHT / weight) if spread.weight else 1.0
+        shares = [*(share * factor for share in shares), 1.0]
+        weight = weight * factor + spread.weight
+    parts = list(zip(spreads, shares[1:], strict=True))
+    mean, deviation = shares[0] * unseen, 0.0
+    for spread, share in parts:
+        mean += share * spread.weight * spread.open_mean
+        deviation += share * spread.weight * spread.open_deviation
 
+    def falls_short(place: int) -> bool:
+        below = shares[0] if EDGES[place] >= unseen else 0.0
+        for spread, share in parts:
+            below += share * spread.below(place)
+        return below < quantile * weight
 
-def _quantile(known: Known, quantile: float, unseen: int) -> int:
-    """The first edge up to which that share of the calls lies."""
-    wanted = quantile * known.weight
-    low, high = 0, len(EDGES) - 1
-    while low < high:
-        place = (low + high) // 2
-        weight = known.unseen if EDGES[place] >= unseen else 0.0
-        weight += sum(factor * spread.below(place) for spread, factor in known.parts)
-        if weight >= wanted:
-            high = place
-        else:
-            low = place + 1
-    return EDGES[low]
+    low = bisect_left(range(len(EDGES) - 1), True, key=lambda place: not falls_short(place))
+    most = max([unseen, *(spread.most for spread in spreads)])
+    return Outlook(min(EDGES[low], most, bound), mean / weight, deviation / weight)

@@ -64,28 +64,35 @@ class Spread(NamedTuple):
         return self.upto[number - 1] if number else 0.0
 
 
-class Sketch:
-    """The calls of one set of labels. At most `KEPT_SLICES` times the number of edges are kept, some 290."""
+def place_of(tokens: int) -> int:
+    """The place of the edge at which a call counts.
 
-    __slots__ = ("_slices", "calls")
+    Raises:
+        InvalidAmount: that is no number of tokens, or negative.
+    """
+    return bisect_left(EDGES, min(check_amount(tokens, "tokens"), MOST_TOKENS))
+
+
+class Sketch:
+    """The calls of one set of labels. At most `KEPT_SLICES` times the number of edges are kept, some 300."""
+
+    __slots__ = ("_newest", "_slices", "calls", "size")
 
     def __init__(self) -> None:
         self._slices: dict[int, dict[int, int]] = {}
+        self._newest = 0
         self.calls = 0
         """How many calls are kept."""
+        self.size = 0
+        """How many counts they are kept in."""
 
-    def __len__(self) -> int:
-        """How many counts are kept."""
-        return sum(map(len, self._slices.values()))
-
-    def add(self, tokens: int, slice: int, calls: int = 1) -> None:
-        """Count calls of so many tokens, in the slice of when they were.
+    def add(self, tokens: int, slice: int) -> None:
+        """Count a call of so many tokens, in the slice of when it was.
 
         Raises:
             InvalidAmount: a number is none, or negative.
         """
-        place = bisect_left(EDGES, min(check_amount(tokens, "tokens"), MOST_TOKENS))
-        self._count(check_amount(slice, "slice"), place, check_amount(calls, "calls"))
+        self.count(check_amount(slice, "slice"), place_of(tokens), 1)
 
     def merge(self, counts: Iterable[tuple[int, int, int]], newest: int) -> None:
         """Add what another one has counted: as (slice, place of the edge, calls), in any order.
@@ -103,7 +110,24 @@ class Sketch:
             checked.append((check_amount(slice, "slice"), place, check_amount(calls, "calls")))
         for slice, place, calls in checked:
             if slice <= newest:
-                self._count(slice, place, calls)
+                self.count(slice, place, calls)
+
+    def count(self, slice: int, place: int, calls: int) -> None:
+        """Count calls that are known to be numbers, at the place of an edge."""
+        if slice > self._newest:
+            self._newest = slice
+            for old in [other for other in self._slices if other <= slice - KEPT_SLICES]:
+                dropped = self._slices.pop(old)
+                self.calls -= sum(dropped.values())
+                self.size -= len(dropped)
+        elif slice <= self._newest - KEPT_SLICES:
+            return
+        if calls:
+            at = self._slices.setdefault(slice, {})
+            before = at.get(place, 0)
+            at[place] = after = min(before + calls, MAX_AMOUNT)
+            self.calls += after - before
+            self.size += not before
 
     @property
     def counts(self) -> list[tuple[int, int, int]]:
@@ -118,18 +142,6 @@ class Sketch:
             for place, calls in self._slices[slice].items():
                 weights[place] = weights.get(place, 0.0) + weight * calls
         return _spread(weights)
-
-    def _count(self, slice: int, place: int, calls: int) -> None:
-        newest = max(self._slices, default=slice)
-        if slice <= newest - KEPT_SLICES or calls == 0:
-            return
-        at = self._slices.setdefault(slice, {})
-        before = at.get(place, 0)
-        at[place] = min(before + calls, MAX_AMOUNT)
-        self.calls += at[place] - before
-        if slice > newest:
-            for old in [other for other in self._slices if other <= slice - KEPT_SLICES]:
-                self.calls -= sum(self._slices.pop(old).values())
 
 
 def _spread(weights: Mapping[int, float]) -> Spread:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from budgetguard.call import Call
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Account, Plan
-from budgetguard.estimates.learned import Learned, outlook
+from budgetguard.estimates.learned import Learned
 from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.simulation.trace import TracedCall
 
@@ -44,7 +44,7 @@ class Outputs:
         if self._method == "ceiling":
             return self._bound
         room = _room(plan, call.prompt_tokens)
-        found = outlook(self._learned.known(subject, now_ms), self._quantile, self._bound, room)
+        found = self._learned.outlook(subject, now_ms, self._quantile, self._bound, room)
         # An injected bound holds for each call by itself: there is no sum in which they make up for each other.
         together = 1 if self._inject else 1 + min((self._open[a.identity] for a in _estimated(plan)), default=0)
         tokens = found.alone if self._inject else found.tokens(together)
