@@ -17,6 +17,7 @@ from budgetguard.draining import Drain, Draining
 from budgetguard.duties import Duties, answers_to
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
 from budgetguard.events import Event, Expired, LeaseLost, StoreProblem
+from budgetguard.forecasting import Forecasting
 from budgetguard.outcome import Outcome
 from budgetguard.settling import Courier, Op, Spool
 from budgetguard.telling import Telling
@@ -43,6 +44,7 @@ class Resources:
     """Read the policy's file again if it has changed."""
     drain: Callable[[], Drain] | None
     """Makes the drain of an event loop; None where nothing is drained here."""
+    forecasting: Forecasting
 
 
 class Engine:

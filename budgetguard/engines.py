@@ -51,6 +51,10 @@ class Engines:
         engine = self._engines.get(loop)
         return self._made(loop) if engine is None else engine
 
+    def now_ms(self) -> int:
+        """The store's time, as it was last heard. Errors: those of `current`."""
+        return self.current().now_ms()
+
     def check_process(self) -> None:
         """Pass the process in which the guard was opened, and any if it was not.
 

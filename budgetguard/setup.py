@@ -10,6 +10,7 @@ from budgetguard.draining import Drain
 from budgetguard.engine import Resources
 from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.events import Event, Observer, PolicyReloaded
+from budgetguard.forecasting import Forecasting
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
 from budgetguard.outcome import Outcome
 from budgetguard.policy import (
@@ -175,7 +176,7 @@ def resources_of(
         opened, url = store, repr(store)
     spool = open_spool(url, settings.namespace, settings.spool)
     drain = _drain_of(source.policy, url) if source.policy.ledger.url is not None else None
-    return Resources(source.policy, opened, spool, notify, outcome_of, check_policy, drain)
+    return Resources(source.policy, opened, spool, notify, outcome_of, check_policy, drain, Forecasting())
 
 
 def _drain_of(policy: Policy, store_url: str | None) -> Callable[[], Drain]:

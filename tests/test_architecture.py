@@ -132,6 +132,7 @@ TABLE = (
     Row("matching", "middle"),
     Row("policy", "middle"),
     Row("policy_file", "middle"),
+    Row("forecasting", "middle"),
     Row("status", "middle"),
     Row("event_fields", "middle"),
     Row("events", "middle"),
