@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from budgetguard.estimates.forecast import Forecast
+from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
     from budgetguard.core.model import Plan
     from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.policy import Policy
-    from budgetguard.usage import Usage
 
 
 class Forecasting:
@@ -42,7 +42,7 @@ class Forecasting:
             forecast = self._for(policy.estimate)
             ask = forecast.bound if injects else forecast.tokens
             tokens = ask(subject, plan, estimate.input_tokens, estimate.output_tokens, now_ms)
-        return type(estimate)(estimate.input_tokens, tokens)
+        return estimate if tokens == estimate.output_tokens else Usage(estimate.input_tokens, tokens)
 
     def opened(self, settings: EstimateSettings, plan: Plan) -> None:
         """A call was admitted."""
@@ -62,6 +62,6 @@ class Forecasting:
             self._for(settings).learn(subject, tokens, now_ms, is_cut=is_cut)
 
     def _for(self, settings: EstimateSettings) -> Forecast:
-        if self._forecast is None or settings != self._settings:
+        if self._forecast is None or (settings is not self._settings and settings != self._settings):
             self._settings, self._forecast = settings, Forecast(settings)
         return self._forecast

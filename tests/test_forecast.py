@@ -63,6 +63,6 @@ def test_a_bound_that_cuts_is_higher_and_what_it_cut_raises_it() -> None:
     for _ in range(99):
         found.opened(mine)
     assert found.bound(subject, mine, 0, BOUND, NOW_MS) == bound, "others make up for none"
-    for _ in range(50):
+    for _ in range(100):
         found.learn(subject, bound, NOW_MS, is_cut=True)
     assert found.bound(subject, mine, 0, BOUND, NOW_MS) >= 2 * bound

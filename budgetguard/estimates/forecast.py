@@ -19,8 +19,6 @@ INJECTED_QUANTILE: Final = 0.99
 CUT_TIMES: Final = 2
 """An answer that was cut would have been longer: it is learned as so many times what was written, so that estimates do
 not sink by what they cut."""
-_UNKNOWN_BEFORE: Final = ("tokens", "output_tokens", "usd")
-"""The units of which nobody knows beforehand how much a call takes."""
 
 
 class Forecast:
@@ -38,7 +36,7 @@ class Forecast:
         """An output in tokens, at least 1 and at most `bound`, which is the request's own or its model's."""
         room = _room(plan, prompt_tokens)
         found = self._learned.outlook(subject, at_ms, self._quantile, bound, room)
-        open_calls = min((self._open[account] for account in _accounts(plan)), default=0)
+        open_calls = min(map(self._open.__getitem__, plan.uncertain), default=0)
         return max(1, min(found.tokens(open_calls + 1), bound, room))
 
     def bound(self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int) -> int:
@@ -49,11 +47,12 @@ class Forecast:
 
     def opened(self, plan: Plan) -> None:
         """A call was admitted."""
-        self._open.update(_accounts(plan))
+        for account in plan.uncertain:
+            self._open[account] += 1
 
     def ended(self, plan: Plan) -> None:
         """It is open no longer."""
-        for account in _accounts(plan):
+        for account in plan.uncertain:
             self._open[account] -= 1
             if self._open[account] <= 0:
                 del self._open[account]
@@ -65,10 +64,6 @@ class Forecast:
             InvalidAmount: that is no number of tokens, or negative.
         """
         self._learned.add(subject, tokens * CUT_TIMES if is_cut else tokens, at_ms)
-
-
-def _accounts(plan: Plan) -> list[str]:
-    return [claim.account.identity for claim in plan.claims if claim.account.unit in _UNKNOWN_BEFORE]
 
 
 def _room(plan: Plan, prompt_tokens: int) -> int:

@@ -8,10 +8,9 @@ them in proportion to its length, so their mean is that of all calls weighed by 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from math import ceil, sqrt
+from math import ceil, isqrt, sqrt
 from operator import is_
 from typing import Final, NamedTuple
 
@@ -24,7 +23,6 @@ WIDER_WEIGHT: Final = 5.0
 UNSEEN_TIMES: Final = 4
 """A call that nobody has seen yet is taken to write so many times the most that was seen of its model."""
 _LEAST_MARGIN: Final = 0.25
-_GROWN: Final = 1.03
 _AGED: Final = 1 / 16
 MOST_KEPT: Final = 400_000
 """Counts that are kept, of all sets together, some 40 MB: then the set that was asked for longest ago is forgotten."""
@@ -42,6 +40,8 @@ class Outlook(NamedTuple):
     """The mean of the calls that are open where an account is full."""
     deviation: float
     """Their standard deviation."""
+    place: int = 0
+    """Of the quantile's edge, which the next one is seldom far from."""
 
     def tokens(self, open_calls: int) -> int:
         """For each of so many calls, itself included: what they write together is a sum."""
@@ -109,21 +109,24 @@ class Learned:
 class _Kept:
     """A sketch, and what was made of it when it was last looked at."""
 
-    __slots__ = ("_asked", "_at", "_calls", "_outlook", "_spread", "_spreads", "sketch")
+    __slots__ = ("_anew_from", "_asked", "_at", "_calls", "_outlook", "_spread", "_spreads", "sketch")
 
     def __init__(self) -> None:
         self.sketch = Sketch()
         self._spread = Spread()
-        self._calls, self._at = 0, 0.0
+        self._calls, self._anew_from, self._at = 0, 0, 0.0
         self._asked: tuple[float, int, int] = (0.0, 0, 0)
         self._spreads: list[Spread] = []
         self._outlook = Outlook(0, 0.0, 0.0)
 
     def at(self, at: float) -> Spread:
-        """Weighed at an instant: anew if there are 3 % more calls, or a 16th of the half-life has passed."""
+        """Weighed at an instant: anew if calls have come that could say more than chance does, the root of how many
+        there were and at least a 16th, or a 16th of the half-life has passed.
+        """
         calls = self.sketch.calls
-        if calls > self._calls * _GROWN or calls < self._calls or not 0 <= at - self._at < _AGED:
+        if not self._calls <= calls < self._anew_from or not 0 <= at - self._at < _AGED:
             self._spread, self._calls, self._at = self.sketch.spread(at), calls, at
+            self._anew_from = calls + max(1, isqrt(calls), calls // 16)
         return self._spread
 
     def outlook(self, spreads: list[Spread], quantile: float, bound: int, unseen: int) -> Outlook:
@@ -131,7 +134,7 @@ class _Kept:
         asked = (quantile, bound, unseen)
         if asked != self._asked or len(spreads) != len(self._spreads) or not all(map(is_, spreads, self._spreads)):
             self._asked, self._spreads = asked, spreads
-            self._outlook = blended(spreads, quantile, bound, unseen)
+            self._outlook = blended(spreads, quantile, bound, unseen, self._outlook.place)
         return self._outlook
 
 
@@ -147,12 +150,12 @@ def keys_of(subject: Mapping[str, str]) -> list[Key]:
     return keys
 
 
-def blended(spreads: Sequence[Spread], quantile: float, bound: int, unseen: int) -> Outlook:
+def blended(spreads: Sequence[Spread], quantile: float, bound: int, unseen: int, near: int = 0) -> Outlook:
     """What a call may write, by what the sets to which it belongs did, from wide to narrow, and one unseen call.
 
     Each set counts as it is, but for the narrower one as `WIDER_WEIGHT` calls at most. The quantile is that of all
     calls. Of the means each set's own is averaged: a few long calls of a wider set would outweigh all short ones of a
-    narrow one for hundreds of calls.
+    narrow one for hundreds of calls. `near` is the place of an edge to begin the search at.
     """
     shares = [1.0]
     weight = 1.0
@@ -172,6 +175,13 @@ def blended(spreads: Sequence[Spread], quantile: float, bound: int, unseen: int)
             below += share * spread.below(place)
         return below < quantile * weight
 
-    low = bisect_left(range(len(EDGES) - 1), True, key=lambda place: not falls_short(place))
+    low, high = 0, len(EDGES) - 1
+    place = near
+    while low < high:
+        if falls_short(place):
+            low = place + 1
+        else:
+            high = place
+        place = high - 1 if high == near else (low + high) // 2
     most = max([unseen, *(spread.most for spread in spreads)])
-    return Outlook(min(EDGES[low], most, bound), mean / weight, deviation / weight)
+    return Outlook(min(EDGES[low], most, bound), mean / weight, deviation / weight, low)
