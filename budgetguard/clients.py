@@ -11,6 +11,7 @@ from budgetguard.labels import check_label
 if TYPE_CHECKING:
     from budgetguard.call import Origin
     from budgetguard.exchange import Exchange
+    from budgetguard.forecasting import Forecasting
     from budgetguard.hold import Hold
     from budgetguard.policy import Policy
     from budgetguard.sync import SyncGuard
@@ -28,12 +29,16 @@ class Gate(NamedTuple):
     Args:
         subject: the labels of a call, merged from everywhere: from its own, and those of its client.
         admit: reserves for labels of its own, an estimate, labels of its client, and where it comes from.
+        forecasting: what was learned of outputs.
+        now_ms: the store's time, as it was last heard in this event loop.
     """
 
     policy: Policy
     shared: object
     subject: Callable[[Mapping[str, str], Mapping[str, str]], Mapping[str, str]]
     admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], Origin], Awaitable[Hold]]
+    forecasting: Forecasting
+    now_ms: Callable[[], int]
 
 
 class Clients(ABC):

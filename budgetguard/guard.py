@@ -269,7 +269,7 @@ class Guard(Clients):
         def subject(own: Mapping[str, str], of_client: Mapping[str, str]) -> Mapping[str, str]:
             return self._subjects.judge(own, of_client)[0]
 
-        return Gate(self.policy, self._shared, subject, self._admit)
+        return Gate(self.policy, self._shared, subject, self._admit, self._shared.forecasting, self._engines.now_ms)
 
     async def _admit(
         self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str] = NO_LABELS,
