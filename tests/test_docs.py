@@ -148,8 +148,8 @@ def test_the_commands_of_the_pages_are_there_with_their_options() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     reference = "\n".join(text for page, text in TEXTS.items() if page.startswith("reference/"))
     named = set(re.findall(r"^::: budgetguard\.(\S+)$", reference, re.MULTILINE))
-    assert set(bg.__all__) - named == {"Event"}  # with all of its module
-    assert {f"testing.{name}" for name in testing.__all__} <= named and "events" in named
+    assert set(bg.__all__) - named == {"AlertRaised", "Event", "Observer"}  # on the page that is made
+    assert {f"testing.{name}" for name in testing.__all__} <= named
 
 
 def test_what_redis_needs_is_told_as_the_readme_tells_it() -> None:
@@ -175,6 +175,13 @@ def test_a_page_of_the_command_line_is_what_help_prints(hooks: ModuleType, monke
     page = "".join(hooks.help_page(hooks.COMMANDS["ledger"], "ledger"))
     assert page.startswith("# budgetguard ledger\n") and "\n## budgetguard ledger drain\n" in page
     assert "  --follow                   Go on as new rows come" in page
+
+
+def test_every_event_is_told_with_its_name_level_and_fields(hooks: ModuleType) -> None:
+    parts = "".join(map(hooks.event_part, hooks.EVENTS))
+    assert "::: budgetguard.events.Delayed\n" in parts and "::: budgetguard.alerts.raised.AlertRaised\n" in parts
+    assert "`budget.delayed`, info: `reservation_id`, `subject`, `waited_ms`\n" in parts
+    assert len(hooks.EVENTS) > 25 and parts.count("::: ") == len(hooks.EVENTS)
 
 
 @pytest.mark.parametrize(

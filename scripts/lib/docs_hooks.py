@@ -1,5 +1,7 @@
-"""Hooks of mkdocs: the pages of the command line are what `--help` prints when the documentation is built, and no page
-may load anything from elsewhere.
+"""Hooks of mkdocs: pages that are made when the documentation is built, and what no page may do.
+
+A page of the command line is what `--help` prints; that of the events lists all there are. No page may load anything
+from elsewhere.
 """
 
 from __future__ import annotations
@@ -16,10 +18,32 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 from typer.main import get_command
 
+from budgetguard import call_events, events
+from budgetguard.alerts import raised
 from budgetguard.cli.app import app, run
+from budgetguard.events import Event
 
 SECTION = "Command line"
 COMMANDS: dict[str, Any] = vars(get_command(app))["commands"]
+EVENTS = [
+    kind
+    for module in (events, call_events, raised)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and kind.__module__ == module.__name__ and issubclass(kind, Event) and kind is not Event
+]
+EVENTS_HEAD = """\
+# Events
+
+An observer is told of each. `event.name` is stable, `event.level` is how loud a log should be, and `event.fields()`
+gives flat keys and plain values.
+
+::: budgetguard.Observer
+
+::: budgetguard.Event
+    options:
+      members: [fields]
+
+"""
 LOADS = re.compile(
     r"""<(?:script|img|iframe|source|link(?![^>]*rel=["']?(?:canonical|next|prev)\b))\b[^>]*?\b(?:src|href)=["']?"""
     r"""((?:https?:)?//[^"'\s>]+)|(?:@import\s*(?:url\()?|url\()\s*["']?((?:https?:)?//[^"')]+)""",
@@ -35,7 +59,8 @@ def on_config(config: Any) -> None:
 
 
 def on_files(files: Any, config: Any) -> None:
-    """Add a page for each command."""
+    """Add a page for each command, and that of the events."""
+    files.append(File.generated(config, "reference/events.md", content=EVENTS_HEAD + "".join(map(event_part, EVENTS))))
     for name, command in COMMANDS.items():
         files.append(File.generated(config, f"commands/{name}.md", content="".join(help_page(command, name))))
 
@@ -51,6 +76,13 @@ def on_post_build(config: Any) -> None:
 def elsewhere(text: str) -> list[str]:
     """The addresses on other hosts that a page or a style sheet loads something from."""
     return [page or style for page, style in LOADS.findall(text)]
+
+
+def event_part(kind: type[Event]) -> str:
+    """What is told of an event: its docstring, then its name, its level and its fields."""
+    name = f"{kind.__module__}.{kind.__name__}"
+    told = f"`{kind.name}`, {kind.level}: {', '.join(f'`{key}`' for key in kind.keys)}"
+    return f"::: {name}\n    options:\n      members: false\n      show_root_full_path: false\n\n{told}\n\n"
 
 
 def help_page(command: Any, *words: str) -> Iterator[str]:
