@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.util
 import json
 import os
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +24,9 @@ from typer.main import get_command
 import budgetguard as bg
 from budgetguard import testing
 from budgetguard.cli.app import app
+from budgetguard.estimates.settings import EstimateSettings
+from budgetguard.policy_checks import span_ms
+from budgetguard.policy_file import FILE_CHECKS
 from budgetguard.testing import FakeProvider, ProviderPrice
 
 CHECKOUT = Path(__file__).parents[1]
@@ -150,6 +155,24 @@ def test_every_public_name_is_in_the_reference() -> None:
     named = set(re.findall(r"^::: budgetguard\.(\S+)$", reference, re.MULTILINE))
     assert set(bg.__all__) - named == {"AlertRaised", "Event", "Observer"}  # on the page that is made
     assert {f"testing.{name}" for name in testing.__all__} <= named
+
+
+def test_the_reference_of_the_file_has_every_key_with_its_default() -> None:
+    (text,) = blocks("reference/policy", "toml")
+    told = tomllib.loads(text)
+    assert told.keys() == FILE_CHECKS.keys()
+    for kind, table in {
+        bg.GuardSettings: "guard", bg.StoreSettings: "store", bg.LedgerSettings: "ledger", bg.AlertSettings: "alerts",
+        EstimateSettings: "estimate", bg.LabelRules: "labels", bg.Budget: "budget", bg.Price: "price", bg.Host: "host",
+        bg.Owner: "owner", bg.AlertRoute: "alert",
+    }.items():  # fmt: skip
+        entry = told[table][0] if isinstance(told[table], list) else told[table]
+        fields = {field.name: field.default for field in dataclasses.fields(kind) if field.init}
+        fields.pop("routes", None)  # the tables `[[alert]]`
+        assert entry.keys() == {name.removesuffix("_ms") for name in fields}
+        if table in ("guard", "store", "estimate", "alerts"):
+            said = {name: span_ms(entry[name[:-3]], name) if name.endswith("_ms") else entry[name] for name in fields}
+            assert said == {name: said[name] if default is None else default for name, default in fields.items()}
 
 
 def test_what_redis_needs_is_told_as_the_readme_tells_it() -> None:

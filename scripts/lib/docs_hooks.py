@@ -42,6 +42,7 @@ gives flat keys and plain values.
 ::: budgetguard.Event
     options:
       members: [fields]
+      merge_init_into_class: false
 
 """
 LOADS = re.compile(
@@ -82,7 +83,8 @@ def event_part(kind: type[Event]) -> str:
     """What is told of an event: its docstring, then its name, its level and its fields."""
     name = f"{kind.__module__}.{kind.__name__}"
     told = f"`{kind.name}`, {kind.level}: {', '.join(f'`{key}`' for key in kind.keys)}"
-    return f"::: {name}\n    options:\n      members: false\n      show_root_full_path: false\n\n{told}\n\n"
+    options = "    options:\n      members: false\n      show_root_full_path: false\n      show_signature: false\n"
+    return f"::: {name}\n{options}\n{told}\n\n"
 
 
 def help_page(command: Any, *words: str) -> Iterator[str]:
