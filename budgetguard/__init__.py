@@ -45,6 +45,7 @@ from budgetguard.price import Price
 from budgetguard.refusal import refusal_in
 from budgetguard.usage import Usage
 from budgetguard.wire.hosts import Host
+from budgetguard.within import stop_at_refusal
 
 __all__ = [
     "AlertRaised",
@@ -91,4 +92,5 @@ __all__ = [
     "acting_as",
     "carry",
     "refusal_in",
+    "stop_at_refusal",
 ]

@@ -17,6 +17,7 @@ from budgetguard.price_data import load
 from budgetguard.pricing import needs_data
 from budgetguard.refusal import judged_again, retry_after_s
 from budgetguard.waiting import Waiter, poll_s
+from budgetguard.within import raise_if_stopped
 
 if TYPE_CHECKING:
     import tenacity
@@ -62,6 +63,7 @@ class Admission:
 
     async def admit(self) -> Hold:
         """The hold of the admitted call. Errors: those of `Guard.reserve`."""
+        raise_if_stopped()
         call, line = self._call, self._engine.line
         try:
             if needs_data(self._engine.shared.policy.prices, call.subject.get("model"), self._engine.now_ms()):
@@ -134,7 +136,8 @@ class Admission:
 
     def _admitted(self, verdict: Verdict) -> Hold:
         call, engine = self._call, self._engine
-        engine.shared.notify(Admitted(call.id, call.subject, self._asked_s, call.priced.row.prompt_tokens))
+        tokens = call.priced.row.prompt_tokens
+        engine.shared.notify(Admitted(call.id, call.subject, self._asked_s, tokens, call.origin.api))
         if verdict.would_refuse or call.excuse:
             cause = call.excuse or "BudgetExceeded"
             asked = call.asked_of(verdict.would_refuse)

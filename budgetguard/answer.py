@@ -106,7 +106,7 @@ class Answer:
         bound = self._bound
         if self._stream is None:
             return False
-        if bound is None or output_tokens > bound:
+        if bound is None or output_tokens != bound:
             return self._stream.reaches(output_tokens)
         return self._stream.reaches(DOUBT * bound) or self._stated() > bound
 

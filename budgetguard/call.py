@@ -42,11 +42,15 @@ def new_id() -> str:
 
 
 class Origin(NamedTuple):
-    """What is known of a call by its request: the operation ("" for a new one) and which attempt of it this is."""
+    """What is known of a call by its request: the operation ("" for a new one) and which attempt of it this is.
+
+    `api` is the kind of the request (`wire.paths.Kind`).
+    """
 
     operation_id: str = ""
     attempt: int = 1
     prompt_hash: str = ""
+    api: str = ""
 
 
 NO_ORIGIN = Origin()
@@ -177,7 +181,9 @@ class Call:
             if not lenient:
                 raise
             self.excuse = self.excuse or type(error).__name__
-        self.info = CallInfo(self.subject, self.priced.source, host, self.priced.row, *self.origin, process, VERSION)
+        self.info = CallInfo(
+            self.subject, self.priced.source, host, self.priced.row, *self.origin[:3], process, VERSION
+        )
 
     def _estimated(self, policy: Policy, now_ms: int) -> Priced:
         if self.estimate is None:

@@ -11,7 +11,8 @@ from budgetguard.events import Event, Level
 class Admitted(Event):
     """A call was admitted; the store took `reserve_s` to say so, what the call waited for room apart.
 
-    `input_tokens` are estimated.
+    `input_tokens` are estimated. `api` is the kind of its request ("chat", "embeddings", ...: `wire.paths.Kind`), ""
+    where it was reserved by hand.
     """
 
     name: ClassVar[str] = "budget.admitted"
@@ -20,6 +21,7 @@ class Admitted(Event):
     subject: Mapping[str, str]
     reserve_s: float
     input_tokens: int = 0
+    api: str = ""
 
 
 class DelayBegan(Event):

@@ -13,6 +13,7 @@ from budgetguard.subjects import NO_LABELS
 if TYPE_CHECKING:
     from budgetguard.call import Origin
     from budgetguard.exchange import Exchange
+    from budgetguard.forecasting import Forecasting
     from budgetguard.hold import Hold
     from budgetguard.policy import Policy
     from budgetguard.subjects import Subjects
@@ -32,6 +33,8 @@ class Gate(NamedTuple):
         subjects: merges the labels of a call from everywhere: from its own, and those of its client.
         admit: reserves for labels of its own, an estimate, labels of its client, and where it comes from.
         tell: tells the observers of a refusal that no store decided: for its labels, and those of its client.
+        forecasting: what was learned of outputs.
+        now_ms: the store's time, as it was last heard in this event loop.
     """
 
     policy: Policy
@@ -39,6 +42,8 @@ class Gate(NamedTuple):
     subjects: Subjects
     admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], Origin], Awaitable[Hold]]
     tell: Callable[[BudgetGuardError, Mapping[str, str], Mapping[str, str]], None]
+    forecasting: Forecasting
+    now_ms: Callable[[], int]
 
     def unguarded(self, why: str, labels: Mapping[str, str]) -> UnguardedApi:
         """As `Clients.unguarded`."""
@@ -60,17 +65,22 @@ class Clients(ABC):
         """What an exchange needs."""
 
     @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._gate().policy
+
+    @property
     def may_refuse(self) -> bool:
         """For integrations: calls can be refused, which in shadow and off none is, for no cause at all."""
-        return self._gate().policy.mode == "enforce"
+        return self.policy.mode == "enforce"
 
     def wrap(self, client: Client, **labels: str) -> Client:
         """A client of the same type and options, every call of which is guarded. The one given stays as it is.
 
         Args:
-            client: of the OpenAI, Anthropic, Groq or Together SDK, or of httpx2 or httpx, async or sync, or boto3's of
-                `bedrock-runtime`. It shares its connections with the wrapped one: to close either closes both, to drop
-                one does nothing to the other.
+            client: of the OpenAI, Anthropic, Groq or Together SDK, or of httpx2 or httpx, async or sync, google-genai's
+                `Client`, or boto3's of `bedrock-runtime`. It shares its connections with the wrapped one: to close
+                either closes both, to drop one does nothing to the other.
             labels: of every call, unless it or `acting_as` says otherwise.
 
         Raises:

@@ -105,7 +105,8 @@ class Settled(Event):
     """A call was settled; `cost_nanousd` is None where nobody knows it.
 
     Cache tokens are among the input tokens, reasoning tokens among those of the output. `usage_source` says who told
-    them, `settle_s` how long the store took; None where the settle was delivered later.
+    them, `settle_s` how long the store took; None where the settle was delivered later. `error_type` is what ended the
+    call, "" where nothing went wrong.
     """
 
     name: ClassVar[str] = "budget.settled"
@@ -123,6 +124,7 @@ class Settled(Event):
     estimated_tokens: int = 0
     usage_source: UsageSource = ""
     settle_s: float | None = None
+    error_type: str = ""
 
 
 class AlertReached(Event):

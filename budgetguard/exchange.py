@@ -17,7 +17,7 @@ from budgetguard.attempts import next_attempt
 from budgetguard.call import Origin
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.endings import cause_of, charge_if_left, charge_of, failure_of, rule_of, status_of
-from budgetguard.errors import BudgetExceeded, ReservationFinished, StoreError
+from budgetguard.errors import BudgetExceeded, CallRefused, ReservationFinished, StoreError
 from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, why_so_much, with_bound
 from budgetguard.hold import Hold
 from budgetguard.parts import LEFT_UNREAD, Charge, Part
@@ -29,9 +29,11 @@ from budgetguard.wire.apis import FREE, Api, recognise
 from budgetguard.wire.asked import Asked, asked, telling_usage
 from budgetguard.wire.hosts import place_of
 from budgetguard.wire.unknown import unknown_api_text
+from budgetguard.within import raise_if_stopped
 
 if TYPE_CHECKING:
     from budgetguard.clients import Gate
+    from budgetguard.core.model import Plan
 
 STEP_PERCENT = 25
 """A stream that reaches its estimated output takes so much more of it at once,"""
@@ -68,7 +70,10 @@ class Exchange:
         self._hold: Hold | None = None
         self._part: Part | None = None
         self._is_own = True
-        self._is_prepared = self._is_bounded = self._ended = False
+        self._bound: int | None = None
+        self._subject: Mapping[str, str] | None = None
+        self._counts_on: Plan | None = None
+        self._is_prepared = self._is_injected = self._ended = False
         self._may_grow = True
         self._asked_for = 0
 
@@ -83,11 +88,14 @@ class Exchange:
         self._is_prepared = True
         if needs_tokenizers(settings):
             await asyncio.to_thread(load_tokenizers, settings)
-        self._estimate, self._is_bounded = estimate(request.api, request.body, len(self.content), settings)
+        most, is_bounded = estimate(request.api, request.body, len(self.content), settings)
         body = request.body
-        if not self._is_bounded and self._gate.policy.guard.inject_max_tokens and body:
+        self._is_injected = not is_bounded and self._gate.policy.guard.inject_max_tokens and bool(body)
+        self._estimate = self._learned(most)
+        self._bound = most.output_tokens if is_bounded else None
+        if self._is_injected:
             body = with_bound(request.api, body, self._estimate.output_tokens)
-            self._is_bounded = True
+            self._bound = self._estimate.output_tokens
         if self.hides_usage:
             body = telling_usage(body)
         if body != request.body:
@@ -99,6 +107,7 @@ class Exchange:
 
         Errors: those of `Guard.reserve`. Nothing is to be sent then.
         """
+        raise_if_stopped()  # also what would draw from a hold
         await self.prepare()
         self._hold = self._around()
         if self._hold is not None:
@@ -108,6 +117,9 @@ class Exchange:
             self._hold = await self._reserved()
             self._part = self._hold.whole()
             self._attempt.operation_id = self._attempt.operation_id or self._hold.id
+        if self._subject is not None:
+            self._counts_on = self._hold.plan
+            self._gate.forecasting.opened(self._gate.policy.estimate, self._counts_on)
         clock = asyncio.get_running_loop().time
         self._passed_ms = partial(_ms_since, clock, clock())
 
@@ -119,10 +131,35 @@ class Exchange:
             explain(refusal, why_so_much(self._request.api, self._request.body, self._gate.policy.estimate))
             raise
 
+    def _learned(self, most: Usage) -> Usage:
+        """The estimate, by what calls with its labels have written; as it is where the policy goes by the ceiling."""
+        gate = self._gate
+        if gate.policy.estimate.output == "ceiling" or not most.output_tokens:
+            return most
+        try:
+            self._subject, _ = gate.subjects.of(self._own, self._of_client)
+        except CallRefused:  # so will `admit`, and say so
+            return most
+        return gate.forecasting.estimated(gate.policy, self._subject, most, gate.now_ms(), injects=self._is_injected)
+
+    def _learn(self, charge: Charge | None, cause: str) -> None:
+        """What its provider told of a whole answer."""
+        gate = self._gate
+        if self._subject is not None and charge is not None and charge.source == "reported" and not cause:
+            tokens = charge.usage.output_tokens
+            is_cut = self._is_injected and tokens >= self._estimate.output_tokens
+            gate.forecasting.learn(gate.policy.estimate, self._subject, tokens, gate.now_ms(), is_cut=is_cut)
+
+    def _forget(self) -> None:
+        """It is open no longer."""
+        plan, self._counts_on = self._counts_on, None
+        if plan is not None:
+            self._gate.forecasting.ended(self._gate.policy.estimate, plan)
+
     def _origin(self) -> Origin:
         key, attempt = self._gate.policy.ledger.prompt_key, self._attempt
         hashed = "" if key is None else prompt_hash(key, self._request.body, self.content)
-        return Origin(attempt.operation_id, attempt.number, hashed)
+        return Origin(attempt.operation_id, attempt.number, hashed, self._request.api.kind)
 
     @property
     def observed(self) -> Answer:
@@ -139,7 +176,7 @@ class Exchange:
         """
         self.answer = answer = Answer(
             self._request, self._estimate, status, headers, hides_usage=self.hides_usage,
-            bound=self._estimate.output_tokens if self._is_bounded else None, passed_ms=self._passed_ms,
+            bound=self._bound, passed_ms=self._passed_ms,
         )  # fmt: skip
         if self._part is not None and answer.is_stream:
             # Whoever drops the stream has taken this. It must not hold the exchange: that holds the hold.
@@ -158,7 +195,10 @@ class Exchange:
         output_tokens = self.observed.streamed_tokens()
         more = max(STEP_LEAST, output_tokens * STEP_PERCENT // 100)
         input_tokens = self._estimate.input_tokens
-        wanted = Usage(input_tokens, min(output_tokens + more, MAX_AMOUNT - input_tokens))
+        most = MAX_AMOUNT - input_tokens
+        if self._bound is not None and output_tokens < self._bound:
+            most = self._bound
+        wanted = Usage(input_tokens, min(output_tokens + more, most))
         goes_on = self._gate.policy.guard.on_stream_exceed == "finish"
         try:
             await hold.widen(part, wanted, goes_on=goes_on)
@@ -186,6 +226,8 @@ class Exchange:
             return
         self._ended = True
         charge, cause = self._charged(error), cause_of(error, self.answer)
+        self._forget()
+        self._learn(charge, cause)
         self._attempt.has_failed = cause not in ("", LEFT_UNREAD)
         if not self._is_own:
             await hold.finish(part, charge)
@@ -199,6 +241,7 @@ class Exchange:
     def __del__(self) -> None:
         """Nobody reads it any more: a hold that is shared learns how far it came. One of its own sees to itself."""
         hold, part = self._hold, self._part
+        self._forget()
         if self._ended or self._is_own or hold is None or part is None:
             return
         charge = part.charge() or Charge(self._estimate, "estimate")

@@ -266,7 +266,8 @@ class Guard(Clients):
         return await self._engines.close()
 
     def _gate(self) -> Gate:
-        return Gate(self.policy, self._shared, self._subjects, self._admit, self._tell)
+        forecasting, now_ms = self._shared.forecasting, self._engines.now_ms
+        return Gate(self.policy, self._shared, self._subjects, self._admit, self._tell, forecasting, now_ms)
 
     async def _admit(
         self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str] = NO_LABELS,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from budgetguard.call import Call, Priced, check_estimate
 from budgetguard.core.effects import chargeable
+from budgetguard.core.model import Plan
 from budgetguard.core.verbs import EndStatus, Grow, Release, Settle, Verdict
 from budgetguard.errors import GuardClosed, ReservationFinished, StoreClockBehind, StoreError
 from budgetguard.outcome import failure_of
@@ -58,6 +59,11 @@ class Hold(Shared):
     def subject(self) -> dict[str, str]:
         """The labels of the call."""
         return dict(self._call.subject)
+
+    @property
+    def plan(self) -> Plan:
+        """The accounts that the call counts against."""
+        return self._call.plan
 
     @property
     def open(self) -> bool:

@@ -129,6 +129,12 @@ def a_count(path: str, value: Any) -> Iterator[str]:
         yield f"{path} must be a whole number from 1 to {MAX_AMOUNT}, not {shown(value)}"
 
 
+def a_share(path: str, value: Any) -> Iterator[str]:
+    """A share of a whole: neither nothing nor all of it."""
+    if not (is_number(value) and 0 < value < 1):
+        yield f"{path} must be a number above 0 and below 1, such as 0.95, not {shown(value)}"
+
+
 def a_flag(path: str, value: Any) -> Iterator[str]:
     """True or false."""
     if not isinstance(value, bool):

@@ -12,7 +12,7 @@ from typing import Any, cast
 from budgetguard.alerts.settings import ALERT_CHECKS, AlertRoute, AlertSettings, route_faults, routes_faults
 from budgetguard.budget import Budget, budget_faults
 from budgetguard.errors import ConfigError
-from budgetguard.estimates.settings import ESTIMATE_CHECKS, EstimateSettings
+from budgetguard.estimates.settings import ESTIMATE_CHECKS, LEAST_HALF_LIFE_MS, EstimateSettings
 from budgetguard.owners import Owner, owner_faults, owners_faults
 from budgetguard.policy import MODES, Policy, budgets_faults, hosts_faults, known_labels
 from budgetguard.policy_checks import (
@@ -49,6 +49,7 @@ _SQLITE = "sqlite:///"
 
 GUARD_SPANS = {"lease": a_span(100), "max_hold": a_span(100), "replay_keep": a_span(1_000)}
 STORE_SPANS = {"timeout": a_span(1)}
+ESTIMATE_SPANS = {"half_life": a_span(LEAST_HALF_LIFE_MS)}
 
 
 def _file_keys(spans: Mapping[str, Check], checks: Mapping[str, Check]) -> Mapping[str, Check]:
@@ -58,6 +59,7 @@ def _file_keys(spans: Mapping[str, Check], checks: Mapping[str, Check]) -> Mappi
 
 _GUARD_KEYS = _file_keys(GUARD_SPANS, GUARD_CHECKS)
 _STORE_KEYS = _file_keys(STORE_SPANS, STORE_CHECKS)
+_ESTIMATE_KEYS = _file_keys(ESTIMATE_SPANS, ESTIMATE_CHECKS)
 FILE_CHECKS: Mapping[str, Check] = {
     "mode": MODES,
     "timezone": a_zone,
@@ -67,7 +69,7 @@ FILE_CHECKS: Mapping[str, Check] = {
     "labels": a_table(label_faults),
     "budget": tables(budget_faults),
     "price": tables(price_faults),
-    "estimate": a_table(lambda table: table_faults(table, ESTIMATE_CHECKS)),
+    "estimate": a_table(lambda table: table_faults(table, _ESTIMATE_KEYS)),
     "host": tables(host_faults),
     "owner": tables(owner_faults),
     "alerts": a_table(lambda table: table_faults(table, ALERT_CHECKS)),
@@ -246,7 +248,7 @@ def _policy(document: Mapping[str, Any], base_dir: Path) -> Policy:
         guard=GuardSettings(**_in_ms(document.get("guard", {}), GUARD_SPANS)),
         store=StoreSettings(**store),
         prices=PriceTable([Price(**entry) for entry in document.get("price", ())]),
-        estimate=EstimateSettings(**document.get("estimate", {})),
+        estimate=EstimateSettings(**_in_ms(document.get("estimate", {}), ESTIMATE_SPANS)),
         hosts=[Host(**entry) for entry in document.get("host", ())],
         ledger=LedgerSettings(**ledger),
         owners=[Owner(**entry) for entry in document.get("owner", ())],

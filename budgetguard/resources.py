@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from budgetguard.draining import Drain
 from budgetguard.events import Event
+from budgetguard.forecasting import Forecasting
 from budgetguard.outcome import Outcome
 from budgetguard.refusal_counts import RefusalCounts
 from budgetguard.settling import Spool
@@ -34,3 +35,4 @@ class Resources:
     """Makes the drain of an event loop; None where nothing is drained here."""
     alerting: Callable[[Callable[[], int]], Alerting]
     """Makes the alerts of an event loop, which is given the store's time."""
+    forecasting: Forecasting

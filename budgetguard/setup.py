@@ -10,6 +10,7 @@ from budgetguard.alerts.raised import OnAlert
 from budgetguard.draining import Drain
 from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.events import Event, Observer, PolicyReloaded
+from budgetguard.forecasting import Forecasting
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
 from budgetguard.outcome import Outcome
 from budgetguard.policy import (
@@ -192,7 +193,9 @@ def resources_of(
     def alerting(now_ms: Callable[[], int]) -> Alerting:
         return Alerting(lambda: shared.policy, opened, ledger_url, watcher, on_alert, notify, now_ms)
 
-    shared = Resources(source.policy, opened, spool, notify, outcome_of, check_policy, refusals, drain, alerting)
+    shared = Resources(
+        source.policy, opened, spool, notify, outcome_of, check_policy, refusals, drain, alerting, Forecasting()
+    )
     return shared
 
 

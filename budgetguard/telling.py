@@ -81,7 +81,7 @@ class Telling:
                 Settled(
                     op.id, op.info.labels, op.status, row.prompt_tokens, row.completion_tokens, row.cost_nanousd,
                     op.latency_ms, row.cache_read_tokens, row.cache_write_tokens, row.reasoning_tokens,
-                    op.estimate.tokens, row.source, took_s,
+                    op.estimate.tokens, row.source, took_s, op.error_type,
                 )
             )  # fmt: skip
             if any(answer.overage):

@@ -1,7 +1,8 @@
-"""`guard.within("$2", name="run")`: a run's own budget over all that is awaited inside."""
+"""`guard.within("$2", name="run")`: a run's own budget over all that is awaited inside; and `bg.stop_at_refusal()`."""
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from budgetguard.labels import check_label
 OF_A_RUN = re.compile(r"#[0-9a-f]{12}$")
 """How the names of these budgets end: no policy states them."""
 _scopes: ContextVar[tuple[Within, ...]] = ContextVar("budgetguard_within", default=())
+_stops: ContextVar[tuple[stop_at_refusal, ...]] = ContextVar("budgetguard_stops", default=())
 
 
 def scopes_of(guard: object) -> tuple[Within, ...]:
@@ -28,6 +30,52 @@ def tell_scopes(refusal: BudgetExceeded) -> None:
     """Let the scopes around the caller remember a refusal that is theirs."""
     for scope in _scopes.get():
         scope.refused(refusal)
+    for stop in _stops.get():
+        stop.refused(refusal)
+
+
+def raise_if_stopped() -> None:
+    """Pass where no `stop_at_refusal` around the caller has seen a refusal.
+
+    Raises:
+        BudgetExceeded: the one that it has seen.
+    """
+    for scope in _stops.get():
+        if scope.refusal is not None:
+            raise copy.copy(scope.refusal)  # whoever has that one has its traceback
+
+
+class stop_at_refusal:
+    """Inside this block the first refusal is the last word: no later call is admitted, each is refused with it.
+
+        with bg.stop_at_refusal():
+            await agent.run(...)
+
+    For agents, whose frameworks tell the model what a tool has raised, or try again, or fall back. If the code inside
+    swallows the refusal, it is raised again when the block ends without another error. It reaches all that is awaited
+    or started inside; each use is a new one.
+    """
+
+    def __init__(self) -> None:
+        self.refusal: BudgetExceeded | None = None
+        """The first that a call inside met."""
+
+    def refused(self, refusal: BudgetExceeded) -> None:
+        """A call inside was refused."""
+        self.refusal = self.refusal or refusal
+
+    def __enter__(self) -> stop_at_refusal:
+        if self.refusal is not None or self in _stops.get():
+            raise RuntimeError("this block was entered before: call bg.stop_at_refusal() for each block")
+        _stops.set((*_stops.get(), self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _stops.set(tuple(scope for scope in _stops.get() if scope is not self))
+        if error is None and self.refusal is not None:
+            raise self.refusal
 
 
 class Within:

@@ -45,3 +45,17 @@ def test_a_default_output_that_is_no_count_is_refused_in_python_too(wrong: objec
 def test_a_policy_takes_no_other_settings() -> None:
     with pytest.raises(ConfigError, match="estimate must be a EstimateSettings"):
         Policy(estimate={"tokenizer": "bytes"})  # type: ignore[arg-type]
+
+
+def test_a_policy_says_how_careful_learned_estimates_are_and_how_fast_they_fade() -> None:
+    policy = parse('[estimate]\nquantile = 0.99\nhalf_life = "12h"')
+    assert policy.estimate == EstimateSettings(quantile=0.99, half_life_ms=43_200_000)
+    with pytest.raises(ConfigError) as caught:
+        parse('[estimate]\nquantile = 95\nhalf_life = "30s"')
+    assert [fault.split(" ")[0] for fault in caught.value.faults] == ["estimate.half_life", "estimate.quantile"]
+
+
+@pytest.mark.parametrize("wrong", [True, 0, 1, -0.5, "0.95", None, float("nan"), 95])
+def test_a_quantile_that_is_no_share_is_refused_in_python_too(wrong: object) -> None:
+    with pytest.raises(ConfigError, match=r"estimate\.quantile"):
+        EstimateSettings(quantile=wrong)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ limits = ["$1/day"]
 model = "m"
 usd_per_mtok = {{ input = "1", output = "2" }}
 """
-KEYS = ["calls", "admitted", "refused", "delayed", "overspend", "overage", "budgets"]
+KEYS = ["calls", "admitted", "refused", "delayed", "overspend", "overage", "would_fit", "cut", "budgets"]
 
 
 def simulate(folder: Path, *args: str, trace: str = TRACE, patience: str = "1ms", **more: str) -> Ended:
@@ -37,7 +37,7 @@ def test_json_has_these_keys_and_refusals_are_no_failure(tmp_path: Path) -> None
     assert (done.err, done.code) == ("", 0)
     report = json.loads(done.out)
     assert list(report) == KEYS
-    assert [report[key] for key in KEYS[:-1]] == [3, 2, 1, 0, 0, 0]
+    assert [report[key] for key in KEYS[:-1]] == [3, 2, 1, 0, 0, 0, 1, 0]
     tokens, dollars = report["budgets"]
     assert (tokens["budget"], tokens["unit"], tokens["period"], tokens["limit"]) == ("all", "tokens", "minute", 150)
     assert (tokens["spent"], tokens["spent_usd"], tokens["windows"], tokens["refused"]) == (125, None, 2, 1)

@@ -96,3 +96,16 @@ def test_a_guard_that_refuses_nothing_lets_them_be_opened(mode: Any, world: Worl
     with closing(world.guard("9k tokens/day", mode=mode)) as guard:
         client = guard.wrap(made(openai.OpenAI))
         assert type(client.realtime.connect(model="gpt-realtime")).__name__ == "RealtimeConnectionManager"
+
+
+@each_kind
+def test_nor_is_the_address_told_to_who_would_open_one_for_the_client(kind: Any, world: World) -> None:
+    """The Agents SDK's websocket models ask for it first."""
+    address = "wss://llm.example/v1"
+    with closing(world.guard("9k tokens/day")) as guard:
+        client = guard.wrap(made(kind).with_options(websocket_base_url=address))
+        for found in (client, client.with_options(timeout=3), client.copy(max_retries=0)):
+            with pytest.raises(bg.UnguardedApi, match="not wrapped"):
+                getattr(found, "websocket_base_url")  # noqa: B009 - whether it is told
+    with closing(world.guard("9k tokens/day", mode="shadow")) as guard:
+        assert guard.wrap(made(kind).with_options(websocket_base_url=address)).copy().websocket_base_url == address

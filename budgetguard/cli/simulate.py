@@ -7,15 +7,17 @@ import json
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from budgetguard.cli.options import ConfigOption, FormatOption
+from budgetguard.cli import comparing
+from budgetguard.cli.options import ConfigOption, Format, FormatOption
 from budgetguard.cli.output import Column, Record, amount_fields, emit, note
 from budgetguard.cli.sources import label_globs, policy_of, store_url
 from budgetguard.core.amounts import Unit, format_amount, format_usd
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from budgetguard.simulation import LimitFigures, Report
 
 MOST_TOKENS = 10**9
+NO_LIMITS = "the policy has no limits"
 KEYS = (
     "budget", "on_exceed", "unit", "period", "limit", "limit_usd", "accounts", "windows", "spent", "spent_usd",
     "utilisation", "overspend", "overspend_usd", "overage", "overage_usd", "refused", "would_refuse", "delayed",
@@ -57,11 +60,32 @@ HoldOption = Annotated[
     int | None,
     typer.Option(
         "--hold-output", metavar="N", min=0, max=MOST_TOKENS,
-        help="Output tokens of each call's estimate. [default: those of the trace's largest completion]",
+        help="Output tokens that bound each call. [default: those of the trace's largest completion]",
     ),
 ]  # fmt: skip
 ConstantOption = Annotated[
     list[str], typer.Option("--label", metavar="NAME=VALUE", help="A label of every call; repeatable.")
+]
+
+
+class Method(StrEnum):
+    """`simulation.Method`, as typer takes it in a list."""
+
+    learned = "learned"
+    ceiling = "ceiling"
+    oracle = "oracle"
+
+
+MethodOption = Annotated[
+    list[Method],
+    typer.Option(
+        "--estimate",
+        help="What each call's output is estimated by: its bound, what was learned before it, or the truth; several "
+        "are compared. [default: ceiling]",
+    ),
+]
+InjectOption = Annotated[
+    bool, typer.Option("--inject-max-tokens", help="A call ends where its estimate does: nothing is overspent.")
 ]
 
 
@@ -72,6 +96,8 @@ def simulate(
     format: FormatOption = "table",
     hold_output: HoldOption = None,
     label: ConstantOption = [],  # noqa: B006 - typer copies it
+    estimate: MethodOption = [],  # noqa: B006 - typer copies it
+    inject_max_tokens: InjectOption = False,
 ) -> None:
     """Replay a trace of calls against a policy, on the trace's clock, as fast as it goes.
 
@@ -80,30 +106,42 @@ def simulate(
 
     Utilisation is what was spent of a limit in the windows that admitted a call; of rolling periods and of open calls
     it is the most that counted at once. Overspend is what was spent above limits, those of shadow budgets too; overage
-    is what calls took above their estimates.
+    is what calls took above their estimates. A refused call would have fit if there was room for it beside what all
+    calls admitted before it took in the end.
     """
     from budgetguard import simulation
 
     policy, labels, url = policy_of(config, None), label_globs({}, label), store_url(store)
-    namespace = f"simulation-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     calls = simulation.read_trace(trace)
     # The trace stays until the end, and what comes after it makes no cycles: looking for some would take a third.
     gc.freeze()
     gc.set_threshold(100_000)
-    with _progress(len(calls)) as progress:
-        report = simulation.simulate(
-            policy, calls, labels=labels, hold_output=hold_output, store_url=url or simulation.IN_MEMORY,
-            namespace=namespace, progress=progress,
-        )  # fmt: skip
-    if url is not None:
-        note(_left_behind(url, namespace))
+    reports: dict[str, Report] = {}
+    for method in dict.fromkeys(estimate or [Method.ceiling]):
+        namespace = f"simulation-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        with _progress(len(calls)) as progress:
+            reports[method.value] = simulation.simulate(
+                policy, calls, labels=labels, hold_output=hold_output, estimate=method.value, inject=inject_max_tokens,
+                store_url=url or simulation.IN_MEMORY, namespace=namespace, progress=progress,
+            )  # fmt: skip
+        if url is not None:
+            note(_left_behind(url, namespace))
+    _tell(reports, format)
+
+
+def _tell(reports: Mapping[str, Report], format: Format) -> None:
+    """One simulation, or several beside each other."""
+    if len(reports) > 1:
+        emit(format, comparing.compared(reports), comparing.KEYS, comparing.COLUMNS, NO_LIMITS)
+        return
+    (report,) = reports.values()
     records = [_record(report, figures) for figures in report.limits]
     if format == "json":
         typer.echo(json.dumps(_totals(report) | {"budgets": records}, indent=2))
         return
     if format == "table":
         typer.echo(_summary(report))
-    emit(format, records, KEYS, COLUMNS, "the policy has no limits")
+    emit(format, records, KEYS, COLUMNS, NO_LIMITS)
 
 
 def _left_behind(url: str, namespace: str) -> str:
@@ -134,7 +172,8 @@ def _totals(report: Report) -> dict[str, Any]:
     """Of the whole policy: overspend is 0 where no limit was overspent, overage is in LLM tokens."""
     return {
         "calls": report.calls, "admitted": report.admitted, "refused": report.refused, "delayed": report.delayed,
-        "overspend": report.overspend, "overage": report.overage.tokens,
+        "overspend": report.overspend, "overage": report.overage.tokens, "would_fit": report.would_fit,
+        "cut": report.cut,
     }  # fmt: skip
 
 
@@ -161,9 +200,12 @@ def _summary(report: Report) -> str:
     lines = [
         f"{report.calls:,} calls: {report.admitted:,} admitted, {report.refused:,} refused",
         f"refused by: {_by_name(report.refused_by)}",
+        f"refused for what was held in vain: {report.would_fit:,} would have fit",
         f"delayed: {waits.calls:,} of those admitted"
         + (f", on average {waits.mean_s:.3f} s, at most {waits.longest_ms / 1000:.3f} s" if waits.calls else ""),
     ]
+    if report.cut:
+        lines.append(f"cut where their estimate ended: {report.cut:,} of those admitted")
     if report.would_refuse:
         lines.append(f"shadow budgets would have refused: {_by_name(report.would_refuse)}")
     overspend: Counter[Unit] = Counter()

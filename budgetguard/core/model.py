@@ -121,6 +121,11 @@ class Plan:
         return tuple(claim.account.identity for claim in self.claims)
 
     @cached_property
+    def uncertain(self) -> tuple[str, ...]:
+        """The identities of the accounts of which a call may take more than its estimate: tokens and dollars of it."""
+        return tuple(c.account.identity for c in self.claims if c.account.unit in ("tokens", "output_tokens", "usd"))
+
+    @cached_property
     def units(self) -> frozenset[str]:
         """The units that its accounts count."""
         return frozenset(claim.account.unit for claim in self.claims)

@@ -25,13 +25,17 @@ def wrap(guard: Clients, client: Any, labels: Mapping[str, str]) -> Any:
         from budgetguard.integrations import stainless
 
         return stainless.wrap(guard, client, labels)
+    if any(kind.__module__.startswith("google.genai.") for kind in type(client).__mro__):
+        from budgetguard.integrations import google_genai
+
+        return google_genai.wrap(guard, client, labels)
     if "botocore" in makers:
         from budgetguard.integrations import botocore
 
         return botocore.wrap(guard, client, labels)
     raise TypeError(
-        "guard.wrap takes a client of the OpenAI, Anthropic, Groq or Together SDK, boto3's for Bedrock, or an HTTP "
-        f"client of httpx2 or httpx, not {shown(client)}. Another SDK takes an HTTP client: give it "
+        "guard.wrap takes a client of the OpenAI, Anthropic, Groq or Together SDK, google-genai's, boto3's for Bedrock "
+        f"or an HTTP client of httpx2 or httpx, not {shown(client)}. Another SDK takes an HTTP client: give it "
         'guard.http_client(), with library="httpx" where it wants one of httpx; or, where it takes a sync and an async '
         "one, both of guard.http_clients()"
     )

@@ -42,6 +42,7 @@ def _new_kind(own: type[BudgetGuardError], bases: tuple[type[Exception], ...]) -
         return own, self.args
 
     members: dict[str, Any] = {"__module__": own.__module__, "__doc__": own.__doc__, "__reduce__": reduce}
+    members["unsafe_to_replay"] = True  # OpenAI's Agents SDK asks before it tries again, whatever the status
     if issubclass(own, BudgetExceeded):
         members["status_code"] = TOO_MANY_REQUESTS
     return type(own.__name__, (own, *bases), members)

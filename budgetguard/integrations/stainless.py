@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from budgetguard.integrations import http_clients
 from budgetguard.integrations.http_clients import guard_of
-from budgetguard.integrations.websockets import closed
+from budgetguard.integrations.websockets import closed, copying
 
 if TYPE_CHECKING:
     from budgetguard.clients import Clients
@@ -42,7 +42,9 @@ def _staying_guarded(client: Any) -> Any:
         if mine is not None and hasattr(http_client, "_transport_for_url") and guard_of(http_client) is None:
             guard, labels = mine
             http_client = http_clients.wrap(guard, http_client, labels)
-        return _staying_guarded(type(client).copy(client, http_client=http_client, **options))
+        with copying():
+            made = type(client).copy(client, http_client=http_client, **options)
+        return _staying_guarded(made)
 
     client.copy = client.with_options = copied
     return client

@@ -7,15 +7,17 @@ import contextlib
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 
-from budgetguard.call import Call, priced
+from budgetguard.call import Call, Priced, priced
 from budgetguard.core.verbs import Reserve, Settle, Verdict
 from budgetguard.errors import CallUnmatched, ConfigError, StoreError
 from budgetguard.policy import Policy, StoreSettings
 from budgetguard.simulation.bulk import Boundaries, Bulk
 from budgetguard.simulation.callers import Callers
 from budgetguard.simulation.delays import Delays, Ended
+from budgetguard.simulation.estimates import Method, Outputs
 from budgetguard.simulation.report import Report, Tally
 from budgetguard.simulation.trace import TracedCall
+from budgetguard.simulation.truth import Truth
 from budgetguard.store import Store
 from budgetguard.stores import let_lapse, open_store
 from budgetguard.testing.clock import FakeClock
@@ -35,19 +37,24 @@ def simulate(
     *,
     labels: Mapping[str, str] | None = None,
     hold_output: int | None = None,
+    estimate: Method = "ceiling",
+    inject: bool = False,
     store_url: str = IN_MEMORY,
     namespace: str = "simulation",
     progress: Callable[[int], None] = lambda done: None,
 ) -> Report:
     """What `policy` does with the calls of a trace, the earliest first. Not from inside an event loop.
 
-    A call is asked with its own prompt and `hold_output` output tokens as its estimate, and takes 0.3 s and 20 ms for
-    each output token from its admission. What waits for a budget asks again as a guard's calls do, without jitter. No
-    lease ends before its call. The same arguments give the same report.
+    A call is asked with its own prompt and an estimate of its output, and takes 0.3 s and 20 ms for each output token
+    from its admission. What waits for a budget asks again as a guard's calls do, without jitter. No lease ends before
+    its call. The same arguments give the same report.
 
     Args:
         labels: of every call, where its trace says nothing else.
-        hold_output: tokens; by default what the largest completion of the trace has.
+        hold_output: tokens that bound the output of a call; by default what the largest completion of the trace has.
+        estimate: of the output: "ceiling" is that bound; "learned" goes by the calls that have completed before, and
+            knows nothing at first; "oracle" knows each output.
+        inject: a call ends where its estimate does, as with `guard.inject_max_tokens`.
         store_url: where to replay, in `namespace`, which must be new. The accounts and the ledger stay there, and times
             in the ledger are up to a second late; in Redis the accounts go within a day, and no ledger is kept.
         progress: told now and then how many calls have been admitted or refused.
@@ -59,7 +66,9 @@ def simulate(
     """
     if policy.mode == "off":
         raise ConfigError("mode", ['it is "off", which counts nothing: simulate with "enforce" or "shadow"'])
-    replay = Replay(policy, calls, labels or {}, hold_output)
+    largest = max((call.completion_tokens for call in calls), default=0)
+    outputs = Outputs(policy.estimate, estimate, largest if hold_output is None else hold_output, inject)
+    replay = Replay(policy, calls, labels or {}, outputs)
     asyncio.run(_replayed(replay, policy.store, store_url, namespace, progress))
     return replay.tally.report()
 
@@ -87,15 +96,15 @@ class Replay:
     """What happens on the trace's clock: of one instant first what completes, then who waits, then who arrives."""
 
     def __init__(
-        self, policy: Policy, calls: Sequence[TracedCall], labels: Mapping[str, str], hold_output: int | None
+        self, policy: Policy, calls: Sequence[TracedCall], labels: Mapping[str, str], outputs: Outputs
     ) -> None:
         self._policy = policy
         self._calls = calls
         self._callers = Callers(policy, calls, labels)
         self._start_ms = self._callers.start_ms(policy)
         self._callers.check_prices(policy, self._start_ms)
-        largest = max((call.completion_tokens for call in calls), default=0)
-        self._hold_output = largest if hold_output is None else hold_output
+        self._outputs = outputs
+        self._truth = Truth()
         self._lease_ms = max((call.takes_ms for call in calls), default=0) + SPAN_MS
         self.clock = FakeClock(self._start_ms)
         self.tally = Tally(policy)
@@ -141,7 +150,9 @@ class Replay:
 
     def _arrive(self, traced: TracedCall, number: int, now_ms: int) -> None:
         subject, key = self._callers.of(traced)
-        call = Call(f"r-{number:09d}", subject, key, Usage(traced.prompt_tokens, self._hold_output))
+        plan = self._policy.match(key, now_ms).plan
+        usage = Usage(traced.prompt_tokens, self._outputs.estimate(traced, subject, plan, now_ms))
+        call = Call(f"r-{number:09d}", subject, key, usage)
         try:
             self._match(call, now_ms)
         except CallUnmatched:
@@ -155,27 +166,40 @@ class Replay:
     def _end(self, ended: Ended, now_ms: int) -> None:
         """A call waits no longer."""
         call = ended.call
+        traced = self._traced[call.id]
         if not ended.admitted:
             del self._traced[call.id]
-            self.tally.refuse(ended.violations)
+            fits = self._truth.fits(call.plan, self._actual(call, traced, now_ms).amounts, ended.violations, now_ms)
+            self.tally.refuse(ended.violations, fits=fits)
             return
         if ended.waited_ms:
             self.tally.wait(ended.waited_ms, ended.budgets)
-        heapq.heappush(self._open, (now_ms + self._traced[call.id].takes_ms, call.id, call, now_ms))
+        written = self._outputs.written(traced, call)
+        if written < traced.completion_tokens:
+            self.tally.cut += 1
+            traced = self._traced[call.id] = traced._replace(completion_tokens=written)
+        self._outputs.opened(call.plan)
+        self._truth.take(call.plan, self._actual(call, traced, now_ms).amounts, now_ms)
+        heapq.heappush(self._open, (now_ms + traced.takes_ms, call.id, call, now_ms))
 
     def _complete(self, now_ms: int, id: str, call: Call, admitted_ms: int) -> None:
-        traced, policy = self._traced.pop(id), self._policy
-        usage = Usage(traced.prompt_tokens, traced.completion_tokens)
-        actual = priced(
-            policy, traced.model, usage, admitted_ms, "reported", lenient=policy.mode == "shadow",
-            provider=call.subject.get("provider"), in_dollars="usd" in call.plan.units,
-        )  # fmt: skip
+        traced = self._traced.pop(id)
+        self._outputs.ended(traced, call, now_ms)
+        actual = self._actual(call, traced, admitted_ms)
         op = Settle(
             id, call.plan, actual.amounts, actual.row, call.info, "settled", call.priced.amounts, admitted_ms,
             REPLAY_KEEP_MS, now_ms, traced.takes_ms, "", actual.source,
         )  # fmt: skip
         self._bulk.settle(op, now_ms)
         self._delays.settled(call, now_ms)
+
+    def _actual(self, call: Call, traced: TracedCall, at_ms: int) -> Priced:
+        policy = self._policy
+        return priced(
+            policy, traced.model, Usage(traced.prompt_tokens, traced.completion_tokens), at_ms, "reported",
+            lenient=policy.mode == "shadow", provider=call.subject.get("provider"),
+            in_dollars="usd" in call.plan.units,
+        )  # fmt: skip
 
     def _match(self, call: Call, now_ms: int) -> None:
         call.match(self._policy, now_ms, HOST, "")

@@ -82,6 +82,11 @@ class Report:
     delayed_by: Mapping[str, Waits]
     """By the budget that made them wait."""
     limits: tuple[LimitFigures, ...]
+    would_fit: int = 0
+    """Refused calls that would have fit beside what all calls admitted before them took in the end: refused for what
+    was held in vain."""
+    cut: int = 0
+    """Calls that ended where their estimate did, because it was their bound."""
 
     @property
     def delayed(self) -> int:
@@ -131,6 +136,8 @@ class Tally:
         self._windows: dict[str, _Window] = {}
         self.admitted = 0
         self.refused = 0
+        self.cut = 0
+        self._would_fit = 0
         self._overage = Amounts()
         self._refused_by: Counter[str] = Counter()
         self._would_refuse: Counter[str] = Counter()
@@ -148,9 +155,10 @@ class Tally:
         elif isinstance(op, Settle) and isinstance(answer, Settlement):
             self._settled(op, answer)
 
-    def refuse(self, violations: Iterable[Violation]) -> None:
-        """A call was refused for good, by these limits; by none if no budget covers it."""
+    def refuse(self, violations: Iterable[Violation], *, fits: bool = False) -> None:
+        """A call was refused for good, by these limits, by none if no budget covers it; `fits`: it would have fit."""
         self.refused += 1
+        self._would_fit += fits
         violated = {(v.account.budget, _identity(v.account)) for v in violations}
         for limit in violated:
             self._limits[limit].refused += 1
@@ -167,7 +175,7 @@ class Tally:
         return Report(
             self.calls, self.admitted, self.refused, self._waits, self._overage,
             dict(self._refused_by), dict(self._would_refuse), dict(self._delayed_by),
-            tuple(_figures(limit) for limit in self._limits.values()),
+            tuple(_figures(limit) for limit in self._limits.values()), self._would_fit, self.cut,
         )  # fmt: skip
 
     def _reserved(self, op: Reserve, verdict: Verdict) -> None:

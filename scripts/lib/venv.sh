@@ -45,3 +45,29 @@ ensure_venv() {
   printf '%s\n' "$wanted" >"$stamp.new"
   mv "$stamp.new" "$stamp"
 }
+
+# LiteLLM wants the openai of the major version before: it has an environment of its own, which finds all else in .venv.
+# It is large, and only its own tests need it: they skip where it cannot be installed.
+ensure_litellm() {
+  local own=$venv/litellm site
+  if [[ -f $own/installed ]]; then
+    return
+  fi
+  echo "Installing LiteLLM into .venv/litellm (half a minute, the first time)" >&2
+  rm -rf "$own"
+  site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  "$venv/bin/python" -m venv --without-pip "$own"
+  "$own/bin/python" - "$site" <<'PYTHON'
+import pathlib, sys, sysconfig
+beside = pathlib.Path(sysconfig.get_path("purelib"), "beside.pth")
+beside.write_text(f"import site; site.addsitedir({sys.argv[1]!r})\n")
+PYTHON
+  # What pip says of other packages is that they need another openai, which they have.
+  if "$own/bin/python" -m pip install -qq --no-input --disable-pip-version-check 'litellm>=1.106' 2>"$own/said"; then
+    touch "$own/installed"
+  else
+    cat "$own/said" >&2
+    rm -rf "$own"
+    echo "LiteLLM could not be installed: its tests will skip." >&2
+  fi
+}

@@ -1,0 +1,77 @@
+"""The output of a call, estimated for the accounts that it counts against: by what was learned, and by what is open.
+
+A guard and a simulation ask the same, so that what is simulated is what happens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from budgetguard.core.amounts import MAX_AMOUNT
+from budgetguard.core.model import Plan
+from budgetguard.estimates.learned import Learned
+from budgetguard.estimates.settings import EstimateSettings
+
+INJECTED_QUANTILE: Final = 0.99
+"""At least that where the estimate is written into the request: what is above is cut off."""
+CUT_TIMES: Final = 2
+"""An answer that was cut would have been longer: it is learned as so many times what was written, so that estimates do
+not sink by what they cut."""
+
+
+class Forecast:
+    """What one process has learned, and how many calls it has open on each account. Not for several threads at once.
+
+    Other processes have calls open there too: the fewer are known, the higher is the estimate.
+    """
+
+    def __init__(self, settings: EstimateSettings) -> None:
+        self._quantile = settings.quantile
+        self._learned = Learned(settings.half_life_ms)
+        self._open: Counter[str] = Counter()
+
+    def tokens(self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int) -> int:
+        """An output in tokens, at least 1 and at most `bound`, which is the request's own or its model's."""
+        room = _room(plan, prompt_tokens)
+        found = self._learned.outlook(subject, at_ms, self._quantile, bound, room)
+        open_calls = min(map(self._open.__getitem__, plan.uncertain), default=0)
+        return max(1, min(found.tokens(open_calls + 1), bound, room))
+
+    def bound(self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int) -> int:
+        """The same where it is to be the bound of the request: each call by itself, with others to make up for none."""
+        room = _room(plan, prompt_tokens)
+        quantile = max(self._quantile, INJECTED_QUANTILE)
+        return max(1, min(self._learned.outlook(subject, at_ms, quantile, bound, room).alone, room))
+
+    def opened(self, plan: Plan) -> None:
+        """A call was admitted."""
+        for account in plan.uncertain:
+            self._open[account] += 1
+
+    def ended(self, plan: Plan) -> None:
+        """It is open no longer."""
+        for account in plan.uncertain:
+            self._open[account] -= 1
+            if self._open[account] <= 0:
+                del self._open[account]
+
+    def learn(self, subject: Mapping[str, str], tokens: int, at_ms: int, *, is_cut: bool = False) -> None:
+        """A call has written so much, and would have written more if it was cut.
+
+        Raises:
+            InvalidAmount: that is no number of tokens, or negative.
+        """
+        self._learned.add(subject, tokens * CUT_TIMES if is_cut else tokens, at_ms)
+
+
+def _room(plan: Plan, prompt_tokens: int) -> int:
+    """The most output that the smallest limit of tokens could take, were nothing spent of it; at least one token."""
+    room = MAX_AMOUNT
+    for claim in plan.claims:
+        if claim.account.unit == "output_tokens":
+            room = min(room, claim.limit)
+        elif claim.account.unit == "tokens":
+            room = min(room, claim.limit - prompt_tokens)
+    return max(1, room)

@@ -1,0 +1,187 @@
+"""What calls write, told from what calls like them wrote: by model, agent and task, as far as each is known.
+
+One call alone is given a high quantile. Of several that are open together on an account, the sum matters: it lies the
+nearer to its mean, the more they are. That is not the mean of all calls: those that are open when an account becomes
+full are mostly the long ones, because the short have ended and others have taken their place. A call is found among
+them in proportion to its length, so their mean is that of all calls weighed by their tokens (the waiting time paradox).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from math import ceil, isqrt, sqrt
+from operator import is_
+from typing import Final, NamedTuple
+
+from budgetguard.estimates.sketch import EDGES, Sketch, Spread, place_of
+
+LEARNS_AT: Final = ("agent", "task")
+"""The labels that tell calls of one model apart, from wide to narrow."""
+WIDER_WEIGHT: Final = 5.0
+"""What is known of the wider set counts as so many calls at most: so a new task begins as its agent is."""
+UNSEEN_TIMES: Final = 4
+"""A call that nobody has seen yet is taken to write so many times the most that was seen of its model."""
+_LEAST_MARGIN: Final = 0.25
+_AGED: Final = 1 / 16
+MOST_KEPT: Final = 400_000
+"""Counts that are kept, of all sets together, some 40 MB: then the set that was asked for longest ago is forgotten."""
+_SET_WEIGHS: Final = 10
+
+Key = tuple[str, ...]
+
+
+class Outlook(NamedTuple):
+    """What a call may write, at one instant, in tokens."""
+
+    alone: int
+    """The quantile, rounded up: for one call alone."""
+    among_many: float
+    """The mean of the calls that are open where an account is full."""
+    deviation: float
+    """Their standard deviation."""
+    place: int = 0
+    """Of the quantile's edge, which the next one is seldom far from."""
+
+    def tokens(self, open_calls: int) -> int:
+        """For each of so many calls, itself included: what they write together is a sum."""
+        margin = max(self.alone - self.among_many, _LEAST_MARGIN * self.deviation)
+        return ceil(self.among_many + margin / sqrt(max(1, open_calls)))
+
+
+class Learned:
+    """The sketches of a process, in bounded memory: not for several threads at once.
+
+    Args:
+        half_life_ms: after which a call counts half.
+    """
+
+    def __init__(self, half_life_ms: int) -> None:
+        self._half_life_ms = half_life_ms
+        self._sketches: OrderedDict[Key, _Kept] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        """How many sets of labels are known."""
+        return len(self._sketches)
+
+    def add(self, subject: Mapping[str, str], tokens: int, at_ms: int) -> None:
+        """A call with these labels has written so much, at an instant of the store's time.
+
+        Raises:
+            InvalidAmount: that is no number of tokens, or negative.
+        """
+        place, slice = place_of(tokens), at_ms // self._half_life_ms
+        for key in keys_of(subject):
+            kept = self._sketches.get(key)
+            if kept is None:
+                kept = self._sketches[key] = _Kept()
+                self._size += _SET_WEIGHS
+            else:
+                self._sketches.move_to_end(key)
+            before = kept.sketch.size
+            kept.sketch.count(slice, place, 1)
+            self._size += kept.sketch.size - before
+        while self._size > MOST_KEPT:
+            _, forgotten = self._sketches.popitem(last=False)
+            self._size -= forgotten.sketch.size + _SET_WEIGHS
+
+    def outlook(self, subject: Mapping[str, str], at_ms: int, quantile: float, bound: int, room: int) -> Outlook:
+        """What a call with these labels may write.
+
+        Args:
+            quantile: of a call alone, above 0 and below 1.
+            bound: the most that the request itself, or its model, allows: what is unseen lies there.
+            room: the tokens of the smallest limit. What is unseen is taken to be at most half of it: else a model whose
+                bound is above every limit would never be tried, and nothing learned of it.
+        """
+        at = at_ms / self._half_life_ms
+        found = [kept for key in keys_of(subject) if (kept := self._sketches.get(key)) is not None]
+        unseen = min(bound, max(1, room // 2))
+        if not found:
+            return Outlook(unseen, unseen, 0.0)
+        spreads = [kept.at(at) for kept in found]
+        if spreads[0].weight:
+            unseen = min(unseen, max(1, UNSEEN_TIMES * spreads[0].most))
+        return found[-1].outlook(spreads, quantile, bound, unseen)
+
+
+class _Kept:
+    """A sketch, and what was made of it when it was last looked at."""
+
+    __slots__ = ("_anew_from", "_asked", "_at", "_calls", "_outlook", "_spread", "_spreads", "sketch")
+
+    def __init__(self) -> None:
+        self.sketch = Sketch()
+        self._spread = Spread()
+        self._calls, self._anew_from, self._at = 0, 0, 0.0
+        self._asked: tuple[float, int, int] = (0.0, 0, 0)
+        self._spreads: list[Spread] = []
+        self._outlook = Outlook(0, 0.0, 0.0)
+
+    def at(self, at: float) -> Spread:
+        """Weighed at an instant: anew if calls have come that could say more than chance does, the root of how many
+        there were and at least a 16th, or a 16th of the half-life has passed.
+        """
+        calls = self.sketch.calls
+        if not self._calls <= calls < self._anew_from or not 0 <= at - self._at < _AGED:
+            self._spread, self._calls, self._at = self.sketch.spread(at), calls, at
+            self._anew_from = calls + max(1, isqrt(calls), calls // 16)
+        return self._spread
+
+    def outlook(self, spreads: list[Spread], quantile: float, bound: int, unseen: int) -> Outlook:
+        """As `blended`, of which it remembers the last answer: spreads are the same objects until they change."""
+        asked = (quantile, bound, unseen)
+        if asked != self._asked or len(spreads) != len(self._spreads) or not all(map(is_, spreads, self._spreads)):
+            self._asked, self._spreads = asked, spreads
+            self._outlook = blended(spreads, quantile, bound, unseen, self._outlook.place)
+        return self._outlook
+
+
+def keys_of(subject: Mapping[str, str]) -> list[Key]:
+    """The sets that a call belongs to, from wide to narrow: its model, its agent there, its task there."""
+    key: Key = (subject.get("model", ""),)
+    keys = [key]
+    for label in LEARNS_AT:
+        value = subject.get(label)
+        if value is not None:
+            key = (*key, label, value)
+            keys.append(key)
+    return keys
+
+
+def blended(spreads: Sequence[Spread], quantile: float, bound: int, unseen: int, near: int = 0) -> Outlook:
+    """What a call may write, by what the sets to which it belongs did, from wide to narrow, and one unseen call.
+
+    Each set counts as it is, but for the narrower one as `WIDER_WEIGHT` calls at most. The quantile is that of all
+    calls. Of the means each set's own is averaged: a few long calls of a wider set would outweigh all short ones of a
+    narrow one for hundreds of calls. `near` is the place of an edge to begin the search at.
+    """
+    shares = [1.0]
+    weight = 1.0
+    for spread in spreads:
+        factor = min(1.0, WIDER_WEIGHT / weight) if spread.weight else 1.0
+        shares = [*(share * factor for share in shares), 1.0]
+        weight = weight * factor + spread.weight
+    parts = list(zip(spreads, shares[1:], strict=True))
+    mean, deviation = shares[0] * unseen, 0.0
+    for spread, share in parts:
+        mean += share * spread.weight * spread.open_mean
+        deviation += share * spread.weight * spread.open_deviation
+
+    def falls_short(place: int) -> bool:
+        below = shares[0] if EDGES[place] >= unseen else 0.0
+        for spread, share in parts:
+            below += share * spread.below(place)
+        return below < quantile * weight
+
+    low, high = 0, len(EDGES) - 1
+    place = near
+    while low < high:
+        if falls_short(place):
+            low = place + 1
+        else:
+            high = place
+        place = high - 1 if high == near else (low + high) // 2
+    most = max([unseen, *(spread.most for spread in spreads)])
+    return Outlook(min(EDGES[low], most, bound), mean / weight, deviation / weight, low)

@@ -1,0 +1,164 @@
+"""A guard that learns what calls write: what it holds for the next ones, and that their own bounds still hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guard_kit import MODEL, World
+from transport_kit import CHAT, DONE, HANG, JSON, STOP, Play, Player, event, heard, ledger_rows, request, word
+
+import budgetguard as bg
+from budgetguard.errors import LabelRequired
+from budgetguard.integrations.httpx import BudgetTransport
+
+POLICY = """
+[guard]
+inject_max_tokens = {inject}
+[labels]
+required = {required}
+[estimate]
+output = "learned"
+[[budget]]
+name = "all"
+limits = ["{limit}"]
+[[budget]]
+name = "each"
+per = ["agent"]
+limits = ["100M tokens/day"]
+"""
+ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello."}]}
+BOUNDED = {**ASKED, "max_tokens": 4_000}
+INPUT = 12
+LONG = [word("x" * 350)] * 40
+
+
+def guard_of(
+    world: World, folder: Path, *, inject: bool = False, required: str = "[]", limit: str = "100M tokens/day"
+) -> bg.Guard:
+    text = POLICY.format(inject=str(inject).lower(), required=required, limit=limit)
+    (folder / "budgets.toml").write_text(text, encoding="utf-8")
+    return bg.Guard.from_toml(folder / "budgets.toml", store=world.store(), observers=[world.heard])
+
+
+def answer(output: int) -> Play:
+    usage = {"prompt_tokens": INPUT, "completion_tokens": output}
+    body = {"model": MODEL, "choices": [{"message": {"content": "Hello"}}], "usage": usage}
+    return Play([json.dumps(body).encode()], JSON)
+
+
+def held(world: World) -> list[int]:
+    """What was held for the output of each call in turn, about."""
+    return [row["estimated_tokens"] - 20 for row in ledger_rows(world)]
+
+
+def test_the_next_call_holds_what_those_before_it_wrote_and_never_more_than_its_bound(
+    world: World, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with guard_of(world, tmp_path) as guard:
+            transport = BudgetTransport(guard, Player(answer(70)))
+            for _ in range(60):
+                await heard(transport, request(BOUNDED))
+            await heard(transport, request({**ASKED, "max_tokens": 30}))
+
+    asyncio.run(main())
+    first, *_, before_last, last = held(world)
+    assert 3_950 <= first <= 4_050
+    assert 50 <= before_last <= 90
+    assert last <= 40
+    assert (world.reserved(), world.spent()) == (0, 2 * 61 * (INPUT + 70))
+
+
+def test_another_agent_is_told_by_its_model_until_it_has_calls_of_its_own(world: World, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with guard_of(world, tmp_path) as guard:
+            for agent, output in [("a", 70)] * 60 + [("b", 900)] * 60:
+                with bg.acting_as(agent=agent):
+                    await heard(BudgetTransport(guard, Player(answer(output))), request(BOUNDED))
+            with bg.acting_as(agent="a"):
+                await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))
+
+    asyncio.run(main())
+    estimates = held(world)
+    assert 50 <= estimates[60] <= 300, "b's first call"
+    assert 850 <= estimates[119] <= 1_000, "b's last"
+    assert estimates[120] <= 300, "a is not what b is"
+
+
+def test_a_stream_that_passes_what_was_learned_takes_more_up_to_its_bound(world: World, tmp_path: Path) -> None:
+    usage = {"prompt_tokens": INPUT, "completion_tokens": 3_900}
+    stream = Play([*LONG, STOP, event({"choices": [], "usage": usage}), DONE])
+
+    async def main() -> Any:
+        async with guard_of(world, tmp_path) as guard:
+            for _ in range(60):
+                await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))
+            return await heard(BudgetTransport(guard, Player(stream)), request({**BOUNDED, "stream": True}))
+
+    assert asyncio.run(main()).error is None
+    last = ledger_rows(world)[-1]
+    assert last["completion_tokens"] == 3_900
+    assert 3_500 <= last["estimated_tokens"] <= 4_040, "grown with the stream, and not beyond what it may write"
+
+
+def test_an_injected_bound_leaves_room_for_longer_answers_and_is_sent(world: World, tmp_path: Path) -> None:
+    async def main() -> int:
+        async with guard_of(world, tmp_path, inject=True) as guard:
+            player = Player(answer(70))
+            for number in range(150):
+                await heard(BudgetTransport(guard, player), request(ASKED))
+                player.plays = [answer(200 if number % 40 == 39 else 70)]
+            return int(player.sent["max_completion_tokens"])
+
+    assert 200 <= asyncio.run(main()) <= 420, "what ends at its bound may have been cut, and is learned as twice that"
+
+
+def test_a_model_whose_most_is_above_the_limit_is_tried_all_the_same(world: World, tmp_path: Path) -> None:
+    async def main() -> list[Any]:
+        async with guard_of(world, tmp_path, limit="3000 tokens/day") as guard:
+            player = Player(answer(70))
+            return [(await heard(BudgetTransport(guard, player), request(ASKED))).error for _ in range(20)]
+
+    assert asyncio.run(main()) == [None] * 20
+    assert max(held(world)) <= 1_500
+
+
+def test_open_calls_lower_the_estimate_until_they_end_however_they_do(world: World, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with guard_of(world, tmp_path) as guard:
+            for number in range(200):
+                await heard(BudgetTransport(guard, Player(answer(900 if number % 10 == 0 else 70))), request(BOUNDED))
+            opened = [await _hanging(guard) for _ in range(50)]
+            for call in opened:
+                call.cancel()
+            await asyncio.wait(opened)
+            await heard(BudgetTransport(guard, Player(Play(CHAT))), request({**BOUNDED, "stream": True}), 1)
+            await heard(BudgetTransport(guard, Player(Play(status=400))), request(BOUNDED))
+            await heard(BudgetTransport(guard, Player(Play(before=OSError("gone")))), request(BOUNDED))
+            await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))
+
+    asyncio.run(main())
+    estimates = held(world)
+    alone, last = estimates[199], estimates[-1]
+    assert min(estimates[200:250]) < alone - 50
+    assert last == pytest.approx(alone, abs=20)
+
+
+async def _hanging(guard: bg.Guard) -> asyncio.Task[Any]:
+    player = Player(Play(before=HANG))
+    call = asyncio.create_task(heard(BudgetTransport(guard, player), request(BOUNDED)))
+    await player.waits(call)
+    return call
+
+
+def test_a_call_that_cannot_be_judged_is_refused_as_ever(world: World, tmp_path: Path) -> None:
+    async def main() -> Any:
+        async with guard_of(world, tmp_path, required='["team"]') as guard:
+            return await heard(BudgetTransport(guard, Player(answer(70))), request(ASKED))
+
+    assert isinstance(asyncio.run(main()).error, LabelRequired)
+    assert ledger_rows(world) == []
