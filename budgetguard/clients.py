@@ -31,6 +31,7 @@ class Gate(NamedTuple):
         admit: reserves for labels of its own, an estimate, labels of its client, and where it comes from.
         forecasting: what was learned of outputs.
         now_ms: the store's time, as it was last heard in this event loop.
+        ready: to be awaited before anything is estimated by what was learned.
     """
 
     policy: Policy
@@ -39,6 +40,7 @@ class Gate(NamedTuple):
     admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], Origin], Awaitable[Hold]]
     forecasting: Forecasting
     now_ms: Callable[[], int]
+    ready: Callable[[], Awaitable[None]]
 
 
 class Clients(ABC):

@@ -72,6 +72,7 @@ class Exchange:
         self._is_own = True
         self._bound: int | None = None
         self._subject: Mapping[str, str] | None = None
+        self._forecast = 0
         self._counts_on: Plan | None = None
         self._is_prepared = self._is_injected = self._ended = False
         self._may_grow = True
@@ -91,7 +92,7 @@ class Exchange:
         most, is_bounded = estimate(request.api, request.body, len(self.content), settings)
         body = request.body
         self._is_injected = not is_bounded and self._gate.policy.guard.inject_max_tokens and bool(body)
-        self._estimate = self._learned(most)
+        self._estimate = await self._learned(most)
         self._bound = most.output_tokens if is_bounded else None
         if self._is_injected:
             body = with_bound(request.api, body, self._estimate.output_tokens)
@@ -131,16 +132,19 @@ class Exchange:
             explain(refusal, why_so_much(self._request.api, self._request.body, self._gate.policy.estimate))
             raise
 
-    def _learned(self, most: Usage) -> Usage:
+    async def _learned(self, most: Usage) -> Usage:
         """The estimate, by what calls with its labels have written; as it is where the policy goes by the ceiling."""
         gate = self._gate
         if gate.policy.estimate.output == "ceiling" or not most.output_tokens:
             return most
+        await gate.ready()
         try:
             self._subject = gate.subject(self._own, self._of_client)
         except CallRefused:  # so will `admit`, and say so
             return most
-        return gate.forecasting.estimated(gate.policy, self._subject, most, gate.now_ms(), injects=self._is_injected)
+        found = gate.forecasting.estimated(gate.policy, self._subject, most, gate.now_ms(), injects=self._is_injected)
+        self._forecast = found.output_tokens
+        return found
 
     def _learn(self, charge: Charge | None, cause: str) -> None:
         """What its provider told of a whole answer."""
@@ -149,6 +153,7 @@ class Exchange:
             tokens = charge.usage.output_tokens
             is_cut = self._is_injected and tokens >= self._estimate.output_tokens
             gate.forecasting.learn(gate.policy.estimate, self._subject, tokens, gate.now_ms(), is_cut=is_cut)
+            gate.forecasting.err(gate.policy.estimate, self._subject, self._forecast, tokens)
 
     def _forget(self) -> None:
         """It is open no longer."""

@@ -1,18 +1,32 @@
-"""Learned estimates of the outputs of one guard's requests: asked before they are sent, told when they have ended."""
+"""Learned estimates of the outputs of one guard's requests: asked before they are sent, told when they have ended.
+
+What is learned is shared through the store, by a duty apart from every call: what was added here is sent each second,
+and what all have added is read again. Nothing waits for it but the first estimate, for a moment.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
+from budgetguard.errors import BudgetGuardError
 from budgetguard.estimates.forecast import Forecast
+from budgetguard.estimates.unsent import Unsent
+from budgetguard.events import Event, StoreProblem
+from budgetguard.store import OutputSet, Store
 from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
     from budgetguard.core.model import Plan
     from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.policy import Policy
+
+READ_TURNS: Final = 10
+"""In every so many turns what all have learned is read again."""
+READ_MOST: Final = 256
+LAST_SHARE_S: Final = 2.0
 
 
 class Forecasting:
@@ -22,6 +36,9 @@ class Forecasting:
     """
 
     def __init__(self) -> None:
+        self._unsent: Unsent | None = None
+        self._turn = 0
+        self._has_told = False
         self._lock = threading.RLock()  # one that is collected meanwhile ends its call
         self._settings: EstimateSettings | None = None
         self._forecast: Forecast | None = None
@@ -61,7 +78,76 @@ class Forecasting:
         with self._lock:
             self._for(settings).learn(subject, tokens, now_ms, is_cut=is_cut)
 
+    def err(self, settings: EstimateSettings, subject: Mapping[str, str], estimated: int, tokens: int) -> None:
+        """It was estimated by what was learned: keep how far that was off."""
+        with self._lock:
+            self._for(settings).err(subject, estimated, tokens)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits to be sent."""
+        return self._unsent is not None and self._unsent.waits
+
+    async def begin(self, settings: EstimateSettings, store: Store, now_ms: Callable[[], int]) -> None:
+        """Know of the sets that were written last: a new worker is not blind. Errors: those of the store."""
+        with self._lock:
+            self._for(settings)
+        self._take_in(await store.read_outputs(None, READ_MOST), now_ms())
+
+    async def share(self, store: Store, now_ms: Callable[[], int], notify: Callable[[Event], None]) -> None:
+        """Send what was learned here, and read what all have learned. A store that fails is told once, until it works.
+
+        What could not be sent stays here, for the next time.
+        """
+        if self._forecast is None:
+            return
+        self._turn += 1
+        try:
+            await self._send(store)
+            with self._lock:
+                wanted = self._forecast.learned.asked(0 if self._turn % READ_TURNS else READ_MOST)
+                words = [] if self._unsent is None else list(map(self._unsent.words, wanted))
+            if words:
+                self._take_in(await store.read_outputs(words), now_ms())
+        except BudgetGuardError as error:
+            if not self._has_told:
+                self._has_told = True
+                notify(StoreProblem("share_outputs", str(error)))
+        else:
+            self._has_told = False
+
+    async def last_share(self, store: Store, notify: Callable[[Event], None]) -> None:
+        """When a guard ends: what cannot be sent in a moment is lost, and that is told."""
+        try:
+            async with asyncio.timeout(LAST_SHARE_S):
+                await self._send(store)
+        except (BudgetGuardError, TimeoutError) as error:
+            notify(StoreProblem("share_outputs", str(error) or "no answer in time"))
+
+    async def _send(self, store: Store) -> None:
+        while True:
+            with self._lock:
+                unsent, settings = self._unsent, self._settings
+                flush = None if unsent is None else unsent.take()
+            if unsent is None or flush is None or settings is None:
+                return
+            await store.note_outputs(flush.id, settings.half_life_ms, flush.rows)
+            with self._lock:
+                unsent.sent(flush)
+
+    def _take_in(self, found: Sequence[OutputSet], now_ms: int) -> None:
+        """What was read takes the place of what was known, but for what the store has not been sent yet."""
+        with self._lock:
+            forecast, unsent = self._forecast, self._unsent
+            if forecast is None or unsent is None:
+                return
+            for words, counts, _ in reversed(found):  # the latest last, as if it had been asked for last
+                key = unsent.key(words)
+                if key is not None:
+                    forecast.learned.replace(key, counts, unsent.of(key), now_ms)
+
     def _for(self, settings: EstimateSettings) -> Forecast:
         if self._forecast is None or (settings is not self._settings and settings != self._settings):
-            self._settings, self._forecast = settings, Forecast(settings)
+            self._settings, self._unsent = settings, Unsent(settings.half_life_ms)
+            self._forecast = Forecast(settings, self._unsent)
         return self._forecast

@@ -266,10 +266,10 @@ class Guard(Clients):
         return await self._engines.close()
 
     def _gate(self) -> Gate:
-        def subject(own: Mapping[str, str], of_client: Mapping[str, str]) -> Mapping[str, str]:
-            return self._subjects.judge(own, of_client)[0]
-
-        return Gate(self.policy, self._shared, subject, self._admit, self._shared.forecasting, self._engines.now_ms)
+        return Gate(
+            self.policy, self._shared, lambda own, of_client: self._subjects.judge(own, of_client)[0], self._admit,
+            self._shared.forecasting, self._engines.now_ms, self._engines.ready,
+        )  # fmt: skip
 
     async def _admit(
         self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str] = NO_LABELS,

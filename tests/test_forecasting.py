@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from guard_kit import MODEL, World
+from guard_kit import MODEL, LossyStore, World
 from transport_kit import CHAT, DONE, HANG, JSON, STOP, Play, Player, event, heard, ledger_rows, request, word
 
 import budgetguard as bg
 from budgetguard.errors import LabelRequired
+from budgetguard.estimates.sketch import EDGES
+from budgetguard.forecasting import READ_TURNS
 from budgetguard.integrations.httpx import BudgetTransport
 
 POLICY = """
@@ -39,9 +42,16 @@ LONG = [word("x" * 350)] * 40
 def guard_of(
     world: World, folder: Path, *, inject: bool = False, required: str = "[]", limit: str = "100M tokens/day"
 ) -> bg.Guard:
+    return guard_on(world, folder, world.store(), inject=inject, required=required, limit=limit)
+
+
+def guard_on(
+    world: World, folder: Path, store: Any, *, inject: bool = False, required: str = "[]",
+    limit: str = "100M tokens/day",
+) -> bg.Guard:  # fmt: skip
     text = POLICY.format(inject=str(inject).lower(), required=required, limit=limit)
     (folder / "budgets.toml").write_text(text, encoding="utf-8")
-    return bg.Guard.from_toml(folder / "budgets.toml", store=world.store(), observers=[world.heard])
+    return bg.Guard.from_toml(folder / "budgets.toml", store=store, observers=[world.heard])
 
 
 def answer(output: int) -> Play:
@@ -162,3 +172,60 @@ def test_a_call_that_cannot_be_judged_is_refused_as_ever(world: World, tmp_path:
 
     assert isinstance(asyncio.run(main()).error, LabelRequired)
     assert ledger_rows(world) == []
+
+
+async def shared(world: World, words: str = MODEL) -> int:
+    """How many calls the store knows of a set, whoever made them."""
+    async with contextlib.aclosing(world.store()) as store:
+        found = [row for row in await store.read_outputs() if json.loads(row.words)[2:] == [words]]
+        return sum(calls for row in found for _, place, calls in row.counts if place < len(EDGES))
+
+
+def test_a_new_worker_asks_at_once_like_those_that_were_there(world: World, tmp_path: Path) -> None:
+    async def main() -> int:
+        async with guard_of(world, tmp_path) as one, guard_of(world, tmp_path) as other:
+            for guard in (one, other):
+                for _ in range(30):
+                    await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))
+        async with guard_of(world, tmp_path) as new:
+            await heard(BudgetTransport(new, Player(answer(70))), request(BOUNDED))
+        return await shared(world)
+
+    assert asyncio.run(main()) == 61, "every call once"
+    assert 50 <= held(world)[-1] <= 90
+
+
+def test_workers_learn_from_each_other_while_they_are_at_work(world: World, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with guard_of(world, tmp_path) as one, guard_of(world, tmp_path) as other:
+            await heard(BudgetTransport(other, Player(answer(70))), request(BOUNDED))
+            for _ in range(60):
+                await heard(BudgetTransport(one, Player(answer(70))), request(BOUNDED))
+            for guard in (one, other):
+                for _ in range(READ_TURNS):
+                    await guard._engines.current().learning.share_outputs()
+            await heard(BudgetTransport(other, Player(answer(70))), request(BOUNDED))
+
+    asyncio.run(main())
+    estimates = held(world)
+    assert estimates[0] > 3_900
+    assert estimates[-1] <= 90
+
+
+def test_a_store_that_keeps_no_outputs_is_told_once_and_harms_no_call(world: World, tmp_path: Path) -> None:
+    async def main() -> int:
+        store = LossyStore(world.store())
+        async with guard_on(world, tmp_path, store) as guard:
+            store.refused.add("note_outputs")
+            for _ in range(5):
+                assert (await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))).error is None
+                await guard._engines.current().learning.share_outputs()
+            told = [event for event in world.heard.of(bg.events.StoreProblem) if event.verb == "share_outputs"]
+            assert len(told) == 1
+            store.refused.clear()
+            store.lost.add("note_outputs")
+            await guard._engines.current().learning.share_outputs()
+            store.lost.clear()
+        return await shared(world)
+
+    assert asyncio.run(main()) == 5, "also what was kept although nobody said so counts once"

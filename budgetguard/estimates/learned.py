@@ -15,6 +15,7 @@ from operator import is_
 from typing import Final, NamedTuple
 
 from budgetguard.estimates.sketch import EDGES, Sketch, Spread, place_of
+from budgetguard.estimates.unsent import Key, Unsent
 
 LEARNS_AT: Final = ("agent", "task")
 """The labels that tell calls of one model apart, from wide to narrow."""
@@ -27,8 +28,8 @@ _AGED: Final = 1 / 16
 MOST_KEPT: Final = 400_000
 """Counts that are kept, of all sets together, some 40 MB: then the set that was asked for longest ago is forgotten."""
 _SET_WEIGHS: Final = 10
-
-Key = tuple[str, ...]
+MOST_WANTED: Final = 256
+"""Sets that are asked for and that nobody knows here: more of them at a time are not looked up."""
 
 
 class Outlook(NamedTuple):
@@ -54,10 +55,14 @@ class Learned:
 
     Args:
         half_life_ms: after which a call counts half.
+        unsent: what is added is counted there, too.
     """
 
-    def __init__(self, half_life_ms: int) -> None:
+    def __init__(self, half_life_ms: int, unsent: Unsent | None = None) -> None:
         self._half_life_ms = half_life_ms
+        self._unsent = unsent
+        self._asked: set[Key] = set()
+        self._wanted: dict[Key, None] = {}
         self._sketches: OrderedDict[Key, _Kept] = OrderedDict()
         self._size = 0
 
@@ -82,9 +87,47 @@ class Learned:
             before = kept.sketch.size
             kept.sketch.count(slice, place, 1)
             self._size += kept.sketch.size - before
+            if self._unsent is not None:
+                self._unsent.count(key, place, 1)
+        self._forget()
+
+    def asked(self, most_known: int) -> list[Key]:
+        """The sets that were asked for since: those that nobody knows here, and up to so many of the others."""
+        wanted, self._wanted = list(self._wanted), {}
+        if most_known:
+            wanted += [key for key in self._asked if key in self._sketches][:most_known]
+            self._asked.clear()
+        return wanted
+
+    def replace(self, key: Key, counts: Sequence[tuple[int, int, int]], own: Mapping[int, int], at_ms: int) -> None:
+        """All that is known of a set, by the store, and what it does not know yet: `own`, by place.
+
+        Raises:
+            InvalidAmount: a count is none; nothing was replaced.
+        """
+        sketch, slice = Sketch(), at_ms // self._half_life_ms
+        sketch.merge([count for count in counts if count[1] < len(EDGES)], slice)
+        for place, calls in own.items():
+            if place < len(EDGES):
+                sketch.count(slice, place, calls)
+        before = self._sketches.pop(key, None)
+        if before is not None:
+            self._size -= before.sketch.size + _SET_WEIGHS
+        self._sketches[key] = _Kept(sketch)
+        self._size += sketch.size + _SET_WEIGHS
+        self._forget()
+
+    def _forget(self) -> None:
         while self._size > MOST_KEPT:
             _, forgotten = self._sketches.popitem(last=False)
             self._size -= forgotten.sketch.size + _SET_WEIGHS
+
+    def _note_asked(self, keys: Sequence[Key]) -> None:
+        for key in keys:
+            if key in self._sketches:
+                self._asked.add(key)
+            elif len(self._wanted) < MOST_WANTED:
+                self._wanted[key] = None
 
     def outlook(self, subject: Mapping[str, str], at_ms: int, quantile: float, bound: int, room: int) -> Outlook:
         """What a call with these labels may write.
@@ -96,7 +139,10 @@ class Learned:
                 bound is above every limit would never be tried, and nothing learned of it.
         """
         at = at_ms / self._half_life_ms
-        found = [kept for key in keys_of(subject) if (kept := self._sketches.get(key)) is not None]
+        keys = keys_of(subject)
+        if self._unsent is not None:
+            self._note_asked(keys)
+        found = [kept for key in keys if (kept := self._sketches.get(key)) is not None]
         unseen = min(bound, max(1, room // 2))
         if not found:
             return Outlook(unseen, unseen, 0.0)
@@ -111,8 +157,8 @@ class _Kept:
 
     __slots__ = ("_anew_from", "_asked", "_at", "_calls", "_outlook", "_spread", "_spreads", "sketch")
 
-    def __init__(self) -> None:
-        self.sketch = Sketch()
+    def __init__(self, sketch: Sketch | None = None) -> None:
+        self.sketch = Sketch() if sketch is None else sketch
         self._spread = Spread()
         self._calls, self._anew_from, self._at = 0, 0, 0.0
         self._asked: tuple[float, int, int] = (0.0, 0, 0)
