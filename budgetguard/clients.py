@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from budgetguard.labels import check_label
 
 if TYPE_CHECKING:
     from budgetguard.call import Origin
+    from budgetguard.core.model import Claim
     from budgetguard.exchange import Exchange
     from budgetguard.forecasting import Forecasting
     from budgetguard.hold import Hold
@@ -31,6 +32,7 @@ class Gate(NamedTuple):
         admit: reserves for labels of its own, an estimate, labels of its client, and where it comes from.
         forecasting: what was learned of outputs.
         now_ms: the store's time, as it was last heard in this event loop.
+        claims: those of the runs around the caller.
         ready: to be awaited before anything is estimated by what was learned.
     """
 
@@ -40,6 +42,7 @@ class Gate(NamedTuple):
     admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], Origin], Awaitable[Hold]]
     forecasting: Forecasting
     now_ms: Callable[[], int]
+    claims: Callable[[], Sequence[Claim]]
     ready: Callable[[], Awaitable[None]]
 
 

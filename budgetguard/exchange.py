@@ -72,11 +72,10 @@ class Exchange:
         self._is_own = True
         self._bound: int | None = None
         self._subject: Mapping[str, str] | None = None
-        self._forecast = 0
         self._counts_on: Plan | None = None
         self._is_prepared = self._is_injected = self._ended = False
         self._may_grow = True
-        self._asked_for = 0
+        self._forecast = self._asked_for = 0
 
     async def prepare(self) -> None:
         """Estimate, and say what is to be sent: it tells its usage and, where that is wanted, bounds its output.
@@ -129,22 +128,25 @@ class Exchange:
         try:
             return await self._gate.admit(self._own, self._estimate, self._of_client, self._origin())
         except BudgetExceeded as refusal:
-            explain(refusal, why_so_much(self._request.api, self._request.body, self._gate.policy.estimate))
+            request = self._request
+            explain(refusal, why_so_much(request.api, request.body, self._gate.policy.estimate, self._forecast))
             raise
 
     async def _learned(self, most: Usage) -> Usage:
         """The estimate, by what calls with its labels have written; as it is where the policy goes by the ceiling."""
         gate = self._gate
-        if gate.policy.estimate.output == "ceiling" or not most.output_tokens:
+        if not (gate.policy.learns and most.output_tokens):
             return most
         await gate.ready()
         try:
             self._subject = gate.subject(self._own, self._of_client)
         except CallRefused:  # so will `admit`, and say so
             return most
-        found = gate.forecasting.estimated(gate.policy, self._subject, most, gate.now_ms(), injects=self._is_injected)
-        self._forecast = found.output_tokens
-        return found
+        found = gate.forecasting.estimated(
+            gate.policy, self._subject, gate.claims(), most, gate.now_ms(), injects=self._is_injected
+        )
+        self._forecast = 0 if found is None else found.output_tokens
+        return found or most
 
     def _learn(self, charge: Charge | None, cause: str) -> None:
         """What its provider told of a whole answer."""
@@ -152,8 +154,7 @@ class Exchange:
         if self._subject is not None and charge is not None and charge.source == "reported" and not cause:
             tokens = charge.usage.output_tokens
             is_cut = self._is_injected and tokens >= self._estimate.output_tokens
-            gate.forecasting.learn(gate.policy.estimate, self._subject, tokens, gate.now_ms(), is_cut=is_cut)
-            gate.forecasting.err(gate.policy.estimate, self._subject, self._forecast, tokens)
+            gate.forecasting.learn(gate.policy, self._subject, self._forecast, tokens, gate.now_ms(), is_cut=is_cut)
 
     def _forget(self) -> None:
         """It is open no longer."""

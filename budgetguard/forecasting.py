@@ -11,21 +11,28 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from budgetguard.errors import BudgetGuardError
+from budgetguard.core.amounts import MAX_AMOUNT
+from budgetguard.core.model import Plan
+from budgetguard.errors import BudgetGuardError, ConfigError
 from budgetguard.estimates.forecast import Forecast
 from budgetguard.estimates.unsent import Unsent
 from budgetguard.events import Event, StoreProblem
+from budgetguard.pricing import cost_of, needs_data
 from budgetguard.store import OutputSet, Store
 from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
-    from budgetguard.core.model import Plan
+    from budgetguard.core.model import Claim
     from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.policy import Policy
+    from budgetguard.pricing import PriceTable
 
 READ_TURNS: Final = 10
 """In every so many turns what all have learned is read again."""
 READ_MOST: Final = 256
+MTOK: Final = 1_000_000
+MOST_RATES: Final = 1_024
+_INPUT, _OUTPUT = Usage(MTOK, 0), Usage(0, MTOK)
 LAST_SHARE_S: Final = 2.0
 
 
@@ -38,28 +45,54 @@ class Forecasting:
     def __init__(self) -> None:
         self._unsent: Unsent | None = None
         self._turn = 0
+        self._priced: Policy | None = None
+        self._rates: dict[tuple[str | None, str | None], tuple[int, int]] = {}
         self._has_told = False
         self._lock = threading.RLock()  # one that is collected meanwhile ends its call
         self._settings: EstimateSettings | None = None
         self._forecast: Forecast | None = None
 
     def estimated(
-        self, policy: Policy, subject: Mapping[str, str], estimate: Usage, now_ms: int, *, injects: bool
-    ) -> Usage:
-        """The estimate with the output that calls like it have; as it is where the policy goes by the ceiling.
+        self, policy: Policy, subject: Mapping[str, str], claims: Sequence[Claim], estimate: Usage, now_ms: int, *,
+        injects: bool,
+    ) -> Usage | None:  # fmt: skip
+        """The estimate with the output that calls like it have; None where the request goes by the ceiling.
 
         Args:
+            claims: further ones than the policy's, of runs.
             estimate: its output is the most that the request or its model allows.
             injects: it becomes the bound of the request.
         """
-        if policy.estimate.output == "ceiling" or not estimate.output_tokens:
-            return estimate
-        plan = policy.match(tuple(sorted(subject.items())), now_ms).plan
+        match = policy.match(tuple(sorted(subject.items())), now_ms)
+        if "ceiling" in (
+            {budget.estimate or policy.estimate.output for budget in match.budgets} or {policy.estimate.output}
+        ):
+            return None
+        plan = match.plan if not claims else Plan((*match.plan.claims, *claims))
+        room = self._dollar_room(policy, subject, plan, estimate.input_tokens, now_ms)
         with self._lock:
             forecast = self._for(policy.estimate)
             ask = forecast.bound if injects else forecast.tokens
-            tokens = ask(subject, plan, estimate.input_tokens, estimate.output_tokens, now_ms)
-        return estimate if tokens == estimate.output_tokens else Usage(estimate.input_tokens, tokens)
+            tokens = ask(subject, plan, estimate.input_tokens, estimate.output_tokens, now_ms, room)
+        return Usage(estimate.input_tokens, tokens)
+
+    def _dollar_room(
+        self, policy: Policy, subject: Mapping[str, str], plan: Plan, input_tokens: int, now_ms: int
+    ) -> int:  # fmt: skip
+        """The most output that the smallest limit of dollars could pay, were nothing spent of it."""
+        limit = min([claim.limit for claim in plan.claims if claim.account.unit == "usd"], default=None)
+        model = subject.get("model")
+        if limit is None or needs_data(policy.prices, model, now_ms):
+            return MAX_AMOUNT
+        key = model, subject.get("provider")
+        if policy is not self._priced or len(self._rates) > MOST_RATES:
+            self._priced, self._rates = policy, {}
+        if key not in self._rates:
+            self._rates[key] = _rates(policy.prices, *key, now_ms)
+        input_rate, output_rate = self._rates[key]
+        if not output_rate:
+            return MAX_AMOUNT
+        return max(1, (limit * MTOK - input_tokens * input_rate) // output_rate)
 
     def opened(self, settings: EstimateSettings, plan: Plan) -> None:
         """A call was admitted."""
@@ -72,16 +105,15 @@ class Forecasting:
             self._for(settings).ended(plan)
 
     def learn(
-        self, settings: EstimateSettings, subject: Mapping[str, str], tokens: int, now_ms: int, *, is_cut: bool
-    ) -> None:
-        """Its provider has told what it wrote."""
+        self, policy: Policy, subject: Mapping[str, str], forecast: int, tokens: int, now_ms: int, *,
+        is_cut: bool,
+    ) -> None:  # fmt: skip
+        """Its provider has told what it wrote, of which `forecast` tokens were estimated (0: by the ceiling)."""
         with self._lock:
-            self._for(settings).learn(subject, tokens, now_ms, is_cut=is_cut)
-
-    def err(self, settings: EstimateSettings, subject: Mapping[str, str], estimated: int, tokens: int) -> None:
-        """It was estimated by what was learned: keep how far that was off."""
-        with self._lock:
-            self._for(settings).err(subject, estimated, tokens)
+            found = self._for(policy.estimate)
+            found.learn(subject, tokens, now_ms, is_cut=is_cut)
+            if forecast:
+                found.err(subject, forecast, tokens)
 
     @property
     def waits(self) -> bool:
@@ -151,3 +183,12 @@ class Forecasting:
             self._settings, self._unsent = settings, Unsent(settings.half_life_ms)
             self._forecast = Forecast(settings, self._unsent)
         return self._forecast
+
+
+def _rates(prices: PriceTable, model: str | None, provider: str | None, now_ms: int) -> tuple[int, int]:
+    """What a million tokens of input and of output cost, in nano-dollars; 0 where nobody knows, or they are free."""
+    try:
+        costs = [cost_of(prices, model, usage, now_ms, provider=provider)[0] or 0 for usage in (_INPUT, _OUTPUT)]
+    except ConfigError:  # the reserve that follows tells it
+        return 0, 0
+    return costs[0], costs[1]

@@ -268,7 +268,7 @@ class Guard(Clients):
     def _gate(self) -> Gate:
         return Gate(
             self.policy, self._shared, lambda own, of_client: self._subjects.judge(own, of_client)[0], self._admit,
-            self._shared.forecasting, self._engines.now_ms, self._engines.ready,
+            self._shared.forecasting, self._engines.now_ms, self._extra_claims, self._engines.ready,
         )  # fmt: skip
 
     async def _admit(

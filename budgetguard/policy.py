@@ -70,6 +70,8 @@ class Policy:
         if self.labels.known is None:
             names = known_labels(self.labels, [budget.entry for budget in self.budgets])
             self.labels = replace(self.labels, known=sorted(names))
+        self.learns = "learned" in {self.estimate.output, *(budget.estimate for budget in self.budgets)}
+        """Whether any request may be estimated by what was learned."""
         self._matcher = Matcher(self.budgets, timezone, mode == "enforce", self.guard.on_expiry)
 
     def match(self, key: SubjectKey, now_ms: int) -> Match:

@@ -34,16 +34,26 @@ class Forecast:
         self.learned = Learned(settings.half_life_ms, unsent)
         self._open: Counter[str] = Counter()
 
-    def tokens(self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int) -> int:
-        """An output in tokens, at least 1 and at most `bound`, which is the request's own or its model's."""
-        room = _room(plan, prompt_tokens)
+    def tokens(
+        self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int,
+        most: int = MAX_AMOUNT,
+    ) -> int:  # fmt: skip
+        """An output in tokens, at least 1 and at most `bound`, which is the request's own or its model's.
+
+        Args:
+            most: what the smallest limit of dollars could pay.
+        """
+        room = min(_room(plan, prompt_tokens), most)
         found = self.learned.outlook(subject, at_ms, self._quantile, bound, room)
         open_calls = min(map(self._open.__getitem__, plan.uncertain), default=0)
         return max(1, min(found.tokens(open_calls + 1), bound, room))
 
-    def bound(self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int) -> int:
+    def bound(
+        self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int,
+        most: int = MAX_AMOUNT,
+    ) -> int:  # fmt: skip
         """The same where it is to be the bound of the request: each call by itself, with others to make up for none."""
-        room = _room(plan, prompt_tokens)
+        room = min(_room(plan, prompt_tokens), most)
         quantile = max(self._quantile, INJECTED_QUANTILE)
         return max(1, min(self.learned.outlook(subject, at_ms, quantile, bound, room).alone, room))
 
