@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
@@ -36,6 +36,13 @@ _INPUT, _OUTPUT = Usage(MTOK, 0), Usage(0, MTOK)
 LAST_SHARE_S: Final = 2.0
 
 
+class Guess(NamedTuple):
+    """What a request was estimated at: its input by its bytes, and its output by what was learned; 0 for not so."""
+
+    weighed: int = 0
+    forecast: int = 0
+
+
 class Forecasting:
     """What the engines of one guard have learned together. From any thread.
 
@@ -56,7 +63,7 @@ class Forecasting:
         self, policy: Policy, subject: Mapping[str, str], claims: Sequence[Claim], estimate: Usage, now_ms: int, *,
         injects: bool,
     ) -> Usage | None:  # fmt: skip
-        """The estimate with the output that calls like it have; None where the request goes by the ceiling.
+        """The estimate with the input and output that calls like it have; None where it goes by the ceiling.
 
         Args:
             claims: further ones than the policy's, of runs.
@@ -69,12 +76,13 @@ class Forecasting:
         ):
             return None
         plan = match.plan if not claims else Plan((*match.plan.claims, *claims))
-        room = self._dollar_room(policy, subject, plan, estimate.input_tokens, now_ms)
         with self._lock:
             forecast = self._for(policy.estimate)
+            input_tokens = forecast.input_tokens(subject, estimate.input_tokens, now_ms)
+            room = self._dollar_room(policy, subject, plan, input_tokens, now_ms)
             ask = forecast.bound if injects else forecast.tokens
-            tokens = ask(subject, plan, estimate.input_tokens, estimate.output_tokens, now_ms, room)
-        return Usage(estimate.input_tokens, tokens)
+            tokens = ask(subject, plan, input_tokens, estimate.output_tokens, now_ms, room)
+        return Usage(input_tokens, tokens)
 
     def _dollar_room(
         self, policy: Policy, subject: Mapping[str, str], plan: Plan, input_tokens: int, now_ms: int
@@ -105,15 +113,16 @@ class Forecasting:
             self._for(settings).ended(plan)
 
     def learn(
-        self, policy: Policy, subject: Mapping[str, str], forecast: int, tokens: int, now_ms: int, *,
-        is_cut: bool,
+        self, policy: Policy, subject: Mapping[str, str], guess: Guess, usage: Usage, now_ms: int, *, is_cut: bool
     ) -> None:  # fmt: skip
-        """Its provider has told what it wrote, of which `forecast` tokens were estimated (0: by the ceiling)."""
+        """Its provider has told what it used."""
         with self._lock:
             found = self._for(policy.estimate)
-            found.learn(subject, tokens, now_ms, is_cut=is_cut)
-            if forecast:
-                found.err(subject, forecast, tokens)
+            found.learn(subject, usage.output_tokens, now_ms, is_cut=is_cut)
+            if guess.weighed and usage.input_tokens:
+                found.learn_input(subject, guess.weighed, usage.input_tokens, now_ms)
+            if guess.forecast:
+                found.err(subject, guess.forecast, usage.output_tokens)
 
     @property
     def waits(self) -> bool:

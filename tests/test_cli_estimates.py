@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from budgetguard.cli.app import run
+from budgetguard.estimates.learned import WHOLE
 from budgetguard.estimates.sketch import place_of
 from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Unsent
 from budgetguard.store import OutputCount
@@ -24,11 +25,12 @@ HOSTILE = "crawler\x1b[31m\n"
 def url(tmp_path: Path) -> str:
     """A store of which one agent has written 95 calls of 70 tokens and 5 of 900; 4 of them were too low."""
     url, unsent = f"sqlite:///{tmp_path / 'store.db'}", Unsent(DAY_MS)
-    for key in (("gpt-4o",), ("gpt-4o", "agent", HOSTILE)):
+    for key in (("out", "gpt-4o"), ("out", "gpt-4o", "agent", HOSTILE)):
         for place, number in (
             (place_of(70), 95), (place_of(900), 5), (ASKED, 100), (TOO_LOW, 4), (LOW_TOKENS, 2_000), (HIGH_TOKENS, 960),
         ):  # fmt: skip
             unsent.count(key, place, number)
+    unsent.count(("in", "gpt-4o", "agent", HOSTILE), place_of(WHOLE * 4 // 5), 30)
     flush = unsent.take()
     assert flush is not None
     strange = ("", "[]", "no JSON", '["in",1,"m"]', '["out",0,"m"]', '["out",1,7]', '["out",86400000,"odd","agent"]')
@@ -51,6 +53,7 @@ def told(url: str, capsys: pytest.CaptureFixture[str], *more: str) -> list[dict[
 def test_it_tells_quantiles_and_errors_of_each_set(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     whole, crawler = told(url, capsys, "--model", "gpt-*")
     assert (whole["agent"], crawler["agent"], crawler["task"]) == (None, HOSTILE, None)
+    assert whole["input_percent"] is None and 80 <= crawler["input_percent"] <= 84
     for record in (whole, crawler):
         assert (record["calls"], record["estimated"], record["too_low"]) == (100, 100, 4)
         assert (record["too_low_share"], record["too_low_by"], record["too_high_by"]) == (0.04, 500, 10)

@@ -177,7 +177,7 @@ def test_a_call_that_cannot_be_judged_is_refused_as_ever(world: World, tmp_path:
 async def shared(world: World, words: str = MODEL) -> int:
     """How many calls the store knows of a set, whoever made them."""
     async with contextlib.aclosing(world.store()) as store:
-        found = [row for row in await store.read_outputs() if json.loads(row.words)[2:] == [words]]
+        found = [row for row in await store.read_outputs() if json.loads(row.words) == ["out", 86_400_000, words]]
         return sum(calls for row in found for _, place, calls in row.counts if place < len(EDGES))
 
 
@@ -229,3 +229,33 @@ def test_a_store_that_keeps_no_outputs_is_told_once_and_harms_no_call(world: Wor
         return await shared(world)
 
     assert asyncio.run(main()) == 5, "also what was kept although nobody said so counts once"
+
+
+def told_input(prompt_tokens: int) -> Play:
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": 70}
+    body = {"model": MODEL, "choices": [{"message": {"content": "Hello"}}], "usage": usage}
+    return Play([json.dumps(body).encode()], JSON)
+
+
+@pytest.mark.parametrize(("calls", "expected"), [(18, 1.0), (60, 0.5)])
+def test_inputs_are_held_as_what_came_back_once_enough_is_known(
+    world: World, tmp_path: Path, calls: int, expected: float
+) -> None:
+    """They are weighed by their bytes, and half of that comes back; the bound of their output is 1."""
+    asked = {**ASKED, "messages": [{"role": "user", "content": "words of a prompt " * 500}], "max_tokens": 1}
+
+    async def main() -> list[int]:
+        async with guard_of(world, tmp_path) as guard:
+            await heard(BudgetTransport(guard, Player(Play(status=400))), request(asked))
+            with bg.acting_as(agent="a"):
+                await heard(BudgetTransport(guard, Player(told_input(1))), request(asked))
+            weighed = int(ledger_rows(world)[-1]["estimated_tokens"]) - 1
+            for _ in range(calls):
+                with bg.acting_as(agent="b"):
+                    await heard(BudgetTransport(guard, Player(told_input(weighed // 2))), request(asked))
+            with bg.acting_as(agent="b"):
+                await heard(BudgetTransport(guard, Player(told_input(weighed // 2))), request(asked))
+            return [weighed, int(ledger_rows(world)[-1]["estimated_tokens"]) - 1]
+
+    weighed, last = asyncio.run(main())
+    assert last == pytest.approx(expected * weighed, rel=0.06)

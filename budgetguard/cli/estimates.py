@@ -17,14 +17,15 @@ from budgetguard.cli.sources import looked_at, policy_or_store
 from budgetguard.refusal import escaped, span
 
 if TYPE_CHECKING:
-    from budgetguard.estimates.sketch import Spread
+    from budgetguard.estimates.sketch import Sketch, Spread
     from budgetguard.store import OutputSet
 
 EMPTY = "nothing was learned yet: requests of wrapped clients teach what calls like them write"
 MOST = 1_000
 KEYS = (
     "model", "agent", "task", "half_life_ms", "calls", "p50", "p95", "p99", "most", "open_mean", "estimated",
-    "too_low", "too_low_share", "too_low_by", "too_high_by", "written_ms",
+    "too_low", "too_low_share", "too_low_by", "too_high_by", "input_percent",
+    "written_ms",
 )  # fmt: skip
 COLUMNS = (
     Column("model", lambda record: escaped(record["model"]) or "-"),
@@ -37,6 +38,7 @@ COLUMNS = (
     Column("too low", lambda record: _share(record), right=True),
     Column("by", lambda record: _by(record, "too_low_by"), right=True),
     Column("too high by", lambda record: _by(record, "too_high_by"), right=True),
+    Column("input", lambda record: _percent(record["input_percent"]), right=True, extra=True),
     Column("half-life", lambda record: span(record["half_life_ms"]), right=True, extra=True),
 )
 
@@ -53,6 +55,7 @@ def estimates(
 
     Of the 1,000 sets of calls that were written last. "too low" is the share of calls that wrote more than was held for
     them, "by" how many tokens more on average; "too high by" how many tokens fewer the others wrote.
+    "input" is what an input is taken to be (p95) of what its bytes weigh.
     """
     globs = {name: glob for name, glob in (("model", model), ("agent", agent), ("task", task)) if glob is not None}
     _, settings = policy_or_store(config, store)
@@ -66,7 +69,21 @@ def estimates(
 
 
 def _records(found: list[OutputSet], globs: Mapping[str, str], now_ms: int) -> list[Record]:
-    records = [record for one in found if (record := _record(one, now_ms)) is not None]
+    from budgetguard.estimates.unsent import said_by
+
+    records, inputs = [], dict[tuple[str, ...], int]()
+    for one in found:
+        said = said_by(one.words)
+        if said is not None and said[0] > 0:
+            half_life_ms, (kind, *names) = said
+            if kind == "in":
+                inputs[str(half_life_ms), *names] = _input_percent(one, half_life_ms, now_ms)
+            else:
+                records.append(_record(one, half_life_ms, names, now_ms))
+    for place, record in enumerate(records):
+        agent = () if record["agent"] is None else ("agent", record["agent"])
+        key = (str(record["half_life_ms"]), record["model"], *agent)
+        records[place] = {**record, "input_percent": inputs.get(key) if record["task"] is None else None}
     matching = [
         record
         for record in records
@@ -75,19 +92,28 @@ def _records(found: list[OutputSet], globs: Mapping[str, str], now_ms: int) -> l
     return sorted(matching, key=lambda record: tuple(record[name] or "" for name in ("model", "agent", "task")))
 
 
-def _record(one: OutputSet, now_ms: int) -> Record | None:
-    """None for a set of another kind."""
-    from budgetguard.estimates.sketch import EDGES, Sketch
-    from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, said_by
+def _input_percent(one: OutputSet, half_life_ms: int, now_ms: int) -> int:
+    from budgetguard.estimates.learned import WHOLE
 
-    said = said_by(one.words)
-    if said is None or said[0] < 1:
-        return None
-    half_life_ms, (model, *rest) = said
-    labels, sums, sketch = dict(zip(rest[::2], rest[1::2], strict=False)), Counter[int](), Sketch()
+    return round(100 * _quantile(_sketch(one, half_life_ms, now_ms).spread(now_ms / half_life_ms), 0.95) / WHOLE)
+
+
+def _sketch(one: OutputSet, half_life_ms: int, now_ms: int) -> Sketch:
+    from budgetguard.estimates.sketch import EDGES, Sketch
+
+    sketch = Sketch()
+    sketch.merge([count for count in one.counts if count[1] < len(EDGES)], now_ms // half_life_ms)
+    return sketch
+
+
+def _record(one: OutputSet, half_life_ms: int, names: list[str], now_ms: int) -> Record:
+    from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW
+
+    model, *rest = names
+    labels, sums = dict(zip(rest[::2], rest[1::2], strict=False)), Counter[int]()
+    sketch = _sketch(one, half_life_ms, now_ms)
     for _, place, number in one.counts:
         sums[place] += number
-    sketch.merge([count for count in one.counts if count[1] < len(EDGES)], now_ms // half_life_ms)
     spread, asked, low = sketch.spread(now_ms / half_life_ms), sums[ASKED], sums[TOO_LOW]
     return {
         "model": model,
@@ -125,3 +151,7 @@ def _share(record: Record) -> str:
 
 def _by(record: Record, key: str) -> str:
     return "-" if record[key] is None else f"{record[key]:,}"
+
+
+def _percent(percent: int | None) -> str:
+    return "-" if percent is None else f"{percent}%"

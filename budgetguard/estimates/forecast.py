@@ -11,7 +11,7 @@ from typing import Final
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
-from budgetguard.estimates.learned import Learned, keys_of
+from budgetguard.estimates.learned import WHOLE, Learned, keys_of
 from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Unsent
 
@@ -76,6 +76,14 @@ class Forecast:
             InvalidAmount: that is no number of tokens, or negative.
         """
         self.learned.add(subject, tokens * CUT_TIMES if is_cut else tokens, at_ms)
+
+    def input_tokens(self, subject: Mapping[str, str], estimated: int, at_ms: int) -> int:
+        """An input in tokens, which is estimated at so many by its bytes."""
+        return self.learned.input_tokens(subject, estimated, at_ms, self._quantile)
+
+    def learn_input(self, subject: Mapping[str, str], estimated: int, tokens: int, at_ms: int) -> None:
+        """A call's input was so much, and was estimated by its bytes at `estimated`, 1 or more."""
+        self.learned.add(subject, -(-tokens * WHOLE // estimated), at_ms, "in")
 
     def err(self, subject: Mapping[str, str], estimated: int, tokens: int) -> None:
         """A call that was estimated by what was learned has written so much: keep how far that was off."""

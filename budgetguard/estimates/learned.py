@@ -8,6 +8,7 @@ them in proportion to its length, so their mean is that of all calls weighed by 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from math import ceil, isqrt, sqrt
@@ -15,10 +16,16 @@ from operator import is_
 from typing import Final, NamedTuple
 
 from budgetguard.estimates.sketch import EDGES, Sketch, Spread, place_of
-from budgetguard.estimates.unsent import Key, Unsent
+from budgetguard.estimates.unsent import Key, Kind, Unsent
 
-LEARNS_AT: Final = ("agent", "task")
+LEARNS_AT: Final[Mapping[Kind, Sequence[str]]] = {"out": ("agent", "task"), "in": ("agent",)}
 """The labels that tell calls of one model apart, from wide to narrow."""
+INPUTS_FROM: Final = 20
+"""Calls of a set from which on what it told of inputs is believed."""
+LEAST_RATIO, MOST_RATIO = 10, 400
+"""Per cent: an input is estimated at no less, and no more, of what its bytes weigh."""
+WHOLE: Final = EDGES[bisect_left(EDGES, 1_000)]
+"""An input that was as estimated counts there: at an edge, so that it is read as it was."""
 WIDER_WEIGHT: Final = 5.0
 """What is known of the wider set counts as so many calls at most: so a new task begins as its agent is."""
 UNSEEN_TIMES: Final = 4
@@ -70,14 +77,17 @@ class Learned:
         """How many sets of labels are known."""
         return len(self._sketches)
 
-    def add(self, subject: Mapping[str, str], tokens: int, at_ms: int) -> None:
+    def add(self, subject: Mapping[str, str], tokens: int, at_ms: int, kind: Kind = "out") -> None:
         """A call with these labels has written so much, at an instant of the store's time.
+
+        Args:
+            kind: "in": of its input it was so much, where `WHOLE` is as estimated.
 
         Raises:
             InvalidAmount: that is no number of tokens, or negative.
         """
         place, slice = place_of(tokens), at_ms // self._half_life_ms
-        for key in keys_of(subject):
+        for key in keys_of(subject, kind):
             kept = self._sketches.get(key)
             if kept is None:
                 kept = self._sketches[key] = _Kept()
@@ -128,6 +138,20 @@ class Learned:
                 self._asked.add(key)
             elif len(self._wanted) < MOST_WANTED:
                 self._wanted[key] = None
+
+    def input_tokens(self, subject: Mapping[str, str], estimated: int, at_ms: int, quantile: float) -> int:
+        """An input, by what those of its agent, or its model, came to; as it was estimated while few are known."""
+        keys = keys_of(subject, "in")
+        if self._unsent is not None:
+            self._note_asked(keys)
+        for key in reversed(keys):
+            kept = self._sketches.get(key)
+            spread = Spread() if kept is None else kept.at(at_ms / self._half_life_ms)
+            if spread.weight >= INPUTS_FROM:
+                place = spread.places[bisect_left(spread.upto, quantile * spread.weight)]
+                ratio = min(max(EDGES[place], WHOLE * LEAST_RATIO // 100), WHOLE * MOST_RATIO // 100)
+                return -(-estimated * ratio // WHOLE)
+        return estimated
 
     def outlook(self, subject: Mapping[str, str], at_ms: int, quantile: float, bound: int, room: int) -> Outlook:
         """What a call with these labels may write.
@@ -184,11 +208,11 @@ class _Kept:
         return self._outlook
 
 
-def keys_of(subject: Mapping[str, str]) -> list[Key]:
+def keys_of(subject: Mapping[str, str], kind: Kind = "out") -> list[Key]:
     """The sets that a call belongs to, from wide to narrow: its model, its agent there, its task there."""
-    key: Key = (subject.get("model", ""),)
+    key: Key = (kind, subject.get("model", ""))
     keys = [key]
-    for label in LEARNS_AT:
+    for label in LEARNS_AT[kind]:
         value = subject.get(label)
         if value is not None:
             key = (*key, label, value)

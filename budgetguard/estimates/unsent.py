@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.store import OutputCount
 
+Kind = Literal["out", "in"]
+"""What is counted of calls: the tokens of their outputs, or how far their inputs were from what was estimated."""
 Key = tuple[str, ...]
-"""What the calls of a set have in common: the model, then names and values of labels."""
+"""Of a set: its kind, and what its calls have in common: the model, then names and values of labels."""
 ASKED, TOO_LOW, LOW_TOKENS, HIGH_TOKENS = 508, 509, 510, 511
 """Places that are no edge: calls that were estimated by what was learned, those of them whose estimate was too low, by
 how many tokens in all, and by how many the others were too high."""
@@ -81,7 +83,7 @@ class Unsent:
 
     def words(self, key: Key) -> str:
         """How the store calls a set."""
-        return json.dumps(["out", self._half_life_ms, *key], separators=(",", ":"), ensure_ascii=False)
+        return json.dumps([key[0], self._half_life_ms, *key[1:]], separators=(",", ":"), ensure_ascii=False)
 
     def key(self, words: str) -> Key | None:
         """The inverse of `words`; None for a set of another kind, or half-life."""
@@ -95,7 +97,7 @@ def said_by(words: str) -> tuple[int, Key] | None:
         found: Any = json.loads(words)
     except (ValueError, RecursionError):
         return None
-    if not (isinstance(found, list) and len(found) >= 3 and found[0] == "out" and type(found[1]) is int):
+    if not (isinstance(found, list) and len(found) > 2 and found[0] in ("out", "in") and type(found[1]) is int):
         return None
-    key = tuple(part for part in found[2:] if isinstance(part, str))
-    return (found[1], key) if len(key) == len(found) - 2 else None
+    key = tuple(part for part in (found[0], *found[2:]) if isinstance(part, str))
+    return (found[1], key) if len(key) == len(found) - 1 else None
