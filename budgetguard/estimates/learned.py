@@ -35,7 +35,7 @@ _AGED: Final = 1 / 16
 MOST_KEPT: Final = 400_000
 """Counts that are kept, of all sets together, some 40 MB: then the set that was asked for longest ago is forgotten."""
 _SET_WEIGHS: Final = 10
-MOST_WANTED: Final = 256
+MOST_WANTED: Final = 64
 """Sets that are asked for and that nobody knows here: more of them at a time are not looked up."""
 
 
@@ -69,6 +69,7 @@ class Learned:
         self._half_life_ms = half_life_ms
         self._unsent = unsent
         self._asked: set[Key] = set()
+        self._again: list[Key] = []
         self._wanted: dict[Key, None] = {}
         self._sketches: OrderedDict[Key, _Kept] = OrderedDict()
         self._size = 0
@@ -101,13 +102,17 @@ class Learned:
                 self._unsent.count(key, place, 1)
         self._forget()
 
-    def asked(self, most_known: int) -> list[Key]:
-        """The sets that were asked for since: those that nobody knows here, and up to so many of the others."""
+    def wanted(self, most: int, *, anew: bool) -> list[Key]:
+        """The sets that nobody knows here and that were asked for since, and so many of the others.
+
+        Args:
+            anew: of others, what was asked for since the last time that this was said comes next.
+        """
         wanted, self._wanted = list(self._wanted), {}
-        if most_known:
-            wanted += [key for key in self._asked if key in self._sketches][:most_known]
-            self._asked.clear()
-        return wanted
+        if anew:
+            self._again, self._asked = list(self._asked), set()
+        first, self._again = self._again[:most], self._again[most:]
+        return [*wanted, *first]
 
     def replace(self, key: Key, counts: Sequence[tuple[int, int, int]], own: Mapping[int, int], at_ms: int) -> None:
         """All that is known of a set, by the store, and what it does not know yet: `own`, by place.
