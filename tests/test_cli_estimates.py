@@ -29,8 +29,8 @@ def url(tmp_path: Path) -> str:
         for place, number in (
             (place_of(70), 95), (place_of(900), 5), (ASKED, 100), (TOO_LOW, 4), (LOW_TOKENS, 2_000), (HIGH_TOKENS, 960),
         ):  # fmt: skip
-            unsent.count(key, place, number)
-    unsent.count(("in", "gpt-4o", "agent", HOSTILE), place_of(WHOLE * 4 // 5), 30)
+            unsent.add(key, [(place, number)])
+    unsent.add(("in", "gpt-4o", "agent", HOSTILE), [(place_of(WHOLE * 4 // 5), 30)])
     flush = unsent.take()
     assert flush is not None
     strange = ("", "[]", "no JSON", '["in",1,"m"]', '["out",0,"m"]', '["out",1,7]', '["out",86400000,"odd","agent"]')

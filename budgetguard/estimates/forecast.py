@@ -88,13 +88,13 @@ class Forecast:
     def err(self, subject: Mapping[str, str], estimated: int, tokens: int) -> None:
         """A call that was estimated by what was learned has written so much: keep how far that was off."""
         if self._unsent is not None:
+            off = [(ASKED, 1)]
+            if tokens > estimated:
+                off += [(TOO_LOW, 1), (LOW_TOKENS, tokens - estimated)]
+            elif tokens < estimated:
+                off.append((HIGH_TOKENS, estimated - tokens))
             for key in keys_of(subject):
-                self._unsent.count(key, ASKED, 1)
-                if tokens > estimated:
-                    self._unsent.count(key, TOO_LOW, 1)
-                    self._unsent.count(key, LOW_TOKENS, tokens - estimated)
-                elif tokens < estimated:
-                    self._unsent.count(key, HIGH_TOKENS, estimated - tokens)
+                self._unsent.add(key, off)
 
 
 def _room(plan: Plan, prompt_tokens: int) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import ceil, isqrt, sqrt
 from operator import is_
 from typing import Final, NamedTuple
@@ -88,6 +89,7 @@ class Learned:
             InvalidAmount: that is no number of tokens, or negative.
         """
         place, slice = place_of(tokens), at_ms // self._half_life_ms
+        counted = ((place, 1),)
         for key in keys_of(subject, kind):
             kept = self._sketches.get(key)
             if kept is None:
@@ -99,7 +101,7 @@ class Learned:
             kept.sketch.count(slice, place, 1)
             self._size += kept.sketch.size - before
             if self._unsent is not None:
-                self._unsent.count(key, place, 1)
+                self._unsent.add(key, counted)
         self._forget()
 
     def wanted(self, most: int, *, anew: bool) -> list[Key]:
@@ -213,16 +215,20 @@ class _Kept:
         return self._outlook
 
 
-def keys_of(subject: Mapping[str, str], kind: Kind = "out") -> list[Key]:
+def keys_of(subject: Mapping[str, str], kind: Kind = "out") -> tuple[Key, ...]:
     """The sets that a call belongs to, from wide to narrow: its model, its agent there, its task there."""
-    key: Key = (kind, subject.get("model", ""))
+    return _keys(kind, subject.get("model", ""), tuple([(label, subject.get(label)) for label in LEARNS_AT[kind]]))
+
+
+@lru_cache(8_192)
+def _keys(kind: Kind, model: str, labels: tuple[tuple[str, str | None], ...]) -> tuple[Key, ...]:
+    key: Key = (kind, model)
     keys = [key]
-    for label in LEARNS_AT[kind]:
-        value = subject.get(label)
+    for label, value in labels:
         if value is not None:
             key = (*key, label, value)
             keys.append(key)
-    return keys
+    return tuple(keys)
 
 
 def blended(spreads: Sequence[Spread], quantile: float, bound: int, unseen: int, near: int = 0) -> Outlook:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from budgetguard.core.amounts import MAX_AMOUNT
@@ -47,21 +47,24 @@ class Unsent:
         """Whether anything is to be sent."""
         return bool(self._counts or self._flush)
 
-    def count(self, key: Key, place: int, number: int) -> None:
-        """Add a number at a place."""
+    def add(self, key: Key, numbers: Iterable[tuple[int, int]]) -> None:
+        """Add numbers, each with its place."""
         of_set = self._counts.get(key)
-        if of_set is None or place not in of_set:
+        if of_set is None:
             if self._size >= MOST_UNSENT:
                 return
-            self._size += 1
-            of_set = self._counts.setdefault(key, {})
-        of_set[place] = min(of_set.get(place, 0) + number, MAX_AMOUNT)
+            of_set = self._counts[key] = {}
+        before = len(of_set)
+        for place, number in numbers:
+            if place in of_set or self._size < MOST_UNSENT:
+                of_set[place] = of_set.get(place, 0) + number
+        self._size += len(of_set) - before
 
     def take(self) -> Flush | None:
         """What is to be sent; the same again until it was `sent`."""
         if self._flush is None and self._counts:
             rows = [
-                OutputCount(self.words(key), place, calls)
+                OutputCount(self.words(key), place, min(calls, MAX_AMOUNT))
                 for key, of_set in self._counts.items()
                 for place, calls in of_set.items()
             ]
