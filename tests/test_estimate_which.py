@@ -89,3 +89,29 @@ def test_a_model_whose_most_costs_more_than_the_limit_is_tried_all_the_same(
 
     assert asyncio.run(main()) is None
     assert most * 0.9 < held(world)[0] <= most * 1.3
+
+
+def test_a_guard_made_in_python_says_it_too(world: World) -> None:
+    async def main() -> None:
+        guard = world.guard("100M tokens/day", estimate=bg.EstimateSettings(output="ceiling"))
+        async with guard:
+            for _ in range(30):
+                await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))
+
+    asyncio.run(main())
+    assert held(world)[-1] >= 3_950
+
+
+def test_a_refusal_says_that_what_was_asked_was_learned(world: World, tmp_path: Path) -> None:
+    policy = '[[budget]]\nname = "a"\nlimits = ["9000 tokens/day"]\n'
+
+    async def main() -> str:
+        (tmp_path / "budgets.toml").write_text(policy, encoding="utf-8")
+        async with bg.Guard.from_toml(tmp_path / "budgets.toml", store=world.store()) as guard:
+            for _ in range(90):
+                outcome = await heard(BudgetTransport(guard, Player(answer(300))), request(ASKED))
+                if outcome.error is not None:
+                    return str(outcome.error)
+        return ""
+
+    assert "output tokens are estimated by what calls like it have written" in asyncio.run(main()).splitlines()[-1]

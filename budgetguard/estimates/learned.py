@@ -174,7 +174,7 @@ class Learned:
         if self._unsent is not None:
             self._note_asked(keys)
         found = [kept for key in keys if (kept := self._sketches.get(key)) is not None]
-        unseen = min(bound, max(1, room // 2))
+        unseen = bound if bound <= room else max(1, room // 2)
         if not found:
             return Outlook(unseen, unseen, 0.0)
         spreads = [kept.at(at) for kept in found]
