@@ -1,4 +1,4 @@
--- Adds to what calls wrote: counts by place, of sets of calls, in the slice of now. `lib/outputs` says what a record is.
+-- Adds to what calls wrote: counts by place, of sets of calls, in the slice of now. `lib/outputs` tells their records.
 -- KEYS[1] meta, KEYS[2] outputs, then one for each set, each to be forgotten, and the flush
 -- ARGV[1] packed {schema, incarnation, clock_ms, heard_ms, slice_ms, slices kept, flush_kept_ms, most sets, sets (each
 --   its digest, words, place, calls, place, calls ...), digests to be forgotten}

@@ -1,4 +1,4 @@
--- The counts of a slice, packed: {place, calls, place, calls, ...}; by place. None, where somebody else has written them.
+-- The counts of a slice, packed: {place, calls, place, calls, ...}; by place. None, where somebody else wrote them.
 function bg.output_counts(packed)
   local ok, flat = pcall(cmsgpack.unpack, packed)
   local counts = {}

@@ -1,6 +1,6 @@
 -- The record of a set, packed: {words, written_ms, slice, counts, slice, counts, ...}, with the counts of a set added,
--- {digest, words, place, calls, ...}, and without slices that are not kept. One of after now is kept, and not more: after
--- a failover clocks may differ a little. What somebody else has written begins anew: only estimates go by it.
+-- {digest, words, place, calls, ...}, and without slices that are not kept. One of after now is kept, and not more:
+-- after a failover clocks may differ a little. What somebody else has written begins anew: only estimates go by it.
 function bg.with_outputs(found, set, slice, kept)
   local ok, record = pcall(cmsgpack.unpack, found)
   local now, counts, flat = { set[2], bg.now_ms }, {}, {}
