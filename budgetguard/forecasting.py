@@ -72,9 +72,7 @@ class Forecasting:
             injects: it becomes the bound of the request.
         """
         match = policy.match(tuple(sorted(subject.items())), now_ms)
-        if "ceiling" in (
-            {budget.estimate or policy.estimate.output for budget in match.budgets} or {policy.estimate.output}
-        ):
+        if "ceiling" in match.estimates or (None in match.estimates and policy.estimate.output == "ceiling"):
             return None
         plan = match.plan if not claims else Plan((*match.plan.claims, *claims))
         with self._lock:
@@ -91,12 +89,14 @@ class Forecasting:
         """The most output that the smallest limit of dollars could pay, were nothing spent of it."""
         limit = min([claim.limit for claim in plan.claims if claim.account.unit == "usd"], default=None)
         model = subject.get("model")
-        if limit is None or needs_data(policy.prices, model, now_ms):
+        if limit is None:
             return MAX_AMOUNT
         key = model, subject.get("provider")
         if policy is not self._priced or len(self._rates) > MOST_RATES:
             self._priced, self._rates = policy, {}
         if key not in self._rates:
+            if needs_data(policy.prices, model, now_ms):
+                return MAX_AMOUNT
             self._rates[key] = _rates(policy.prices, *key, now_ms)
         input_rate, output_rate = self._rates[key]
         if not output_rate:
