@@ -13,7 +13,17 @@ from workload import AMOUNTS, TWELVE_LIMITS, guard_of, guarded_call
 import budgetguard as bg
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
-from budgetguard.store import AccountRow, Backlog, Cause, HoldRow, LostWrites, Page, RefusalCount
+from budgetguard.store import (
+    AccountRow,
+    Backlog,
+    Cause,
+    HoldRow,
+    LostWrites,
+    OutputCount,
+    OutputSet,
+    Page,
+    RefusalCount,
+)
 
 MOST_US = 150
 LIMITS = (1, 2, 4, 8, 16, 32)
@@ -63,6 +73,12 @@ class InstantStore:
 
     async def note_refusals(self, flush_id: str, rows: Sequence[RefusalCount]) -> None:
         pass
+
+    async def note_outputs(self, flush_id: str, slice_ms: int, rows: Sequence[OutputCount]) -> None:
+        pass
+
+    async def read_outputs(self, words: Sequence[str] | None = None, most: int = 1000) -> list[OutputSet]:
+        return []
 
     async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
         return []

@@ -35,6 +35,7 @@ from budgetguard.errors import (
     StoreUnusable,
     UnguardedApi,
 )
+from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.events import Event, Observer
 from budgetguard.guard import Guard
 from budgetguard.hold import Hold
@@ -58,6 +59,7 @@ __all__ = [
     "CallUnmatched",
     "ConfigError",
     "EstimateRequired",
+    "EstimateSettings",
     "Event",
     "Guard",
     "GuardClosed",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 from budgetguard.core.amounts import MAX_AMOUNT, shown
 from budgetguard.core.grammar import format_limit, limit_from
@@ -43,6 +43,8 @@ class Budget:
         alert_at: shares of each limit at which to tell, above 0.
         timezone: of calendar periods, an IANA name; None: the policy's.
         block: says that a limit of 0 is meant.
+        estimate: what requests that count against it are estimated by: "learned" or "ceiling" (`EstimateSettings`);
+            None: as the policy says. Of several budgets the strictest decides, which is "ceiling".
 
     Raises:
         ConfigError: lists every fault by the field's path.
@@ -57,10 +59,12 @@ class Budget:
     alert_at: Sequence[float] = (0.5, 0.8, 1.0)
     timezone: str | None = None
     block: bool = False
+    estimate: Literal["learned", "ceiling"] | None = None
     max_delay_ms: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        entry = {name: value for name, value in self.entry.items() if (name, value) != ("timezone", None)}
+        unsaid = (("timezone", None), ("estimate", None))
+        entry = {name: value for name, value in self.entry.items() if (name, value) not in unsaid}
         faults = [f"budget {quoted(self.name)}.{fault}" for fault in budget_faults(entry)]
         if faults:
             raise ConfigError("budget", faults)
@@ -140,5 +144,6 @@ BUDGET_CHECKS: Mapping[str, Check] = {
     "alert_at": _shares,
     "timezone": a_zone,
     "block": a_flag,
+    "estimate": one_of("learned", "ceiling"),
 }
 """The fields of a budget, and what each must be."""

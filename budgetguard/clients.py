@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from budgetguard.errors import BudgetGuardError, UnguardedApi
@@ -12,6 +12,7 @@ from budgetguard.subjects import NO_LABELS
 
 if TYPE_CHECKING:
     from budgetguard.call import Origin
+    from budgetguard.core.model import Claim
     from budgetguard.exchange import Exchange
     from budgetguard.forecasting import Forecasting
     from budgetguard.hold import Hold
@@ -35,6 +36,8 @@ class Gate(NamedTuple):
         tell: tells the observers of a refusal that no store decided: for its labels, and those of its client.
         forecasting: what was learned of outputs.
         now_ms: the store's time, as it was last heard in this event loop.
+        claims: those of the runs around the caller.
+        ready: to be awaited before anything is estimated by what was learned.
     """
 
     policy: Policy
@@ -44,6 +47,8 @@ class Gate(NamedTuple):
     tell: Callable[[BudgetGuardError, Mapping[str, str], Mapping[str, str]], None]
     forecasting: Forecasting
     now_ms: Callable[[], int]
+    claims: Callable[[], Sequence[Claim]]
+    ready: Callable[[], Awaitable[None]]
 
     def unguarded(self, why: str, labels: Mapping[str, str]) -> UnguardedApi:
         """As `Clients.unguarded`."""

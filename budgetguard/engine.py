@@ -16,6 +16,7 @@ from budgetguard.draining import Draining
 from budgetguard.duties import Duties, answers_to
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
 from budgetguard.events import Expired, LeaseLost, StoreProblem
+from budgetguard.learning import SHARE_S, Learning
 from budgetguard.refusal_counts import FLUSH_S, last_flush
 from budgetguard.resources import Resources
 from budgetguard.settling import Courier, Op
@@ -53,12 +54,14 @@ class Engine:
         self._tasks: set[asyncio.Future[Any]] = set()
         self._working: asyncio.Task[None] | None = None
         self._ended = False
+        self.learning = Learning(shared, self.open, self.now_ms, self.spawn)
         self._duties = Duties(shared.notify)
         self._duties.begin(self.courier.replay_pause_s, self.courier.replay)
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 3000, self.beat)
         self._duties.every(lambda: self.shared.policy.guard.lease_ms / 4000, self._tend, jitter=0.3)
         self._duties.every(lambda: 1.0, self._watch)
         self._duties.every(lambda: FLUSH_S, self.flush_refusals, jitter=0.1)
+        self._duties.every(lambda: SHARE_S, self.learning.share_outputs, jitter=0.1)
         self._draining = Draining(shared.drain(), shared.notify) if shared.drain is not None else None
         if self._draining is not None:
             self._duties.begin(self._draining.pause_s, self._draining.drain_ledger)
@@ -114,6 +117,7 @@ class Engine:
             for op in await self.courier.deliver():
                 self._under_way[op.id] = op
             await last_flush(self.shared.refusals, self.shared.store.note_refusals, self.shared.notify)
+            await self.learning.last_share()
             if self._draining is not None:
                 await self._draining.end()
             await self._alerting.end()

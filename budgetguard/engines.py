@@ -92,6 +92,10 @@ class Engines:
             engine = next((one for _, one in self._all()), None)
         return time.time_ns() // 1_000_000 if engine is None else engine.now_ms()
 
+    async def ready(self) -> None:
+        """Before anything is estimated by what was learned. Errors: those of `current`."""
+        await self.current().learning.ready()
+
     def wake_all(self) -> None:
         """The policy has changed, or the guard was closed: let all engines look again, in whatever loop."""
         for loop, engine in self._all():
@@ -121,7 +125,7 @@ class Engines:
             self._engines.pop(loop, None)
         courier = self._courier()
         self._undelivered = await courier.deliver(self._undelivered)
-        await self._flush_refusals()
+        await self._flush()
         if self._undelivered:
             await self._shared.store.leave()
             raise StoreUnusable(
@@ -141,7 +145,7 @@ class Engines:
         for _, engine in self._all():
             self._undelivered += engine.left_over()
         try:
-            if self._undelivered or self._shared.refusals.waits or len(self._shared.spool):
+            if self._undelivered or self._shared.waits or len(self._shared.spool):
                 asyncio.run(self._drain())
         except StoreError as error:
             self._shared.notify(StoreProblem("exit", str(error)))
@@ -149,7 +153,7 @@ class Engines:
     async def _drain(self) -> None:
         courier = self._courier()
         self._undelivered = await courier.deliver(self._undelivered)
-        await self._flush_refusals()
+        await self._flush()
         if self._undelivered:
             await self._shared.store.leave()
             count = len(self._undelivered)
@@ -158,9 +162,10 @@ class Engines:
             pass
         await self._shared.store.aclose()
 
-    async def _flush_refusals(self) -> None:
-        """Those of event loops that run no more."""
+    async def _flush(self) -> None:
+        """What event loops that run no more have counted and learned."""
         await last_flush(self._shared.refusals, self._shared.store.note_refusals, self._shared.notify)
+        await self._shared.forecasting.last_share(self._shared.store, self._shared.notify)
 
     def _courier(self) -> Courier:
         return Courier(self._shared.store, self._shared.spool, self._shared.notify, lambda *_: None, lambda: None)

@@ -90,12 +90,23 @@ def with_bound(api: Api, body: Mapping[str, Any], most_output_tokens: int) -> di
     return bounded
 
 
-def why_so_much(api: Api, body: Mapping[str, Any], settings: EstimateSettings = _DEFAULTS) -> str:
-    """Why the output is estimated as high as it is, and what lowers that; "" where the request itself bounds it."""
+def why_so_much(
+    api: Api, body: Mapping[str, Any], settings: EstimateSettings = _DEFAULTS, learned_tokens: int = 0
+) -> str:  # fmt: skip
+    """Why the output is estimated as high as it is, and what lowers that; "" where the request itself bounds it.
+
+    Args:
+        learned_tokens: what was learned of calls like it; 0 where it was not asked.
+    """
     model = _model(api, body)
     if bound_of(api, body) is not None or not has_output(api, body, model):
         return ""
     most, choices, path = most_of_model(model), choices_of(api, body), path_of_bound(api, body, model)
+    if 0 < learned_tokens < choices * (most or settings.default_output_tokens):
+        return (
+            f"{learned_tokens:,} output tokens are estimated by what calls like it have written: "
+            "`budgetguard estimates` shows that"
+        )
     several = f"{choices:,} x " if choices > 1 else ""
     whose = "this model's maximum" if most else "what [estimate] default_output_tokens says"
     what_to_do = f": set {'.'.join(path)}" if path else ""

@@ -19,6 +19,7 @@ from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.endings import cause_of, charge_if_left, charge_of, failure_of, rule_of, status_of
 from budgetguard.errors import BudgetExceeded, CallRefused, ReservationFinished, StoreError
 from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, why_so_much, with_bound
+from budgetguard.forecasting import Guess
 from budgetguard.hold import Hold
 from budgetguard.parts import LEFT_UNREAD, Charge, Part
 from budgetguard.prompts import prompt_hash
@@ -75,7 +76,7 @@ class Exchange:
         self._counts_on: Plan | None = None
         self._is_prepared = self._is_injected = self._ended = False
         self._may_grow = True
-        self._asked_for = 0
+        self._asked_for, self._guess = 0, Guess()
 
     async def prepare(self) -> None:
         """Estimate, and say what is to be sent: it tells its usage and, where that is wanted, bounds its output.
@@ -91,7 +92,7 @@ class Exchange:
         most, is_bounded = estimate(request.api, request.body, len(self.content), settings)
         body = request.body
         self._is_injected = not is_bounded and self._gate.policy.guard.inject_max_tokens and bool(body)
-        self._estimate = self._learned(most)
+        self._estimate = await self._learned(most)
         self._bound = most.output_tokens if is_bounded else None
         if self._is_injected:
             body = with_bound(request.api, body, self._estimate.output_tokens)
@@ -121,34 +122,41 @@ class Exchange:
             self._counts_on = self._hold.plan
             self._gate.forecasting.opened(self._gate.policy.estimate, self._counts_on)
         clock = asyncio.get_running_loop().time
-        self._passed_ms = partial(_ms_since, clock, clock())
+        began_s = clock()
+        self._passed_ms = lambda: int((clock() - began_s) * 1000)
 
     async def _reserved(self) -> Hold:
         """A hold of its own; a refusal says why so much was asked, which only the request tells."""
         try:
             return await self._gate.admit(self._own, self._estimate, self._of_client, self._origin())
         except BudgetExceeded as refusal:
-            explain(refusal, why_so_much(self._request.api, self._request.body, self._gate.policy.estimate))
+            request = self._request
+            explain(refusal, why_so_much(request.api, request.body, self._gate.policy.estimate, self._guess.forecast))
             raise
 
-    def _learned(self, most: Usage) -> Usage:
+    async def _learned(self, most: Usage) -> Usage:
         """The estimate, by what calls with its labels have written; as it is where the policy goes by the ceiling."""
         gate = self._gate
-        if gate.policy.estimate.output == "ceiling" or not most.output_tokens:
+        if not (gate.policy.learns and most.output_tokens):
             return most
+        await gate.ready()
         try:
             self._subject, _ = gate.subjects.of(self._own, self._of_client)
         except CallRefused:  # so will `admit`, and say so
             return most
-        return gate.forecasting.estimated(gate.policy, self._subject, most, gate.now_ms(), injects=self._is_injected)
+        found = gate.forecasting.estimated(
+            gate.policy, self._subject, gate.claims(), most, gate.now_ms(), injects=self._is_injected
+        )
+        self._guess = Guess(most.input_tokens, 0 if found is None else found.output_tokens)
+        return found or most
 
     def _learn(self, charge: Charge | None, cause: str) -> None:
         """What its provider told of a whole answer."""
         gate = self._gate
         if self._subject is not None and charge is not None and charge.source == "reported" and not cause:
-            tokens = charge.usage.output_tokens
-            is_cut = self._is_injected and tokens >= self._estimate.output_tokens
-            gate.forecasting.learn(gate.policy.estimate, self._subject, tokens, gate.now_ms(), is_cut=is_cut)
+            usage = charge.usage
+            is_cut = self._is_injected and usage.output_tokens >= self._estimate.output_tokens
+            gate.forecasting.learn(gate.policy, self._subject, self._guess, usage, gate.now_ms(), is_cut=is_cut)
 
     def _forget(self) -> None:
         """It is open no longer."""
@@ -288,7 +296,3 @@ def exchange_of(gate: Gate, api: Api, url: str, content: bytes, labels: Mapping[
 def _same_caller(held: Mapping[str, str], mine: Mapping[str, str]) -> bool:
     """No label says otherwise than the hold's; those that the guard adds itself may be missing there."""
     return all(held.get(name, value if name in _ADDED_BY_GUARD else None) == value for name, value in mine.items())
-
-
-def _ms_since(clock: Callable[[], float], since: float) -> int:
-    return int((clock() - since) * 1000)

@@ -1,18 +1,47 @@
-"""Learned estimates of the outputs of one guard's requests: asked before they are sent, told when they have ended."""
+"""Learned estimates of the outputs of one guard's requests: asked before they are sent, told when they have ended.
+
+What is learned is shared through the store, by a duty apart from every call: what was added here is sent each second,
+and what all have added is read again. Nothing waits for it but the first estimate, for a moment.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from budgetguard.core.amounts import MAX_AMOUNT
+from budgetguard.core.model import Plan
+from budgetguard.errors import BudgetGuardError, ConfigError
 from budgetguard.estimates.forecast import Forecast
+from budgetguard.estimates.unsent import Unsent
+from budgetguard.events import Event, StoreProblem
+from budgetguard.pricing import cost_of, needs_data
+from budgetguard.store import OutputSet, Store
 from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
-    from budgetguard.core.model import Plan
+    from budgetguard.core.model import Claim
     from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.policy import Policy
+    from budgetguard.pricing import PriceTable
+
+READ_TURNS: Final = 10
+"""In so many turns what all have learned of the sets in use is read again, some in each: one costs 0.2 ms."""
+READ_MOST: Final = 32
+BEGIN_MOST: Final = 128
+MTOK: Final = 1_000_000
+MOST_RATES: Final = 1_024
+_INPUT, _OUTPUT = Usage(MTOK, 0), Usage(0, MTOK)
+LAST_SHARE_S: Final = 2.0
+
+
+class Guess(NamedTuple):
+    """What a request was estimated at: its input by its bytes, and its output by what was learned; 0 for not so."""
+
+    weighed: int = 0
+    forecast: int = 0
 
 
 class Forecasting:
@@ -22,27 +51,57 @@ class Forecasting:
     """
 
     def __init__(self) -> None:
+        self._unsent: Unsent | None = None
+        self._turn = 0
+        self._priced: Policy | None = None
+        self._rates: dict[tuple[str | None, str | None], tuple[int, int]] = {}
+        self._has_told = False
         self._lock = threading.RLock()  # one that is collected meanwhile ends its call
         self._settings: EstimateSettings | None = None
         self._forecast: Forecast | None = None
 
     def estimated(
-        self, policy: Policy, subject: Mapping[str, str], estimate: Usage, now_ms: int, *, injects: bool
-    ) -> Usage:
-        """The estimate with the output that calls like it have; as it is where the policy goes by the ceiling.
+        self, policy: Policy, subject: Mapping[str, str], claims: Sequence[Claim], estimate: Usage, now_ms: int, *,
+        injects: bool,
+    ) -> Usage | None:  # fmt: skip
+        """The estimate with the input and output that calls like it have; None where it goes by the ceiling.
 
         Args:
+            claims: further ones than the policy's, of runs.
             estimate: its output is the most that the request or its model allows.
             injects: it becomes the bound of the request.
         """
-        if policy.estimate.output == "ceiling" or not estimate.output_tokens:
-            return estimate
-        plan = policy.match(tuple(sorted(subject.items())), now_ms).plan
+        match = policy.match(tuple(sorted(subject.items())), now_ms)
+        if "ceiling" in match.estimates or (None in match.estimates and policy.estimate.output == "ceiling"):
+            return None
+        plan = match.plan if not claims else Plan((*match.plan.claims, *claims))
         with self._lock:
             forecast = self._for(policy.estimate)
+            input_tokens = forecast.input_tokens(subject, estimate.input_tokens, now_ms)
+            room = self._dollar_room(policy, subject, plan, input_tokens, now_ms)
             ask = forecast.bound if injects else forecast.tokens
-            tokens = ask(subject, plan, estimate.input_tokens, estimate.output_tokens, now_ms)
-        return estimate if tokens == estimate.output_tokens else Usage(estimate.input_tokens, tokens)
+            tokens = ask(subject, plan, input_tokens, estimate.output_tokens, now_ms, room)
+        return Usage(input_tokens, tokens)
+
+    def _dollar_room(
+        self, policy: Policy, subject: Mapping[str, str], plan: Plan, input_tokens: int, now_ms: int
+    ) -> int:  # fmt: skip
+        """The most output that the smallest limit of dollars could pay, were nothing spent of it."""
+        limit = min([claim.limit for claim in plan.claims if claim.account.unit == "usd"], default=None)
+        model = subject.get("model")
+        if limit is None:
+            return MAX_AMOUNT
+        key = model, subject.get("provider")
+        if policy is not self._priced or len(self._rates) > MOST_RATES:
+            self._priced, self._rates = policy, {}
+        if key not in self._rates:
+            if needs_data(policy.prices, model, now_ms):
+                return MAX_AMOUNT
+            self._rates[key] = _rates(policy.prices, *key, now_ms)
+        input_rate, output_rate = self._rates[key]
+        if not output_rate:
+            return MAX_AMOUNT
+        return max(1, (limit * MTOK - input_tokens * input_rate) // output_rate)
 
     def opened(self, settings: EstimateSettings, plan: Plan) -> None:
         """A call was admitted."""
@@ -55,13 +114,90 @@ class Forecasting:
             self._for(settings).ended(plan)
 
     def learn(
-        self, settings: EstimateSettings, subject: Mapping[str, str], tokens: int, now_ms: int, *, is_cut: bool
-    ) -> None:
-        """Its provider has told what it wrote."""
+        self, policy: Policy, subject: Mapping[str, str], guess: Guess, usage: Usage, now_ms: int, *, is_cut: bool
+    ) -> None:  # fmt: skip
+        """Its provider has told what it used."""
         with self._lock:
-            self._for(settings).learn(subject, tokens, now_ms, is_cut=is_cut)
+            found = self._for(policy.estimate)
+            found.learn(subject, usage.output_tokens, now_ms, is_cut=is_cut)
+            if guess.weighed and usage.input_tokens:
+                found.learn_input(subject, guess.weighed, usage.input_tokens, now_ms)
+            if guess.forecast:
+                found.err(subject, guess.forecast, usage.output_tokens)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits to be sent."""
+        return self._unsent is not None and self._unsent.waits
+
+    async def begin(self, settings: EstimateSettings, store: Store, now_ms: Callable[[], int]) -> None:
+        """Know of the sets that were written last: a new worker is not blind. Errors: those of the store."""
+        with self._lock:
+            self._for(settings)
+        await self._take_in(await store.read_outputs(None, BEGIN_MOST), now_ms())
+
+    async def share(self, store: Store, now_ms: Callable[[], int], notify: Callable[[Event], None]) -> None:
+        """Send what was learned here, and read what all have learned. A store that fails is told once, until it works.
+
+        What could not be sent stays here, for the next time.
+        """
+        if self._forecast is None:
+            return
+        self._turn += 1
+        try:
+            await self._send(store)
+            with self._lock:
+                wanted = self._forecast.learned.wanted(READ_MOST, anew=self._turn % READ_TURNS == 0)
+                words = [] if self._unsent is None else list(map(self._unsent.words, wanted))
+            if words:
+                await self._take_in(await store.read_outputs(words), now_ms())
+        except BudgetGuardError as error:
+            if not self._has_told:
+                self._has_told = True
+                notify(StoreProblem("share_outputs", str(error)))
+        else:
+            self._has_told = False
+
+    async def last_share(self, store: Store, notify: Callable[[Event], None]) -> None:
+        """When a guard ends: what cannot be sent in a moment is lost, and that is told."""
+        try:
+            async with asyncio.timeout(LAST_SHARE_S):
+                await self._send(store)
+        except (BudgetGuardError, TimeoutError) as error:
+            notify(StoreProblem("share_outputs", str(error) or "no answer in time"))
+
+    async def _send(self, store: Store) -> None:
+        while True:
+            with self._lock:
+                unsent, settings = self._unsent, self._settings
+                flush = None if unsent is None else unsent.take()
+            if unsent is None or flush is None or settings is None:
+                return
+            await store.note_outputs(flush.id, settings.half_life_ms, flush.rows)
+            with self._lock:
+                unsent.sent(flush)
+
+    async def _take_in(self, found: Sequence[OutputSet], now_ms: int) -> None:
+        """What was read takes the place of what was known, but for what the store has not been sent yet."""
+        for words, counts, _ in reversed(found):  # the latest last, as if it had been asked for last
+            with self._lock:
+                forecast, unsent = self._forecast, self._unsent
+                key = None if unsent is None else unsent.key(words)
+                if forecast is not None and unsent is not None and key is not None:
+                    forecast.learned.replace(key, counts, unsent.of(key), now_ms)
+            await asyncio.sleep(0)  # whoever has a call under way comes first
 
     def _for(self, settings: EstimateSettings) -> Forecast:
         if self._forecast is None or (settings is not self._settings and settings != self._settings):
-            self._settings, self._forecast = settings, Forecast(settings)
+            self._settings, self._unsent = settings, Unsent(settings.half_life_ms)
+            self._forecast = Forecast(settings, self._unsent)
         return self._forecast
+
+
+def _rates(prices: PriceTable, model: str | None, provider: str | None, now_ms: int) -> tuple[int, int]:
+    """What a million tokens of input and of output cost, in nano-dollars; 0 where nobody knows, or they are free."""
+    try:
+        costs = [cost_of(prices, model, usage, now_ms, provider=provider)[0] or 0 for usage in (_INPUT, _OUTPUT)]
+    except ConfigError:  # the reserve that follows tells it
+        return 0, 0
+    return costs[0], costs[1]

@@ -14,8 +14,8 @@ from budgetguard.clients import Clients, Gate
 from budgetguard.core.model import Claim, Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
 from budgetguard.engines import Engines
-from budgetguard.errors import BudgetExceeded, BudgetGuardError, CallRefused, ConfigError, InvalidLabel
-from budgetguard.events import Observer, PolicyRejected, Refused
+from budgetguard.errors import BudgetExceeded, BudgetGuardError, CallRefused, InvalidLabel
+from budgetguard.events import Observer, Refused
 from budgetguard.hold import Hold
 from budgetguard.labels import check_label
 from budgetguard.off import OffHold
@@ -31,6 +31,7 @@ from budgetguard.within import Within, scopes_of, tell_scopes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.price import Price
     from budgetguard.store import Store
     from budgetguard.sync import SyncGuard
@@ -51,6 +52,7 @@ class Guard(Clients):
         timezone: of calendar periods.
         labels: which labels calls must, may and by default do carry.
         settings: leases and what happens at their end.
+        estimate: what requests are estimated by.
         hosts: whose API is not known by itself.
         ledger: what it keeps.
         alerts: from which thresholds on they are raised, and the webhooks they go to.
@@ -74,6 +76,7 @@ class Guard(Clients):
         timezone: str = "UTC",
         labels: LabelRules | None = None,
         settings: GuardSettings | None = None,
+        estimate: EstimateSettings | None = None,
         hosts: Sequence[Host] = (),
         ledger: LedgerSettings | None = None,
         alerts: AlertSettings | None = None,
@@ -81,7 +84,9 @@ class Guard(Clients):
         observers: Sequence[Observer] = (),
         outcome_of: Callable[[BaseException], Outcome] = outcome_of,
     ) -> None:
-        source = policy_from(limits, budgets, prices, store, mode, timezone, labels, settings, hosts, ledger, alerts)
+        source = policy_from(
+            limits, budgets, prices, store, mode, timezone, labels, settings, estimate, hosts, ledger, alerts
+        )
         self._wire(source, resources_of(source, store, observers, on_alert, outcome_of, self.reload_if_changed))
 
     @classmethod
@@ -115,8 +120,7 @@ class Guard(Clients):
 
     def _wire(self, source: PolicySource, shared: Resources) -> None:
         self._source, self._shared = source, shared
-        self._subjects = Subjects(self._shared.policy, source.env_labels)
-        self._engines = Engines(self._shared)
+        self._subjects, self._engines = Subjects(shared.policy, source.env_labels), Engines(shared)
 
     def __repr__(self) -> str:
         names = [budget.name for budget in self.policy.budgets]
@@ -245,11 +249,7 @@ class Guard(Clients):
 
     def reload_if_changed(self) -> None:
         """Reload if the file has changed; a bad new version is told to observers and the old one stays."""
-        if self._source.changed():
-            try:
-                self.reload()
-            except ConfigError as error:
-                self._shared.notify(PolicyRejected(error.source, str(error)))
+        self._source.follow(self.reload, self._shared.notify)
 
     async def __aenter__(self) -> Guard:
         await self._engines.current().open()
@@ -266,8 +266,9 @@ class Guard(Clients):
         return await self._engines.close()
 
     def _gate(self) -> Gate:
-        forecasting, now_ms = self._shared.forecasting, self._engines.now_ms
-        return Gate(self.policy, self._shared, self._subjects, self._admit, self._tell, forecasting, now_ms)
+        forecasting, now_ms, ready = self._shared.forecasting, self._engines.now_ms, self._engines.ready
+        own, tell = self._subjects, self._tell
+        return Gate(self.policy, self._shared, own, self._admit, tell, forecasting, now_ms, self._extra_claims, ready)
 
     async def _admit(
         self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str] = NO_LABELS,

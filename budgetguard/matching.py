@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
 
 from budgetguard.budget import Budget
@@ -26,6 +27,11 @@ class Match:
 
     plan: Plan
     budgets: tuple[Budget, ...]
+
+    @cached_property
+    def estimates(self) -> frozenset[str | None]:
+        """What the budgets say that estimates go by; None for one that leaves it to the policy."""
+        return frozenset([budget.estimate for budget in self.budgets]) or frozenset([None])
 
 
 class _Rule(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 from budgetguard.alerts.settings import AlertRoute, AlertSettings, routes_faults
@@ -71,6 +72,11 @@ class Policy:
             names = known_labels(self.labels, [budget.entry for budget in self.budgets])
             self.labels = replace(self.labels, known=sorted(names))
         self._matcher = Matcher(self.budgets, timezone, mode == "enforce", self.guard.on_expiry)
+
+    @cached_property
+    def learns(self) -> bool:
+        """Whether any request may be estimated by what was learned."""
+        return "learned" in {self.estimate.output, *(budget.estimate for budget in self.budgets)}
 
     def match(self, key: SubjectKey, now_ms: int) -> Match:
         """The accounts that a call counts against, each with its limit, and their budgets, in the policy's order.

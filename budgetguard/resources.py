@@ -36,3 +36,8 @@ class Resources:
     alerting: Callable[[Callable[[], int]], Alerting]
     """Makes the alerts of an event loop, which is given the store's time."""
     forecasting: Forecasting
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything that was counted or learned waits to be kept."""
+        return self.refusals.waits or self.forecasting.waits

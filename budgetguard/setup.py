@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from budgetguard.alerts.raised import OnAlert
 from budgetguard.draining import Drain
 from budgetguard.errors import ConfigError, InvalidLabel
-from budgetguard.events import Event, Observer, PolicyReloaded
+from budgetguard.events import Event, Observer, PolicyRejected, PolicyReloaded
 from budgetguard.forecasting import Forecasting
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
 from budgetguard.outcome import Outcome
@@ -32,6 +32,7 @@ from budgetguard.resources import Resources
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.policy_file import PolicyFile
     from budgetguard.store import Store
     from budgetguard.wire.hosts import Host
@@ -68,6 +69,14 @@ class PolicySource:
     def changed(self) -> bool:
         """Whether the file differs from what was last read."""
         return self._file is not None and self._file.changed()
+
+    def follow(self, reload: Callable[[], None], notify: Callable[[Event], None]) -> None:
+        """Reload if the file has changed; a bad new version is told, and the old one stays."""
+        if self.changed():
+            try:
+                reload()
+            except ConfigError as error:
+                notify(PolicyRejected(error.source, str(error)))
 
     def reload(self, shared: Resources) -> bool:
         """Put the file's present version in force. False for a policy made in Python. Errors: ConfigError."""
@@ -116,6 +125,7 @@ def policy_from(
     timezone: str,
     labels: LabelRules | None,
     settings: GuardSettings | None,
+    estimate: EstimateSettings | None,
     hosts: Sequence[Host],
     ledger: LedgerSettings | None,
     alerts: AlertSettings | None,
@@ -128,25 +138,19 @@ def policy_from(
     if not limits and not budgets:
         if os.environ.get(CONFIG_VARIABLE):
             _refuse_unheard(
-                prices=prices, mode=mode, labels=labels, settings=settings, hosts=hosts, ledger=ledger, alerts=alerts
-            )
+                prices=prices, mode=mode, labels=labels, settings=settings, estimate=estimate, hosts=hosts,
+                ledger=ledger, alerts=alerts,
+            )  # fmt: skip
             return PolicySource.of_file(None)
         raise ConfigError("Guard()", [NO_BUDGETS])
     own = [Budget("default", limits)] if limits else []
     return PolicySource(
         Policy(
-            mode=mode or cast("Mode", os.environ.get(MODE_VARIABLE) or "enforce"),
-            timezone=timezone,
-            budgets=[*own, *budgets],
-            labels=labels,
-            guard=settings,
-            store=_store_settings(store),
-            prices=PriceTable(prices),
-            hosts=hosts,
-            ledger=ledger,
-            alerts=alerts,
+            [*own, *budgets], mode=mode or cast("Mode", os.environ.get(MODE_VARIABLE) or "enforce"), timezone=timezone,
+            labels=labels, guard=settings, store=_store_settings(store), prices=PriceTable(prices), estimate=estimate,
+            hosts=hosts, ledger=ledger, alerts=alerts,
         )
-    )
+    )  # fmt: skip
 
 
 def _refuse_unheard(**own_words: object) -> None:

@@ -10,7 +10,7 @@ Every operation can be repeated, and must be after an error that leaves open whe
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from budgetguard.core.amounts import Amounts
 from budgetguard.core.model import Account
@@ -92,6 +92,35 @@ class RefusalCount(NamedTuple):
     asked: Amounts
 
 
+class OutputCount(NamedTuple):
+    """So many calls of a set wrote so much: `place` is that of an edge (`estimates.sketch`), or says what is summed.
+
+    `words` (1 to 4,000 bytes of UTF-8) are the set's name: what its calls have in common, as whoever asks spells it.
+    """
+
+    words: str
+    place: int
+    calls: int
+
+
+class OutputSet(NamedTuple):
+    """What is kept of a set: (slice, place, calls), in no order, and when it was last written (store time)."""
+
+    words: str
+    counts: tuple[tuple[int, int, int], ...]
+    written_ms: int
+
+
+OUTPUT_PLACES: Final = 512
+"""A place is below that."""
+OUTPUT_SLICES: Final = 6
+"""So many slices of a set are kept, that of now among them."""
+MOST_OUTPUT_SETS: Final = 20_000
+"""So many sets are kept; then those that were written longest ago are forgotten."""
+FLUSH_KEPT_MS: Final = 600_000
+"""So long a flush of outputs is remembered, so that it counts once."""
+
+
 class Page(NamedTuple, Generic[Item]):
     """Some rows, and the cursor with which to ask for the next; None after the last.
 
@@ -170,6 +199,23 @@ class Store(Protocol):
 
         Raises:
             OutboxFull: as many rows as the store keeps wait to be drained; nothing was kept.
+        """
+
+    async def note_outputs(self, flush_id: str, slice_ms: int, rows: Sequence[OutputCount]) -> None:
+        """Add to what calls wrote, for estimates. Repeatable: the rows of one `flush_id` count once.
+
+        They count in the slice of now: the store's time divided by `slice_ms`. Changes no account. A set whose record
+        somebody else has written over begins anew; one that is not written any more is forgotten after
+        `OUTPUT_SLICES` + 1 slices.
+
+        Raises:
+            InvalidAmount: a number of a row is none, or its place is none; nothing was kept.
+        """
+
+    async def read_outputs(self, words: Sequence[str] | None = None, most: int = 1000) -> list[OutputSet]:
+        """What is kept of these sets, as far as they are known; None: of those that were written last, at most `most`.
+
+        The latest first. A set whose record cannot be read is left out.
         """
 
     async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:

@@ -51,6 +51,7 @@ CALLS: dict[str, Call] = {
     "clock": calls.clock(caller=CALLER),
     "tell": calls.tell(caller=CALLER, causes=[Cause("x", 1, "i")]),
     "note": calls.note(caller=CALLER, outbox_most=1, entry=b"x"),
+    "learn": calls.learn(caller=CALLER, flush_id="f", slice_ms=1, most=1, sets=[[b"x", "w", 1, 1]], forgotten=[b"y"]),
     "claim": calls.claim(caller=CALLER),
     "rebuild": calls.rebuild(caller=CALLER, accounts=[[b"x"]], reservations=[], goes_on_as=False),
     "look": calls.look(caller=CALLER, commands=[["x"]]),

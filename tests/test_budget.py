@@ -90,7 +90,14 @@ def test_a_fault_of_a_budget_names_the_field_and_says_what_to_write(fields: dict
     assert fault in caught.value.faults[0]
 
 
-RIGHT = [("timezone", None), ("max_delay", 5), ("max_delay", 1.5), ("max_delay", 1), ("block", True)]
+RIGHT = [
+    ("timezone", None),
+    ("estimate", None),
+    ("max_delay", 5),
+    ("max_delay", 1.5),
+    ("max_delay", 1),
+    ("block", True),
+]
 WRONG = [
     pytest.param(field.name, value, id=f"{field.name}-{number}")
     for field in dataclasses.fields(Budget)

@@ -91,7 +91,7 @@ def test_what_was_learned_fades() -> None:
 def test_a_call_without_output_or_labels_is_a_call_too() -> None:
     found = learned(*[({}, 0)] * 100)
     assert found.outlook({}, NOW_MS, 0.95, 4_096, ROOM).alone <= 1
-    assert keys_of({}) == [("",)]
+    assert keys_of({}) == (("out", ""),)
     assert len(set(keys_of({"model": "m", "task": "t"})) | set(keys_of({"model": "m", "agent": "t"}))) == 3
 
 

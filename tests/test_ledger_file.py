@@ -126,7 +126,7 @@ def test_a_store_does_not_take_a_ledger_for_its_own(tmp_path: Path) -> None:
 MADE = {
     "text": b"# a policy, no ledger\n" * 100,
     "newer": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 1003",
-    "newer store": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 4",
+    "newer store": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 5",
     "other columns": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 1002",
     "old without a way": "CREATE TABLE token_usage (reservation_id); PRAGMA user_version = 1000",
     "another's": "CREATE TABLE events (a)",
@@ -143,7 +143,7 @@ def test_what_is_no_ledger_of_this_version_is_refused_and_stays_byte_for_byte(tm
     else:
         rows(path, made)
     before = path.read_bytes()
-    expected = {"text": "not a database", "newer": "has schema 1003 and", "newer store": "has schema 4 and"}
+    expected = {"text": "not a database", "newer": "has schema 1003 and", "newer store": "has schema 5 and"}
     for _ in range(2):
         with pytest.raises(StoreUnusable, match=expected.get(what, "schema|name another file")):
             written(path)

@@ -170,6 +170,7 @@ def made_by_schema_2(path: Path) -> None:
     for table in ("usage_groups", "usage_stretches", "usage_sums", "closings", "billed_lines", "refusals", "forgotten"):
         rows(path, f"DROP TABLE {table}")
     rows(path, "DROP TABLE told")
+    rows(path, "DROP TABLE outputs")
     for column in COLUMNS[-6:]:
         rows(path, f"ALTER TABLE token_usage DROP COLUMN {column}")
     rows(

@@ -58,7 +58,12 @@ def test_the_first_block_is_seven_lines_that_end_in_a_refusal(tmp_path: Path) ->
     done = run(first, tmp_path)
     shown = re.search(r"BudgetExceeded: (.*\n  asked .*? \| resets )", blocks("text")[0])
     assert done.returncode == 1
-    assert shown is not None and shown[1] in done.stderr
+    # What the last call asks, and so what is spent before it, depends on how old what was learned is taken to be.
+    assert shown is not None and amounts_left_out(shown[1]) in amounts_left_out(done.stderr)
+
+
+def amounts_left_out(text: str) -> str:
+    return re.sub(r"(asked|spent|available) \$[\d.]+", r"\1 $", text)
 
 
 @pytest.mark.parametrize("number", range(1, len(blocks("python"))))

@@ -23,7 +23,7 @@ from redis_world import RedisWorld
 from store_kit import DAY_MS, NOON_MS, amounts, ask_one, expire, extend, grow, plan, release, reserve, settle
 
 from budgetguard.cli.app import run
-from budgetguard.store import Cause, RefusalCount
+from budgetguard.store import Cause, OutputCount, RefusalCount
 from budgetguard.stores import open_store, store_exists
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.namespaces import let_lapse
@@ -66,6 +66,8 @@ async def every_verb(store: RedisStore) -> None:
     assert await store.announce([(of.claims[0].account, 60)]) == [True]
     assert await store.first_to_tell([Cause("a cause", 60_000, "i")]) == [True]
     await store.note_refusals("f", [RefusalCount(now_ms, False, "LabelRequired", (), {}, 1, amounts(1))])
+    await store.note_outputs("f", 60_000, [OutputCount("a set", 7, 1)])
+    assert [row.words for row in await store.read_outputs()] == ["a set"]
 
 
 async def every_look(url: str, namespace: str, store: RedisStore, timeout_ms: int) -> None:

@@ -18,7 +18,7 @@ MESSAGES = {"messages": [{"role": "user", "content": "Say hello."}]}
 
 def refused(world: World, limit: str, asked: Any, url: str = URLS["chat"], **settings: Any) -> bg.BudgetExceeded:
     async def main() -> BaseException | None:
-        async with guard_of(world, limit, **settings) as guard:
+        async with guard_of(world, limit, estimate="ceiling", **settings) as guard:
             return (await heard(BudgetTransport(guard, Player(Play([PLAIN], JSON))), request(asked, url))).error
 
     error = asyncio.run(main())

@@ -135,7 +135,7 @@ def test_the_hold_grows_before_a_call_is_sent_and_one_for_which_there_is_no_room
     player = Player(WORKED)
 
     async def main() -> None:
-        async with guard_of(world, "900 tokens/day") as guard:
+        async with guard_of(world, "900 tokens/day", estimate="ceiling") as guard:
             transport = BudgetTransport(guard, player)
             async with guard.reserve(estimate=ESTIMATE):
                 assert (await heard(transport, request(ASKED))).error is None

@@ -11,7 +11,7 @@ import json
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import httpx2
@@ -246,9 +246,12 @@ def only_row(world: World) -> dict[str, Any]:
     return found
 
 
-def guard_of(world: World, *limits: str, **settings: Any) -> bg.Guard:
+def guard_of(
+    world: World, *limits: str, estimate: Literal["learned", "ceiling"] = "learned", **settings: Any
+) -> bg.Guard:  # fmt: skip
     """A guard with a budget of tokens unless others are given, and with these settings."""
-    return world.guard(*(limits or ("100M tokens/day",)), settings=bg.GuardSettings(**settings))
+    estimates = bg.EstimateSettings(output=estimate)
+    return world.guard(*(limits or ("100M tokens/day",)), settings=bg.GuardSettings(**settings), estimate=estimates)
 
 
 class Endless:

@@ -22,6 +22,7 @@ from budgetguard.cli.chargeback import chargeback
 from budgetguard.cli.check import check
 from budgetguard.cli.demo import demo
 from budgetguard.cli.doctor import doctor
+from budgetguard.cli.estimates import estimates
 from budgetguard.cli.init import init
 from budgetguard.cli.ledger_books import export, prune
 from budgetguard.cli.metrics import metrics
@@ -75,6 +76,7 @@ report.commands.command()(chargeback)
 report.commands.command()(duplicates)
 app.add_typer(report.commands, name="report")
 app.command()(usage)
+app.command()(estimates)
 app.command()(refusals)
 app.command()(why)
 app.command()(metrics)

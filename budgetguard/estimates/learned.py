@@ -8,16 +8,25 @@ them in proportion to its length, so their mean is that of all calls weighed by 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import ceil, isqrt, sqrt
 from operator import is_
 from typing import Final, NamedTuple
 
 from budgetguard.estimates.sketch import EDGES, Sketch, Spread, place_of
+from budgetguard.estimates.unsent import Key, Kind, Unsent
 
-LEARNS_AT: Final = ("agent", "task")
+LEARNS_AT: Final[Mapping[Kind, Sequence[str]]] = {"out": ("agent", "task"), "in": ("agent",)}
 """The labels that tell calls of one model apart, from wide to narrow."""
+INPUTS_FROM: Final = 20
+"""Calls of a set from which on what it told of inputs is believed."""
+LEAST_RATIO, MOST_RATIO = 10, 400
+"""Per cent: an input is estimated at no less, and no more, of what its bytes weigh."""
+WHOLE: Final = EDGES[bisect_left(EDGES, 1_000)]
+"""An input that was as estimated counts there: at an edge, so that it is read as it was."""
 WIDER_WEIGHT: Final = 5.0
 """What is known of the wider set counts as so many calls at most: so a new task begins as its agent is."""
 UNSEEN_TIMES: Final = 4
@@ -27,8 +36,8 @@ _AGED: Final = 1 / 16
 MOST_KEPT: Final = 400_000
 """Counts that are kept, of all sets together, some 40 MB: then the set that was asked for longest ago is forgotten."""
 _SET_WEIGHS: Final = 10
-
-Key = tuple[str, ...]
+MOST_WANTED: Final = 64
+"""Sets that are asked for and that nobody knows here: more of them at a time are not looked up."""
 
 
 class Outlook(NamedTuple):
@@ -54,10 +63,15 @@ class Learned:
 
     Args:
         half_life_ms: after which a call counts half.
+        unsent: what is added is counted there, too.
     """
 
-    def __init__(self, half_life_ms: int) -> None:
+    def __init__(self, half_life_ms: int, unsent: Unsent | None = None) -> None:
         self._half_life_ms = half_life_ms
+        self._unsent = unsent
+        self._asked: set[Key] = set()
+        self._again: list[Key] = []
+        self._wanted: dict[Key, None] = {}
         self._sketches: OrderedDict[Key, _Kept] = OrderedDict()
         self._size = 0
 
@@ -65,14 +79,18 @@ class Learned:
         """How many sets of labels are known."""
         return len(self._sketches)
 
-    def add(self, subject: Mapping[str, str], tokens: int, at_ms: int) -> None:
+    def add(self, subject: Mapping[str, str], tokens: int, at_ms: int, kind: Kind = "out") -> None:
         """A call with these labels has written so much, at an instant of the store's time.
+
+        Args:
+            kind: "in": of its input it was so much, where `WHOLE` is as estimated.
 
         Raises:
             InvalidAmount: that is no number of tokens, or negative.
         """
         place, slice = place_of(tokens), at_ms // self._half_life_ms
-        for key in keys_of(subject):
+        counted = ((place, 1),)
+        for key in keys_of(subject, kind):
             kept = self._sketches.get(key)
             if kept is None:
                 kept = self._sketches[key] = _Kept()
@@ -82,9 +100,65 @@ class Learned:
             before = kept.sketch.size
             kept.sketch.count(slice, place, 1)
             self._size += kept.sketch.size - before
+            if self._unsent is not None:
+                self._unsent.add(key, counted)
+        self._forget()
+
+    def wanted(self, most: int, *, anew: bool) -> list[Key]:
+        """The sets that nobody knows here and that were asked for since, and so many of the others.
+
+        Args:
+            anew: of others, what was asked for since the last time that this was said comes next.
+        """
+        wanted, self._wanted = list(self._wanted), {}
+        if anew:
+            self._again, self._asked = list(self._asked), set()
+        first, self._again = self._again[:most], self._again[most:]
+        return [*wanted, *first]
+
+    def replace(self, key: Key, counts: Sequence[tuple[int, int, int]], own: Mapping[int, int], at_ms: int) -> None:
+        """All that is known of a set, by the store, and what it does not know yet: `own`, by place.
+
+        Raises:
+            InvalidAmount: a count is none; nothing was replaced.
+        """
+        sketch, slice = Sketch(), at_ms // self._half_life_ms
+        sketch.merge([count for count in counts if count[1] < len(EDGES)], slice)
+        for place, calls in own.items():
+            if place < len(EDGES):
+                sketch.count(slice, place, calls)
+        before = self._sketches.pop(key, None)
+        if before is not None:
+            self._size -= before.sketch.size + _SET_WEIGHS
+        self._sketches[key] = _Kept(sketch)
+        self._size += sketch.size + _SET_WEIGHS
+        self._forget()
+
+    def _forget(self) -> None:
         while self._size > MOST_KEPT:
             _, forgotten = self._sketches.popitem(last=False)
             self._size -= forgotten.sketch.size + _SET_WEIGHS
+
+    def _note_asked(self, keys: Sequence[Key]) -> None:
+        for key in keys:
+            if key in self._sketches:
+                self._asked.add(key)
+            elif len(self._wanted) < MOST_WANTED:
+                self._wanted[key] = None
+
+    def input_tokens(self, subject: Mapping[str, str], estimated: int, at_ms: int, quantile: float) -> int:
+        """An input, by what those of its agent, or its model, came to; as it was estimated while few are known."""
+        keys = keys_of(subject, "in")
+        if self._unsent is not None:
+            self._note_asked(keys)
+        for key in reversed(keys):
+            kept = self._sketches.get(key)
+            spread = Spread() if kept is None else kept.at(at_ms / self._half_life_ms)
+            if spread.weight >= INPUTS_FROM:
+                place = spread.places[bisect_left(spread.upto, quantile * spread.weight)]
+                ratio = min(max(EDGES[place], WHOLE * LEAST_RATIO // 100), WHOLE * MOST_RATIO // 100)
+                return -(-estimated * ratio // WHOLE)
+        return estimated
 
     def outlook(self, subject: Mapping[str, str], at_ms: int, quantile: float, bound: int, room: int) -> Outlook:
         """What a call with these labels may write.
@@ -96,8 +170,11 @@ class Learned:
                 bound is above every limit would never be tried, and nothing learned of it.
         """
         at = at_ms / self._half_life_ms
-        found = [kept for key in keys_of(subject) if (kept := self._sketches.get(key)) is not None]
-        unseen = min(bound, max(1, room // 2))
+        keys = keys_of(subject)
+        if self._unsent is not None:
+            self._note_asked(keys)
+        found = [kept for key in keys if (kept := self._sketches.get(key)) is not None]
+        unseen = bound if bound <= room else max(1, room // 2)
         if not found:
             return Outlook(unseen, unseen, 0.0)
         spreads = [kept.at(at) for kept in found]
@@ -111,8 +188,8 @@ class _Kept:
 
     __slots__ = ("_anew_from", "_asked", "_at", "_calls", "_outlook", "_spread", "_spreads", "sketch")
 
-    def __init__(self) -> None:
-        self.sketch = Sketch()
+    def __init__(self, sketch: Sketch | None = None) -> None:
+        self.sketch = Sketch() if sketch is None else sketch
         self._spread = Spread()
         self._calls, self._anew_from, self._at = 0, 0, 0.0
         self._asked: tuple[float, int, int] = (0.0, 0, 0)
@@ -138,16 +215,20 @@ class _Kept:
         return self._outlook
 
 
-def keys_of(subject: Mapping[str, str]) -> list[Key]:
+def keys_of(subject: Mapping[str, str], kind: Kind = "out") -> tuple[Key, ...]:
     """The sets that a call belongs to, from wide to narrow: its model, its agent there, its task there."""
-    key: Key = (subject.get("model", ""),)
+    return _keys(kind, subject.get("model", ""), tuple([(label, subject.get(label)) for label in LEARNS_AT[kind]]))
+
+
+@lru_cache(8_192)
+def _keys(kind: Kind, model: str, labels: tuple[tuple[str, str | None], ...]) -> tuple[Key, ...]:
+    key: Key = (kind, model)
     keys = [key]
-    for label in LEARNS_AT:
-        value = subject.get(label)
+    for label, value in labels:
         if value is not None:
             key = (*key, label, value)
             keys.append(key)
-    return keys
+    return tuple(keys)
 
 
 def blended(spreads: Sequence[Spread], quantile: float, bound: int, unseen: int, near: int = 0) -> Outlook:

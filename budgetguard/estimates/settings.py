@@ -20,8 +20,9 @@ class EstimateSettings:
         default_output_tokens: the output of a request that does not bound it, to a model whose maximum is not known.
         tokenizer: "auto" counts short texts for OpenAI's models exactly where rs-bpe, or tiktoken with its files, is
             installed (the extra `tokenizers`); "bytes" weighs every text by its bytes.
-        output: "learned" goes by what calls with the same model, agent and task have written in this process, never
-            above the ceiling: the request's own bound, else the most that its model writes, else the default.
+        output: "learned" goes by what calls with the same model, agent and task have written, in any process on the
+            store, never above the ceiling: the request's own bound, else the most that its model writes, else the
+            default. A budget may say otherwise; of those that a request counts against the strictest decides.
         quantile: of learned outputs, for one call alone on an account; among many that are open less will do.
         half_life_ms: after which what was learned of a call counts half. A file says `half_life = "1d"`.
 
@@ -31,7 +32,7 @@ class EstimateSettings:
 
     default_output_tokens: int = 4_096
     tokenizer: Literal["auto", "bytes"] = "auto"
-    output: Literal["learned", "ceiling"] = "ceiling"
+    output: Literal["learned", "ceiling"] = "learned"
     quantile: float = 0.95
     half_life_ms: int = 86_400_000
 

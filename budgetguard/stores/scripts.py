@@ -14,7 +14,7 @@ from typing import NamedTuple
 from budgetguard.errors import StoreUnusable
 
 INCLUDE = re.compile(r"^--- include (\S+)\n", re.MULTILINE)
-NAMES = ("batch", "open", "due", "clock", "prune", "tell", "note", "claim", "rebuild", "look")
+NAMES = ("batch", "open", "due", "clock", "prune", "tell", "note", "learn", "claim", "rebuild", "look")
 """The scripts that are called; the verbs and `lib/` are parts of them."""
 COMMAND = re.compile(r"redis\.p?call\('([A-Z]+)'")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from budgetguard.store import Cause
+from budgetguard.store import FLUSH_KEPT_MS, OUTPUT_SLICES, Cause
 from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.plans import pack
 from budgetguard.stores.scripts import Script, commands, script
@@ -92,6 +92,23 @@ def note(*, caller: Caller, outbox_most: int, entry: bytes) -> Call:
     """Note refusals in the outbox, packed."""
     argument = pack((*caller.head, outbox_most, entry))
     return Call(caller.script("note"), (caller.keys.meta, caller.keys.outbox), argument)
+
+
+def learn(
+    *,
+    caller: Caller,
+    flush_id: str,
+    slice_ms: int,
+    most: int,
+    sets: Sequence[Sequence[Any]],
+    forgotten: Sequence[bytes],
+) -> Call:
+    """Add to what calls wrote, unless this flush has been added; a set is {digest, words, place, calls, ...}."""
+    keys = caller.keys
+    records = map(keys.output, (*(one[0] for one in sets), *forgotten))
+    argument = pack((*caller.head, slice_ms, OUTPUT_SLICES, FLUSH_KEPT_MS, most, sets, forgotten))
+    flush = keys.told(f"outputs {flush_id}")
+    return Call(caller.script("learn"), (keys.meta, keys.outputs, *records, flush), argument)
 
 
 def clock(*, caller: Caller) -> Call:

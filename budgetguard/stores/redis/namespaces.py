@@ -38,7 +38,9 @@ async def let_lapse(url: str, namespace: str, timeout_ms: int) -> None:
     keys = Keys(namespace)
     async with _server(url, keys, timeout_ms, allow_eviction=True) as server:
         (ids,) = _answers(await server.ask([("ZRANGEBYSCORE", keys.open, "-inf", "+inf")]))
-        ending = [keys.meta, keys.open, keys.index, keys.outbox, *(keys.hold(id.decode()) for id in ids)]
+        (sets,) = _answers(await server.ask([("ZRANGEBYSCORE", keys.outputs, "-inf", "+inf")]))
+        ending = [keys.meta, keys.open, keys.index, keys.outbox, keys.outputs, *map(keys.output, sets)]
+        ending += [keys.hold(id.decode()) for id in ids]
         cursor = b""
         while cursor != b"0":
             ((cursor, entries),) = _answers(await server.ask([("HSCAN", keys.index, cursor or b"0", "COUNT", PAGE)]))

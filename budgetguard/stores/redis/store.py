@@ -12,8 +12,20 @@ from typing import Any, Literal, NamedTuple
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
 from budgetguard.errors import OutboxFull, StoreUnusable
-from budgetguard.store import AccountRow, Backlog, Cause, Clock, HoldRow, LostWrites, Page, RefusalCount
+from budgetguard.store import (
+    AccountRow,
+    Backlog,
+    Cause,
+    Clock,
+    HoldRow,
+    LostWrites,
+    OutputCount,
+    OutputSet,
+    Page,
+    RefusalCount,
+)
 from budgetguard.stores.batching import Answers, Batcher, Done
+from budgetguard.stores.outputs import summed
 from budgetguard.stores.queries import Query
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.address import parse_address
@@ -22,6 +34,7 @@ from budgetguard.stores.redis.batches import MOST_OPS, SCRIPTS, Batches, Outbox
 from budgetguard.stores.redis.keys import Keys
 from budgetguard.stores.redis.noting import packed_refusals
 from budgetguard.stores.redis.operations import Announce
+from budgetguard.stores.redis.outputs import Outputs
 from budgetguard.stores.redis.reading import Reading
 from budgetguard.stores.redis.scripting import Scripting
 from budgetguard.stores.redis.server import Server
@@ -70,6 +83,7 @@ class RedisStore:
         self._scripting = Scripting(self._keys, clock)
         self._batches = Batches(self._scripting, self._outbox)
         self._reading = Reading(self._scripting)
+        self._outputs = Outputs(self._scripting)
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -129,6 +143,13 @@ class RedisStore:
         )
         if not noted:
             raise OutboxFull(OUTBOX_FULL)
+
+    async def note_outputs(self, flush_id: str, slice_ms: int, rows: Sequence[OutputCount]) -> None:
+        sums = summed(slice_ms, rows)
+        await self._outputs.note(await self._opened(), flush_id, slice_ms, sums)
+
+    async def read_outputs(self, words: Sequence[str] | None = None, most: int = 1000) -> list[OutputSet]:
+        return await self._outputs.read(await self._opened(), words, most)
 
     async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
         return await self._reading.balances(await self._opened(), accounts)

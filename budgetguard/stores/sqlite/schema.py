@@ -17,7 +17,7 @@ from budgetguard.ledger.migrations import SECOND_USAGE_TABLE, steps_between
 from budgetguard.ledger.refusals import TABLE as REFUSALS
 from budgetguard.ledger.table import TABLE as TOKEN_USAGE
 
-SCHEMA = 3
+SCHEMA = 4
 _NEW_RESERVATIONS = """
 UPDATE reservations SET body = json_insert(
     body, '$[5][#]', json('false'), '$[5][#]', NULL, '$[#]', 1, '$[#]', '', '$[#]', '', '$[#]', '');
@@ -28,7 +28,14 @@ CREATE TABLE told (
     PRIMARY KEY (namespace, cause)
 ) WITHOUT ROWID;
 """
-MIGRATIONS = {2: SECOND_USAGE_TABLE + _NEW_RESERVATIONS + _TOLD}
+_OUTPUTS = """
+CREATE TABLE outputs (
+    namespace TEXT NOT NULL, key BLOB NOT NULL, words TEXT NOT NULL, counts TEXT NOT NULL,
+    written_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL, PRIMARY KEY (namespace, key)
+) WITHOUT ROWID;
+CREATE INDEX outputs_by_time ON outputs (namespace, written_ms);
+"""
+MIGRATIONS = {2: SECOND_USAGE_TABLE + _NEW_RESERVATIONS + _TOLD, 3: _OUTPUTS}
 """By the schema that each leads from."""
 
 TABLES = f"""
@@ -52,6 +59,7 @@ CREATE TABLE reservations (
 CREATE INDEX reservations_open ON reservations (namespace, lease_end_ms) WHERE state = 'held';
 CREATE INDEX reservations_old ON reservations (namespace, keep_until_ms) WHERE state <> 'held';
 {_TOLD}
+{_OUTPUTS}
 """
 
 WRITE_META = "INSERT INTO meta (name, value) VALUES (?, ?)"
@@ -96,6 +104,20 @@ TELL = """
 INSERT INTO told VALUES (?1, ?2, ?4, ?5)
 ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms, asked_by = excluded.asked_by WHERE until_ms <= ?3"""
 TOLD_BY = "SELECT 1 FROM told WHERE namespace = ? AND cause = ? AND asked_by = ?"
+READ_OUTPUT = "SELECT counts FROM outputs WHERE namespace = ? AND key = ?"
+READ_OUTPUTS = """
+SELECT o.words, o.counts, o.written_ms
+FROM json_each(?2) AS asked CROSS JOIN outputs AS o ON o.namespace = ?1 AND o.key = unhex(asked.value)
+WHERE o.until_ms > ?3 ORDER BY o.written_ms DESC"""
+READ_LAST_OUTPUTS = """
+SELECT words, counts, written_ms FROM outputs WHERE namespace = ? AND until_ms > ? ORDER BY written_ms DESC LIMIT ?"""
+WRITE_OUTPUT = """
+INSERT INTO outputs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (namespace, key) DO UPDATE SET
+words = excluded.words, counts = excluded.counts, written_ms = excluded.written_ms, until_ms = excluded.until_ms"""
+FORGET_MOST_OUTPUTS = """
+DELETE FROM outputs WHERE namespace = ?1 AND key IN (
+    SELECT key FROM outputs WHERE namespace = ?1 ORDER BY written_ms DESC LIMIT -1 OFFSET ?2)"""
+FORGET_OUTPUTS = "DELETE FROM outputs WHERE namespace = ? AND until_ms <= ?"
 FORGET_PLANS = "DELETE FROM plans WHERE digest NOT IN (SELECT plan FROM reservations)"
 READ_ROW = """
 SELECT revision, status, prompt_tokens, completion_tokens, cost_nanousd, would_refuse, expired_tokens,

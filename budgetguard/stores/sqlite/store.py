@@ -15,12 +15,25 @@ import apsw
 
 from budgetguard.core.model import Account
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, Settlement, Verdict
-from budgetguard.errors import BudgetGuardError, StateLost, StoreAway, StoreUnusable
+from budgetguard.errors import BudgetGuardError, StateLost, StoreAway
 from budgetguard.ledger import refusals
-from budgetguard.store import AccountRow, Backlog, Cause, Clock, HoldRow, LostWrites, Page, RefusalCount
+from budgetguard.store import (
+    AccountRow,
+    Backlog,
+    Cause,
+    Clock,
+    HoldRow,
+    LostWrites,
+    OutputCount,
+    OutputSet,
+    Page,
+    RefusalCount,
+)
 from budgetguard.stores.batching import Batcher
+from budgetguard.stores.outputs import summed
 from budgetguard.stores.queries import Query
-from budgetguard.stores.sqlite import reading, schema
+from budgetguard.stores.sqlite import outputs, reading, schema
+from budgetguard.stores.sqlite.errors import translated
 from budgetguard.stores.sqlite.transaction import Announce, Memory, Transaction
 from budgetguard.stores.worker import WorkerThread
 
@@ -103,6 +116,19 @@ class SQLiteStore:
         found = refusals.refusal_rows(self._namespace, flush_id, rows)
         await self._in_thread(lambda: self._write(lambda db, *_: db.executemany(refusals.ADD_ROW, found)))
 
+    async def note_outputs(self, flush_id: str, slice_ms: int, rows: Sequence[OutputCount]) -> None:
+        sums = summed(slice_ms, rows)
+        await self._in_thread(
+            lambda: self._write(
+                lambda db, now_ms, _: outputs.note(db, self._namespace, now_ms, flush_id, slice_ms, sums)
+            )
+        )
+
+    async def read_outputs(self, words: Sequence[str] | None = None, most: int = 1000) -> list[OutputSet]:
+        return await self._in_thread(
+            lambda: outputs.read(self._open_db(), self._namespace, words, most, self._now_ms())
+        )
+
     async def read_balances(self, accounts: Sequence[Account]) -> list[AccountRow]:
         return await self._in_thread(
             lambda: reading.balances(self._open_db(), self._namespace, accounts, self._now_ms())
@@ -169,7 +195,7 @@ class SQLiteStore:
             if self._worker is None:
                 self._worker = WorkerThread("budgetguard-sqlite")
             worker = self._worker
-            future = worker.submit(lambda: _translated(job, self._path))
+            future = worker.submit(lambda: translated(job, self._path))
         most_s = (self._timeout_ms + HANGS_MS) / 1000
         try:
             while not (await asyncio.wait([future], timeout=most_s))[0]:
@@ -200,6 +226,7 @@ class SQLiteStore:
     def _due(self, db: apsw.Connection, now_ms: int, most: int) -> list[str]:
         db.execute(schema.FORGET_ACCOUNTS, (self._namespace, now_ms))
         db.execute(schema.FORGET_TOLD, (self._namespace, now_ms))
+        db.execute(schema.FORGET_OUTPUTS, (self._namespace, now_ms))
         db.execute(schema.FORGET_RESERVATIONS, (self._namespace, now_ms))
         if now_ms - self._plans_forgotten_ms >= FORGET_PLANS_EVERY_MS:
             db.execute(schema.FORGET_PLANS)
@@ -267,17 +294,3 @@ class SQLiteStore:
         if self._db is not None:
             self._db.close()
             self._db = None
-
-
-def _translated(job: Callable[[], T], path: str) -> T:
-    """Run the job; SQLite's errors come out as ours. A busy file was not changed."""
-    try:
-        return job()
-    except BudgetGuardError:
-        raise
-    except (apsw.BusyError, apsw.LockedError) as error:
-        raise StoreAway(f"the store {path} is held by another process's transaction: {error}") from error
-    except (apsw.Error, OSError) as error:
-        raise StoreUnusable(
-            f"the store {path} cannot be used: {error}; check the file, its folder and the disk"
-        ) from error

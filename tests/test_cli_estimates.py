@@ -1,0 +1,85 @@
+"""`budgetguard estimates`: what was learned, with how far it was off, whoever wrote into the store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from budgetguard.cli.app import run
+from budgetguard.estimates.learned import WHOLE
+from budgetguard.estimates.sketch import place_of
+from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Unsent
+from budgetguard.store import OutputCount
+from budgetguard.stores import open_store
+
+DAY_MS = 86_400_000
+HOSTILE = "crawler\x1b[31m\n"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A store of which one agent has written 95 calls of 70 tokens and 5 of 900; 4 of them were too low."""
+    url, unsent = f"sqlite:///{tmp_path / 'store.db'}", Unsent(DAY_MS)
+    for key in (("out", "gpt-4o"), ("out", "gpt-4o", "agent", HOSTILE)):
+        for place, number in (
+            (place_of(70), 95), (place_of(900), 5), (ASKED, 100), (TOO_LOW, 4), (LOW_TOKENS, 2_000), (HIGH_TOKENS, 960),
+        ):  # fmt: skip
+            unsent.add(key, [(place, number)])
+    unsent.add(("in", "gpt-4o", "agent", HOSTILE), [(place_of(WHOLE * 4 // 5), 30)])
+    flush = unsent.take()
+    assert flush is not None
+    strange = ("", "[]", "no JSON", '["in",1,"m"]', '["out",0,"m"]', '["out",1,7]', '["out",86400000,"odd","agent"]')
+
+    async def main() -> None:
+        async with aclosing(open_store(url, "default", 5_000)) as store:
+            await store.note_outputs("f", DAY_MS, [*flush.rows, *(OutputCount(words, 3, 1) for words in strange)])
+
+    asyncio.run(main())
+    return url
+
+
+def told(url: str, capsys: pytest.CaptureFixture[str], *more: str) -> list[dict[str, Any]]:
+    assert run(["estimates", "--store", url, "--format", "json", *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, list)
+    return found
+
+
+def test_it_tells_quantiles_and_errors_of_each_set(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, crawler = told(url, capsys, "--model", "gpt-*")
+    assert (whole["agent"], crawler["agent"], crawler["task"]) == (None, HOSTILE, None)
+    assert whole["input_percent"] is None and 80 <= crawler["input_percent"] <= 84
+    for record in (whole, crawler):
+        assert (record["calls"], record["estimated"], record["too_low"]) == (100, 100, 4)
+        assert (record["too_low_share"], record["too_low_by"], record["too_high_by"]) == (0.04, 500, 10)
+        assert 70 <= record["p50"] <= record["p95"] <= 74 and 900 <= record["p99"] == record["most"] <= 945
+        assert record["half_life_ms"] == DAY_MS
+
+
+def test_strange_sets_are_shown_or_left_out_and_globs_choose(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [record["model"] for record in told(url, capsys)] == ["gpt-4o", "gpt-4o", "odd"]
+    assert [record["calls"] for record in told(url, capsys, "--agent", "craw*")] == [100]
+    assert told(url, capsys, "--task", "*") == []
+
+
+def test_the_table_shows_no_control_characters(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["estimates", "--store", url]) == 0
+    out = capsys.readouterr().out
+    assert "4.0%" in out and "500" in out and "\x1b[31m" not in out and "crawler" in out
+
+
+def test_where_nothing_was_learned_it_says_what_teaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+
+    async def main() -> None:
+        async with aclosing(open_store(url, "default", 5_000)) as store:
+            await store.open()
+
+    asyncio.run(main())
+    assert run(["estimates", "--store", url]) == 0
+    assert "nothing was learned yet" in capsys.readouterr().out
