@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from budgetguard.forecasting import Forecasting
     from budgetguard.hold import Hold
     from budgetguard.policy import Policy
-    from budgetguard.subjects import Subjects
+    from budgetguard.subjects import Judged, Subjects
     from budgetguard.sync import SyncGuard
     from budgetguard.usage import Usage
     from budgetguard.wire.apis import Api
@@ -32,7 +32,8 @@ class Gate(NamedTuple):
 
     Args:
         subjects: merges the labels of a call from everywhere: from its own, and those of its client.
-        admit: reserves for labels of its own, an estimate, labels of its client, and where it comes from.
+        judge: the same for one that is to be admitted: what is wrong is told to the observers, too.
+        admit: reserves for a call's labels, an estimate, and where it comes from.
         tell: tells the observers of a refusal that no store decided: for its labels, and those of its client.
         forecasting: what was learned of outputs.
         now_ms: the store's time, as it was last heard in this event loop.
@@ -43,7 +44,8 @@ class Gate(NamedTuple):
     policy: Policy
     shared: object
     subjects: Subjects
-    admit: Callable[[Mapping[str, str], Usage, Mapping[str, str], Origin], Awaitable[Hold]]
+    judge: Callable[[Mapping[str, str], Mapping[str, str]], Judged]
+    admit: Callable[[Judged, Usage, Origin], Awaitable[Hold]]
     tell: Callable[[BudgetGuardError, Mapping[str, str], Mapping[str, str]], None]
     forecasting: Forecasting
     now_ms: Callable[[], int]
@@ -70,9 +72,9 @@ class Clients(ABC):
         """What an exchange needs."""
 
     @property
+    @abstractmethod
     def policy(self) -> Policy:
         """The policy in force."""
-        return self._gate().policy
 
     @property
     def may_refuse(self) -> bool:

@@ -17,10 +17,10 @@ from budgetguard.attempts import next_attempt
 from budgetguard.call import Origin
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.endings import cause_of, charge_if_left, charge_of, failure_of, rule_of, status_of
-from budgetguard.errors import BudgetExceeded, CallRefused, ReservationFinished, StoreError
+from budgetguard.errors import BudgetExceeded, CallRefused, InvalidLabel, ReservationFinished, StoreError
 from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, why_so_much, with_bound
-from budgetguard.forecasting import Guess
 from budgetguard.hold import Hold
+from budgetguard.learned_estimate import LearnedEstimate
 from budgetguard.parts import LEFT_UNREAD, Charge, Part
 from budgetguard.prompts import prompt_hash
 from budgetguard.refusal import explain
@@ -34,7 +34,7 @@ from budgetguard.within import raise_if_stopped
 
 if TYPE_CHECKING:
     from budgetguard.clients import Gate
-    from budgetguard.core.model import Plan
+    from budgetguard.subjects import Judged
 
 STEP_PERCENT = 25
 """A stream that reaches its estimated output takes so much more of it at once,"""
@@ -72,11 +72,11 @@ class Exchange:
         self._part: Part | None = None
         self._is_own = True
         self._bound: int | None = None
-        self._subject: Mapping[str, str] | None = None
-        self._counts_on: Plan | None = None
-        self._is_prepared = self._is_injected = self._ended = False
+        self._judged: Judged | None = None
+        self._learned = LearnedEstimate(gate)
+        self._is_prepared = self._ended = False
         self._may_grow = True
-        self._asked_for, self._guess = 0, Guess()
+        self._asked_for = self._most_output = 0
 
     async def prepare(self) -> None:
         """Estimate, and say what is to be sent: it tells its usage and, where that is wanted, bounds its output.
@@ -91,12 +91,13 @@ class Exchange:
             await asyncio.to_thread(load_tokenizers, settings)
         most, is_bounded = estimate(request.api, request.body, len(self.content), settings)
         body = request.body
-        self._is_injected = not is_bounded and self._gate.policy.guard.inject_max_tokens and bool(body)
-        self._estimate = await self._learned(most)
-        self._bound = most.output_tokens if is_bounded else None
-        if self._is_injected:
-            body = with_bound(request.api, body, self._estimate.output_tokens)
-            self._bound = self._estimate.output_tokens
+        injects = not is_bounded and self._gate.policy.guard.inject_max_tokens and bool(body)
+        self._estimate = await self._estimated(most, injects=injects)
+        self._most_output = most.output_tokens
+        if injects:
+            self._most_output = self._estimate.output_tokens
+            body = with_bound(request.api, body, self._most_output)
+        self._bound = self._most_output if is_bounded or injects else None
         if self.hides_usage:
             body = telling_usage(body)
         if body != request.body:
@@ -110,7 +111,7 @@ class Exchange:
         """
         raise_if_stopped()  # also what would draw from a hold
         await self.prepare()
-        self._hold = self._around()
+        self._hold, _ = self._around()
         if self._hold is not None:
             self._is_own = False
             self._part = await self._hold.draw(self._estimate, self._request.model, self._request.api.provider)
@@ -118,51 +119,34 @@ class Exchange:
             self._hold = await self._reserved()
             self._part = self._hold.whole()
             self._attempt.operation_id = self._attempt.operation_id or self._hold.id
-        if self._subject is not None:
-            self._counts_on = self._hold.plan
-            self._gate.forecasting.opened(self._gate.policy.estimate, self._counts_on)
+        self._learned.opened(self._hold.plan)
         clock = asyncio.get_running_loop().time
         began_s = clock()
         self._passed_ms = lambda: int((clock() - began_s) * 1000)
 
     async def _reserved(self) -> Hold:
         """A hold of its own; a refusal says why so much was asked, which only the request tells."""
+        gate, request = self._gate, self._request
+        judged = self._judged or gate.judge(self._own, self._of_client)
         try:
-            return await self._gate.admit(self._own, self._estimate, self._of_client, self._origin())
+            return await gate.admit(judged, self._estimate, self._origin())
         except BudgetExceeded as refusal:
-            request = self._request
-            explain(refusal, why_so_much(request.api, request.body, self._gate.policy.estimate, self._guess.forecast))
+            explain(refusal, why_so_much(request.api, request.body, gate.policy.estimate, self._learned.forecast))
             raise
 
-    async def _learned(self, most: Usage) -> Usage:
-        """The estimate, by what calls with its labels have written; as it is where the policy goes by the ceiling."""
+    async def _estimated(self, most: Usage, *, injects: bool) -> Usage:
+        """By what calls with its labels have used; as it is where the policy goes by the ceiling."""
         gate = self._gate
         if not (gate.policy.learns and most.output_tokens):
             return most
         await gate.ready()
         try:
-            self._subject, _ = gate.subjects.of(self._own, self._of_client)
-        except CallRefused:  # so will `admit`, and say so
+            _, judged = self._around()
+            if judged is None:
+                judged = self._judged = gate.subjects.judge(self._own, self._of_client)
+        except (CallRefused, InvalidLabel):  # so will `admit`, and say so
             return most
-        found = gate.forecasting.estimated(
-            gate.policy, self._subject, gate.claims(), most, gate.now_ms(), injects=self._is_injected
-        )
-        self._guess = Guess(most.input_tokens, 0 if found is None else found.output_tokens)
-        return found or most
-
-    def _learn(self, charge: Charge | None, cause: str) -> None:
-        """What its provider told of a whole answer."""
-        gate = self._gate
-        if self._subject is not None and charge is not None and charge.source == "reported" and not cause:
-            usage = charge.usage
-            is_cut = self._is_injected and usage.output_tokens >= self._estimate.output_tokens
-            gate.forecasting.learn(gate.policy, self._subject, self._guess, usage, gate.now_ms(), is_cut=is_cut)
-
-    def _forget(self) -> None:
-        """It is open no longer."""
-        plan, self._counts_on = self._counts_on, None
-        if plan is not None:
-            self._gate.forecasting.ended(self._gate.policy.estimate, plan)
+        return self._learned.made(judged, most, injects=injects)
 
     def _origin(self) -> Origin:
         key, attempt = self._gate.policy.ledger.prompt_key, self._attempt
@@ -203,16 +187,15 @@ class Exchange:
         output_tokens = self.observed.streamed_tokens()
         more = max(STEP_LEAST, output_tokens * STEP_PERCENT // 100)
         input_tokens = self._estimate.input_tokens
-        most = MAX_AMOUNT - input_tokens
-        if self._bound is not None and output_tokens < self._bound:
-            most = self._bound
+        most = self._most_output if output_tokens < self._most_output else MAX_AMOUNT - input_tokens
         wanted = Usage(input_tokens, min(output_tokens + more, most))
-        goes_on = self._gate.policy.guard.on_stream_exceed == "finish"
+        goes_on = self._gate.policy.guard.on_stream_exceed == "finish" or output_tokens < self._most_output
         try:
             await hold.widen(part, wanted, goes_on=goes_on)
             self._estimate = wanted
         except BudgetExceeded:
-            self._may_grow = False
+            # One that passes what was learned is as it was foreseen: it goes on, and is asked for again at its most.
+            self._may_grow, self._asked_for = output_tokens < self._most_output, self._most_output
             if not goes_on:
                 raise
         except ReservationFinished:
@@ -234,8 +217,8 @@ class Exchange:
             return
         self._ended = True
         charge, cause = self._charged(error), cause_of(error, self.answer)
-        self._forget()
-        self._learn(charge, cause)
+        self._learned.ended()
+        self._learned.learn(charge, cause)
         self._attempt.has_failed = cause not in ("", LEFT_UNREAD)
         if not self._is_own:
             await hold.finish(part, charge)
@@ -249,7 +232,7 @@ class Exchange:
     def __del__(self) -> None:
         """Nobody reads it any more: a hold that is shared learns how far it came. One of its own sees to itself."""
         hold, part = self._hold, self._part
-        self._forget()
+        self._learned.ended()
         if self._ended or self._is_own or hold is None or part is None:
             return
         charge = part.charge() or Charge(self._estimate, "estimate")
@@ -264,14 +247,17 @@ class Exchange:
             return None
         return charge._replace(streamed=self._request.streams) if answer is None else answer.timed(charge)
 
-    def _around(self) -> Hold | None:
-        """The innermost open hold around the caller that is this guard's, unless a label of the call says otherwise."""
+    def _around(self) -> tuple[Hold, Judged] | tuple[None, None]:
+        """The innermost open hold around the caller that is this guard's, unless a label of the call says otherwise.
+
+        With the labels that the call has in it.
+        """
         for hold in reversed(open_holds()):
             if hold.belongs_to(self._gate.shared):
                 inherited = {name: value for name, value in hold.subject.items() if name not in _ADDED_BY_GUARD}
-                subject, _ = self._gate.subjects.of(self._own, {**inherited, **self._of_client})
-                return hold if _same_caller(hold.subject, subject) else None
-        return None
+                judged = self._gate.subjects.judge(self._own, {**inherited, **self._of_client})
+                return (hold, judged) if _same_caller(hold.subject, judged.subject) else (None, None)
+        return None, None
 
 
 def api_of(gate: Gate, method: str, url: str, labels: Mapping[str, str]) -> Api | None:

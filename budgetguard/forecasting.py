@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.policy import Policy
     from budgetguard.pricing import PriceTable
+    from budgetguard.subjects import Judged
 
 READ_TURNS: Final = 10
 """In so many turns what all have learned of the sets in use is read again, some in each: one costs 0.2 ms."""
@@ -61,8 +62,7 @@ class Forecasting:
         self._forecast: Forecast | None = None
 
     def estimated(
-        self, policy: Policy, subject: Mapping[str, str], claims: Sequence[Claim], estimate: Usage, now_ms: int, *,
-        injects: bool,
+        self, policy: Policy, judged: Judged, claims: Sequence[Claim], estimate: Usage, now_ms: int, *, injects: bool
     ) -> Usage | None:  # fmt: skip
         """The estimate with the input and output that calls like it have; None where it goes by the ceiling.
 
@@ -71,7 +71,7 @@ class Forecasting:
             estimate: its output is the most that the request or its model allows.
             injects: it becomes the bound of the request.
         """
-        match = policy.match(tuple(sorted(subject.items())), now_ms)
+        subject, match = judged.subject, policy.match(judged.key, now_ms)
         if "ceiling" in match.estimates or (None in match.estimates and policy.estimate.output == "ceiling"):
             return None
         plan = match.plan if not claims else Plan((*match.plan.claims, *claims))

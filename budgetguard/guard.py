@@ -11,7 +11,7 @@ from budgetguard.alerts.raised import OnAlert
 from budgetguard.alerts.settings import AlertSettings
 from budgetguard.call import NO_ORIGIN, Call, Origin, new_id
 from budgetguard.clients import Clients, Gate
-from budgetguard.core.model import Claim, Plan
+from budgetguard.core.model import Plan
 from budgetguard.decorating import Estimate, Fn, budgeted
 from budgetguard.engines import Engines
 from budgetguard.errors import BudgetExceeded, BudgetGuardError, CallRefused, InvalidLabel
@@ -25,8 +25,8 @@ from budgetguard.reserving import Reserving, is_inside_hold
 from budgetguard.resources import Resources
 from budgetguard.setup import PolicySource, policy_from, resources_of
 from budgetguard.status import AccountStatus, account_rows, amounts_left
-from budgetguard.subjects import NO_LABELS, Subjects, own_labels
-from budgetguard.within import Within, scopes_of, tell_scopes
+from budgetguard.subjects import NO_LABELS, Judged, Subjects, own_labels
+from budgetguard.within import Within, claims_around, tell_scopes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,7 +166,7 @@ class Guard(Clients):
         own = own_labels(
             labels, team=team, agent=agent, session=session, task=task, user=user, model=model, provider=provider
         )
-        return Reserving(partial(self._admit, own, estimate))
+        return Reserving(partial(self._reserve, own, estimate))
 
     def budgeted(
         self,
@@ -192,7 +192,7 @@ class Guard(Clients):
         own = own_labels(
             labels, team=team, agent=agent, session=session, task=task, user=user, model=model, provider=provider
         )
-        return budgeted(lambda expected: Reserving(lambda: self._admit(own, expected)), estimate)
+        return budgeted(lambda expected: Reserving(partial(self._reserve, own, expected)), estimate)
 
     def within(self, *limits: str, name: str = "run") -> Within:
         """A run's own budget: `async with guard.within("$2", "200k tokens", name="run")`.
@@ -233,8 +233,8 @@ class Guard(Clients):
         if self.policy.mode == "off":
             return {}
         await (engine := self._engines.current()).open()
-        _, key = self._subjects.of(own_labels(labels))
-        claims = self.policy.match(key, engine.now_ms()).plan.claims + self._extra_claims()
+        match = self.policy.match(self._subjects.judge(own_labels(labels)).key, engine.now_ms())
+        claims = match.plan.claims + claims_around(self)
         return await amounts_left(Plan(claims), self._shared.store)
 
     def reload(self) -> None:
@@ -266,37 +266,34 @@ class Guard(Clients):
         return await self._engines.close()
 
     def _gate(self) -> Gate:
-        forecasting, now_ms, ready = self._shared.forecasting, self._engines.now_ms, self._engines.ready
-        own, tell = self._subjects, self._tell
-        return Gate(self.policy, self._shared, own, self._admit, tell, forecasting, now_ms, self._extra_claims, ready)
+        shared, engines = self._shared, self._engines
+        return Gate(
+            shared.policy, shared, self._subjects, self._judge, self._admit, self._tell,
+            shared.forecasting, engines.now_ms, partial(claims_around, self), engines.ready,
+        )  # fmt: skip
 
-    async def _admit(
-        self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str] = NO_LABELS,
-        origin: Origin = NO_ORIGIN,
-    ) -> Hold:  # fmt: skip
+    async def _reserve(self, own: Mapping[str, str], estimate: Usage | None) -> Hold:
+        return OffHold(dict(own)) if self.policy.mode == "off" else await self._admit(self._judge(own), estimate)
+
+    async def _admit(self, judged: Judged, estimate: Usage | None, origin: Origin = NO_ORIGIN) -> Hold:
         if self.policy.mode == "off":
-            return OffHold(dict(own))
+            return OffHold(dict(judged.subject))
         engine = self._engines.current()
-        call = self._call(own, estimate, of_client, origin)
+        call = Call(new_id(), judged.subject, judged.key, estimate, claims_around(self), judged.excuse, origin)
         try:
             return await Admission(engine, call, nested=is_inside_hold(self._shared)).admit()
         except BudgetExceeded as refusal:
             tell_scopes(refusal)
             raise
 
-    def _call(
-        self, own: Mapping[str, str], estimate: Usage | None, of_client: Mapping[str, str], origin: Origin
-    ) -> Call:
+    def _judge(self, own: Mapping[str, str], of_client: Mapping[str, str] = NO_LABELS) -> Judged:
+        self._engines.current()  # a guard that must not be used says so first
         try:
-            subject, key, excuse = self._subjects.judge(own, of_client)
+            return self._subjects.judge(own, of_client)
         except (CallRefused, InvalidLabel) as refusal:
             self._tell(refusal, own, of_client)
             raise
-        return Call(new_id(), subject, key, estimate, self._extra_claims(), excuse, origin)
 
     def _tell(self, refusal: BudgetGuardError, own: Mapping[str, str], of_client: Mapping[str, str]) -> None:
         self._engines.drain_at_exit()
         self._shared.notify(Refused(new_id(), self._subjects.merged(own, of_client), type(refusal).__name__))
-
-    def _extra_claims(self) -> tuple[Claim, ...]:
-        return tuple(claim for scope in scopes_of(self) for claim in scope.claims)

@@ -93,8 +93,8 @@ class GuardSettings:
         on_unknown_outcome: the same for one of which nobody knows whether the provider answered it, and for one that
             was answered without usage.
         on_stream_exceed: where a budget refuses what a stream takes beyond its estimate, the stream ends with
-            BudgetExceeded, or goes on to its end, its overage recorded. A learned estimate is passed by one in twenty
-            or more: "stop" ends such a stream where the account is full, unless estimates go by the ceiling.
+            BudgetExceeded, or goes on to its end, its overage recorded. What was learned may be passed either way, up
+            to the most that the request or its model allows.
         inject_max_tokens: a request that bounds its output nowhere is given the estimated output as its bound; not one
             that was signed before it reaches the guard (AWS, save through a wrapped client of boto3), which is sent as
             it was signed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from budgetguard.errors import InvalidLabel, LabelRequired
 from budgetguard.labels import check_label, current_labels
@@ -24,6 +24,14 @@ def own_labels(labels: Mapping[str, str] | None, **usual: str | None) -> dict[st
     return own
 
 
+class Judged(NamedTuple):
+    """Who spends: the labels, checked, their hashable key, and (in shadow mode only) the error of those left out."""
+
+    subject: Mapping[str, str]
+    key: SubjectKey
+    excuse: str = ""
+
+
 class Subjects:
     """Merges and checks labels for one policy: a call's own win over `acting_as`, these over those of its client."""
 
@@ -33,21 +41,12 @@ class Subjects:
         self._base = {**policy.labels.default, **from_env}
         self._checked: set[SubjectKey] = set()
 
-    def of(
-        self, own: Mapping[str, str], of_client: Mapping[str, str] = NO_LABELS
-    ) -> tuple[Mapping[str, str], SubjectKey]:
-        """The subject of a call, and its hashable key. Arguments and errors: those of `judge`."""
-        subject, key, _ = self.judge(own, of_client)
-        return subject, key
-
     def merged(self, own: Mapping[str, str], of_client: Mapping[str, str]) -> dict[str, str]:
         """All that is said of a call, but for what is no label, or none that is known."""
         return self._valid({**self._base, **of_client, **current_labels(), **own})
 
-    def judge(
-        self, own: Mapping[str, str], of_client: Mapping[str, str] = NO_LABELS
-    ) -> tuple[Mapping[str, str], SubjectKey, str]:
-        """The subject of a call, its hashable key, and (in shadow mode only) the error that it would have raised.
+    def judge(self, own: Mapping[str, str], of_client: Mapping[str, str] = NO_LABELS) -> Judged:
+        """The subject of a call; in shadow mode with the error that it would have raised.
 
         Args:
             of_client: the labels that its client was wrapped with.
@@ -60,7 +59,7 @@ class Subjects:
         try:
             key = tuple(sorted(subject.items()))
             if key in self._checked:
-                return subject, key, ""
+                return Judged(subject, key)
         except TypeError:  # names or values that do not sort or hash: the check names the first that is no text
             key = ()
         try:
@@ -69,11 +68,11 @@ class Subjects:
             if not self._lenient:
                 raise
             subject = self._valid(subject)
-            return subject, tuple(sorted(subject.items())), type(error).__name__
+            return Judged(subject, tuple(sorted(subject.items())), type(error).__name__)
         if len(self._checked) >= CHECKED_KEPT:
             self._checked.clear()
         self._checked.add(key)
-        return subject, key, ""
+        return Judged(subject, key)
 
     def _check(self, subject: Mapping[str, str]) -> None:
         for name, value in subject.items():

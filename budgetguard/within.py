@@ -21,9 +21,9 @@ _scopes: ContextVar[tuple[Within, ...]] = ContextVar("budgetguard_within", defau
 _stops: ContextVar[tuple[stop_at_refusal, ...]] = ContextVar("budgetguard_stops", default=())
 
 
-def scopes_of(guard: object) -> tuple[Within, ...]:
-    """The scopes of this guard around the caller, the outermost first."""
-    return tuple(scope for scope in _scopes.get() if scope.guard is guard)
+def claims_around(guard: object) -> tuple[Claim, ...]:
+    """What the scopes of this guard around the caller claim, the outermost first."""
+    return tuple([claim for scope in _scopes.get() if scope.guard is guard for claim in scope.claims])
 
 
 def tell_scopes(refusal: BudgetExceeded) -> None:

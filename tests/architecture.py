@@ -155,6 +155,7 @@ TABLE = (
     Row("draining", "middle"),
     Row("duties", "middle"),
     Row("within", "middle"),
+    Row("subjects", "middle"),
     Row("forecasting", "middle"),
     Row("refusal_counts", "middle"),
     Row("resources", "middle"),
@@ -167,7 +168,6 @@ TABLE = (
     Row("reserving", "middle"),
     Row("decorating", "middle"),
     Row("off", "middle"),
-    Row("subjects", "middle"),
     Row(
         "setup",
         "middle",
@@ -180,6 +180,7 @@ TABLE = (
     Row("endings", "middle"),
     Row("attempts", "middle"),
     Row("prompts", "middle"),
+    Row("learned_estimate", "middle", types=("clients",)),
     Row("exchange", "middle", types=("clients",)),
     Row(
         "clients",

@@ -24,7 +24,6 @@ from typer.main import get_command
 import budgetguard as bg
 from budgetguard import testing
 from budgetguard.cli.app import app
-from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.policy_checks import span_ms
 from budgetguard.policy_file import FILE_CHECKS
 from budgetguard.testing import FakeProvider, ProviderPrice
@@ -163,8 +162,8 @@ def test_the_reference_of_the_file_has_every_key_with_its_default() -> None:
     assert told.keys() == FILE_CHECKS.keys()
     for kind, table in {
         bg.GuardSettings: "guard", bg.StoreSettings: "store", bg.LedgerSettings: "ledger", bg.AlertSettings: "alerts",
-        EstimateSettings: "estimate", bg.LabelRules: "labels", bg.Budget: "budget", bg.Price: "price", bg.Host: "host",
-        bg.Owner: "owner", bg.AlertRoute: "alert",
+        bg.EstimateSettings: "estimate", bg.LabelRules: "labels", bg.Budget: "budget", bg.Price: "price",
+        bg.Host: "host", bg.Owner: "owner", bg.AlertRoute: "alert",
     }.items():  # fmt: skip
         entry = told[table][0] if isinstance(told[table], list) else told[table]
         fields = {field.name: field.default for field in dataclasses.fields(kind) if field.init}

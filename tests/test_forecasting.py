@@ -117,6 +117,26 @@ def test_a_stream_that_passes_what_was_learned_takes_more_up_to_its_bound(world:
     assert 3_500 <= last["estimated_tokens"] <= 4_040, "grown with the stream, and not beyond what it may write"
 
 
+@pytest.mark.parametrize(("most", "stops"), [(4_000, False), (400, True)])
+def test_on_a_full_account_a_stream_passes_what_was_learned_and_stops_at_its_own_most(
+    world: World, tmp_path: Path, most: int, stops: bool
+) -> None:
+    """What was learned is passed by one call in twenty: that is no reason to break an answer off."""
+
+    async def main() -> bool:
+        async with guard_of(world, tmp_path, limit="5100 tokens/day") as guard:
+            for _ in range(60):
+                await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))
+            end = event({"choices": [], "usage": {"prompt_tokens": INPUT, "completion_tokens": 4_000}})
+            player = Player(Play([*LONG, STOP, end, DONE]))
+            asked = {**ASKED, "max_tokens": most, "stream": True}
+            outcome = await heard(BudgetTransport(guard, player), request(asked))
+            return isinstance(outcome.error, bg.BudgetExceeded)
+
+    assert asyncio.run(main()) is stops
+    assert (ledger_rows(world)[-1]["completion_tokens"] == 4_000) is not stops
+
+
 def test_an_injected_bound_leaves_room_for_longer_answers_and_is_sent(world: World, tmp_path: Path) -> None:
     async def main() -> int:
         async with guard_of(world, tmp_path, inject=True) as guard:

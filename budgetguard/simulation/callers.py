@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.periods import Period, window_at
 from budgetguard.errors import LabelRequired, PriceUnknown
-from budgetguard.policy import Policy, SubjectKey
+from budgetguard.policy import Policy
 from budgetguard.pricing import price_of
 from budgetguard.simulation.trace import TracedCall
-from budgetguard.subjects import Subjects
+from budgetguard.subjects import Judged, Subjects
 
 _IN_THE_FIRST_WEEK_MS = int(datetime(2026, 1, 7, 12, tzinfo=UTC).timestamp() * 1000)
-Caller = tuple[Mapping[str, str], SubjectKey]
 
 
 class Callers:
@@ -32,7 +31,7 @@ class Callers:
         self._names = policy.labels.names
         self._labels = labels
         self._subjects = Subjects(policy, {})
-        self._known: dict[tuple[object, ...], Caller] = {}
+        self._known: dict[tuple[object, ...], Judged] = {}
         for call in calls:
             try:
                 self.of(call)
@@ -43,12 +42,12 @@ class Callers:
                     f"add --label {lacking}=..."
                 ) from None
 
-    def of(self, call: TracedCall) -> Caller:
+    def of(self, call: TracedCall) -> Judged:
         """The subject of a call and its key, as the guard would have them."""
         columns = (call.model, *call.labels.items())
         caller = self._known.get(columns)
         if caller is None:
-            caller = self._known[columns] = self._subjects.of(self._own(call))
+            caller = self._known[columns] = self._subjects.judge(self._own(call))
         return caller
 
     def _own(self, call: TracedCall) -> dict[str, str]:
@@ -61,7 +60,7 @@ class Callers:
         Where a price is valid only from a later day, the first Monday from which all of them are.
         """
         week = Period("calendar", name="week", zone=policy.timezone)
-        prices = [policy.prices.find(model, MAX_AMOUNT) for model in {subject["model"] for subject, _ in self._all}]
+        prices = [policy.prices.find(model, MAX_AMOUNT) for model in {subject["model"] for subject, *_ in self._all}]
         valid_ms = max((price.valid_from_ms for price in prices if price is not None), default=0)
         start_ms = window_at(week, _IN_THE_FIRST_WEEK_MS).start_ms
         return start_ms if valid_ms <= start_ms else window_at(week, valid_ms - 1).end_ms
@@ -76,7 +75,7 @@ class Callers:
         if policy.mode == "shadow" or policy.guard.on_unknown_price != "refuse":
             return
         lacking: dict[str, str] = {}
-        for subject, key in self._all:
+        for subject, key, _ in self._all:
             model = subject["model"]
             if price_of(policy.prices, model, start_ms, subject.get("provider")) is not None:
                 continue
@@ -91,5 +90,5 @@ class Callers:
             )
 
     @property
-    def _all(self) -> Iterable[Caller]:
+    def _all(self) -> Iterable[Judged]:
         return self._known.values()

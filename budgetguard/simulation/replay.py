@@ -149,7 +149,7 @@ class Replay:
         return arrived
 
     def _arrive(self, traced: TracedCall, number: int, now_ms: int) -> None:
-        subject, key = self._callers.of(traced)
+        subject, key, _ = self._callers.of(traced)
         plan = self._policy.match(key, now_ms).plan
         usage = Usage(traced.prompt_tokens, self._outputs.estimate(traced, subject, plan, now_ms))
         call = Call(f"r-{number:09d}", subject, key, usage)

@@ -1,0 +1,64 @@
+"""The estimate of one request by what calls like it have used, and what it tells of itself when it has ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from budgetguard.forecasting import Guess
+from budgetguard.usage import Usage
+
+if TYPE_CHECKING:
+    from budgetguard.clients import Gate
+    from budgetguard.core.model import Plan
+    from budgetguard.parts import Charge
+    from budgetguard.subjects import Judged
+
+
+class LearnedEstimate:
+    """Of one exchange. Nothing is asked, and nothing learned, unless `made` was called."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._judged: Judged | None = None
+        self._counts_on: Plan | None = None
+        self._estimate, self._guess, self._injects = Usage(0, 0), Guess(), False
+
+    @property
+    def forecast(self) -> int:
+        """The output that was learned; 0 where the estimate goes by the ceiling."""
+        return self._guess.forecast
+
+    def made(self, judged: Judged, most: Usage, *, injects: bool) -> Usage:
+        """The estimate for a call with these labels; as it is where the budgets go by the ceiling.
+
+        Args:
+            most: its input by its bytes, and the most that it may write.
+            injects: its output becomes the bound of the request.
+        """
+        gate = self._gate
+        self._judged, self._injects = judged, injects
+        found = gate.forecasting.estimated(gate.policy, judged, gate.claims(), most, gate.now_ms(), injects=injects)
+        self._guess = Guess(most.input_tokens, 0 if found is None else found.output_tokens)
+        self._estimate = found or most
+        return self._estimate
+
+    def opened(self, plan: Plan) -> None:
+        """The call was admitted."""
+        if self._judged is not None:
+            self._counts_on = plan
+            self._gate.forecasting.opened(self._gate.policy.estimate, plan)
+
+    def ended(self) -> None:
+        """It is open no longer; may be said twice."""
+        plan, self._counts_on = self._counts_on, None
+        if plan is not None:
+            self._gate.forecasting.ended(self._gate.policy.estimate, plan)
+
+    def learn(self, charge: Charge | None, cause: str) -> None:
+        """What was charged at its end, and why it ended, "" for well: only whole answers tell what calls write."""
+        gate = self._gate
+        if self._judged is None or charge is None or charge.source != "reported" or cause:
+            return
+        is_cut = self._injects and charge.usage.output_tokens >= self._estimate.output_tokens
+        subject = self._judged.subject
+        gate.forecasting.learn(gate.policy, subject, self._guess, charge.usage, gate.now_ms(), is_cut=is_cut)
