@@ -133,7 +133,7 @@ def _headline(violation: Violation, open_calls: Mapping[str, str]) -> str:
         why = f"{_short(account, violation.reserved)} is held by {holders}; try again in 1 s"
     else:
         why = f"{_short(account, violation.requested)} is more than all of {limit}"
-    return f"{account.budget} refused this call: {why}"
+    return f"{escaped(account.budget)} refused this call: {why}"
 
 
 def _figures(v: Violation, now_ms: int) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
@@ -150,46 +147,3 @@ def test_a_stream_that_is_refused_after_its_answer_has_begun_is_broken_off(clien
     with pytest.raises(bg.BudgetExceeded):
         asked(app, "ann@example")
     assert len(provider.bill) == 1
-
-
-@contextlib.contextmanager
-def running(app: Any) -> Iterator[str]:
-    """The URL of a real server."""
-    uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
-    server = uvicorn.Server(uvicorn.Config(app, port=0, ws="none", lifespan="off", log_config=None))
-    started, startup = threading.Event(), server.startup
-
-    async def started_up(sockets: Any = None) -> None:
-        await startup(sockets)
-        started.set()
-
-    server.startup = started_up
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
-    thread.start()
-    try:
-        assert started.wait(60)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def test_on_a_real_server_an_sdk_with_retries_asks_once(sync_client: Any) -> None:
-    """Its callers are told at once, with our reason, though they would ask a 429 again."""
-    received = []
-
-    def complete(request: Any) -> Any:
-        received.append(request.url.path)
-        for _ in range(2):
-            sync_client.chat.completions.create(**ASKED)
-
-    app = starlette.Starlette(
-        routes=[Route("/chat/completions", complete, methods=["POST"])], middleware=[AUTHENTICATED, BUDGETED]
-    )
-    with running(app) as url:
-        caller = openai.OpenAI(api_key="k", base_url=url, max_retries=5, default_headers={"x-user": "ann@example"})
-        with caller, pytest.raises(openai.RateLimitError) as info:
-            caller.chat.completions.create(**ASKED)
-    assert received == ["/chat/completions"]
-    assert info.value.body["detail"].startswith("each-user refused this call: 1 requests/day is spent")
-    assert int(info.value.response.headers["retry-after"]) == 43_200
