@@ -38,7 +38,7 @@ class Gate(NamedTuple):
         forecasting: what was learned of outputs.
         now_ms: the store's time, as it was last heard in this event loop.
         claims: those of the runs around the caller.
-        ready: to be awaited before anything is estimated by what was learned.
+        ready: to be awaited before a call with these labels is estimated by what was learned.
     """
 
     policy: Policy
@@ -50,7 +50,7 @@ class Gate(NamedTuple):
     forecasting: Forecasting
     now_ms: Callable[[], int]
     claims: Callable[[], Sequence[Claim]]
-    ready: Callable[[], Awaitable[None]]
+    ready: Callable[[Mapping[str, str]], Awaitable[None]]
 
     def unguarded(self, why: str, labels: Mapping[str, str]) -> UnguardedApi:
         """As `Clients.unguarded`."""

@@ -8,6 +8,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Mapping
 
 from budgetguard.engine import Engine
 from budgetguard.errors import GuardClosed, GuardForked, StoreError, StoreUnusable
@@ -92,9 +93,9 @@ class Engines:
             engine = next((one for _, one in self._all()), None)
         return time.time_ns() // 1_000_000 if engine is None else engine.now_ms()
 
-    async def ready(self) -> None:
-        """Before anything is estimated by what was learned. Errors: those of `current`."""
-        await self.current().learning.ready()
+    async def ready(self, subject: Mapping[str, str]) -> None:
+        """Before a call with these labels is estimated by what was learned. Errors: those of `current`."""
+        await self.current().learning.ready(subject)
 
     def wake_all(self) -> None:
         """The policy has changed, or the guard was closed: let all engines look again, in whatever loop."""

@@ -139,13 +139,13 @@ class Exchange:
         gate = self._gate
         if not (gate.policy.learns and most.output_tokens):
             return most
-        await gate.ready()
         try:
             _, judged = self._around()
             if judged is None:
                 judged = self._judged = gate.subjects.judge(self._own, self._of_client)
         except (CallRefused, InvalidLabel):  # so will `admit`, and say so
             return most
+        await gate.ready(judged.subject)
         return self._learned.made(judged, most, injects=injects)
 
     def _origin(self) -> Origin:

@@ -15,6 +15,7 @@ from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
 from budgetguard.errors import BudgetGuardError, ConfigError
 from budgetguard.estimates.forecast import Forecast
+from budgetguard.estimates.learned import keys_of
 from budgetguard.estimates.unsent import Unsent
 from budgetguard.events import Event, StoreProblem
 from budgetguard.pricing import cost_of, needs_data
@@ -106,19 +107,19 @@ class Forecasting:
     def opened(self, settings: EstimateSettings, plan: Plan) -> None:
         """A call was admitted."""
         with self._lock:
-            self._for(settings).opened(plan)
+            self._present(settings).opened(plan)
 
     def ended(self, settings: EstimateSettings, plan: Plan) -> None:
         """It is open no longer."""
         with self._lock:
-            self._for(settings).ended(plan)
+            self._present(settings).ended(plan)
 
     def learn(
         self, policy: Policy, subject: Mapping[str, str], guess: Guess, usage: Usage, now_ms: int, *, is_cut: bool
     ) -> None:  # fmt: skip
         """Its provider has told what it used."""
         with self._lock:
-            found = self._for(policy.estimate)
+            found = self._present(policy.estimate)
             found.learn(subject, usage.output_tokens, now_ms, is_cut=is_cut)
             if guess.weighed and usage.input_tokens:
                 found.learn_input(subject, guess.weighed, usage.input_tokens, now_ms)
@@ -135,6 +136,18 @@ class Forecasting:
         with self._lock:
             self._for(settings)
         await self._take_in(await store.read_outputs(None, BEGIN_MOST), now_ms())
+
+    async def look(
+        self, settings: EstimateSettings, store: Store, subject: Mapping[str, str], now_ms: Callable[[], int]
+    ) -> None:  # fmt: skip
+        """Know of the sets of a call, where its model was not among them. Errors: those of the store."""
+        with self._lock:
+            found, unsent = self._present(settings), self._unsent
+            widest, *_ = keys = (*keys_of(subject), *keys_of(subject, "in"))
+            if unsent is None or widest in found.learned:
+                return
+            words = list(map(unsent.words, keys))
+        await self._take_in(await store.read_outputs(words), now_ms())
 
     async def share(self, store: Store, now_ms: Callable[[], int], notify: Callable[[Event], None]) -> None:
         """Send what was learned here, and read what all have learned. A store that fails is told once, until it works.
@@ -188,10 +201,17 @@ class Forecasting:
             await asyncio.sleep(0)  # whoever has a call under way comes first
 
     def _for(self, settings: EstimateSettings) -> Forecast:
-        if self._forecast is None or (settings is not self._settings and settings != self._settings):
-            self._settings, self._unsent = settings, Unsent(settings.half_life_ms)
-            self._forecast = Forecast(settings, self._unsent)
-        return self._forecast
+        found, known = self._forecast, self._settings
+        if found is None or settings is not known:
+            if found is None or known is None or settings.half_life_ms != known.half_life_ms:
+                self._unsent = Unsent(settings.half_life_ms)
+                found = self._forecast = Forecast(settings, self._unsent)
+            self._settings, found.quantile = settings, settings.quantile
+        return found
+
+    def _present(self, settings: EstimateSettings) -> Forecast:
+        """What is being learned: a call from before a reload does not bring the old settings back."""
+        return self._for(settings) if self._forecast is None else self._forecast
 
 
 def _rates(prices: PriceTable, model: str | None, provider: str | None, now_ms: int) -> tuple[int, int]:

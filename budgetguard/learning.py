@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from budgetguard.errors import BudgetGuardError
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 SHARE_S: Final = 1.0
 """Between two turns of the duty: so much is lost at most of what a killed process has learned."""
 BEGIN_S: Final = 0.5
-"""How long the first estimate waits for what others have learned."""
+"""How long the first estimate of a model waits for what others have learned."""
+MOST_LOOKS: Final = 1_024
+"""Models of which it is remembered that they were looked up."""
 
 
 class Learning:
@@ -34,13 +36,26 @@ class Learning:
         self._shared = shared
         self._open, self._now_ms, self._spawn = open, now_ms, spawn
         self._begun: asyncio.Task[None] | None = None
+        self._looks: dict[str, asyncio.Task[None]] = {}
 
-    async def ready(self) -> None:
-        """Know what other workers have learned, before the first request is estimated."""
+    async def ready(self, subject: Mapping[str, str]) -> None:
+        """Know what other workers have learned, before the first request with these labels' model is estimated."""
+        model = subject.get("model", "")
+        look = self._looks.get(model)
+        if look is None:
+            if len(self._looks) >= MOST_LOOKS:
+                self._looks.clear()
+            look = self._looks[model] = self._spawn(self._look(subject))
+        if not look.done():
+            await asyncio.wait([look], timeout=BEGIN_S)
+
+    async def _look(self, subject: Mapping[str, str]) -> None:
         if self._begun is None:
             self._begun = self._spawn(self._begin())
-        if not self._begun.done():
-            await asyncio.wait([self._begun], timeout=BEGIN_S)
+        await asyncio.wait([self._begun])
+        shared = self._shared
+        with contextlib.suppress(BudgetGuardError):  # likewise; and the duty looks again
+            await shared.forecasting.look(shared.policy.estimate, shared.store, subject, self._now_ms)
 
     async def _begin(self) -> None:
         shared = self._shared

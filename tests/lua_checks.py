@@ -35,7 +35,7 @@ from budgetguard.core import balances, machine
 from budgetguard.core.amounts import MAX_AMOUNT, UNITS
 from budgetguard.core.model import Account, Plan
 from budgetguard.core.verbs import Expire, Extend, Grow, Release, Reserve, Settle, SettlementWord, VerdictWord
-from budgetguard.store import Cause
+from budgetguard.store import OUTPUT_PLACES, Cause
 from budgetguard.stores import scripts
 from budgetguard.stores.redis import batches, calls
 from budgetguard.stores.redis.calls import Call, Caller
@@ -233,7 +233,7 @@ def faults_of_numbers(files: Files) -> list[str]:
         "SCHEMA": calls.SCHEMA, "MOST": MAX_AMOUNT, "CONCURRENT": UNITS.index("concurrent") + 1, "DAY_MS": 86_400_000,
         "TOTAL_KEEP_MS": balances.TOTAL_KEEP_MS, "HELD_RETRY_MS": balances.HELD_RETRY_MS, "BEHIND_MS": MINUTE_MS,
         "HELD_KEEP_MS": machine.HELD_KEEP_MS, "EXPIRED_KEEP_MS": machine.EXPIRED_KEEP_MS,
-        "FORGOTTEN_REVISIONS": machine.FORGOTTEN_REVISIONS, "SLOTS": 60,
+        "FORGOTTEN_REVISIONS": machine.FORGOTTEN_REVISIONS, "SLOTS": 60, "PLACES": OUTPUT_PLACES,
     }  # fmt: skip
     found = numbers_of(files)
     faults = [

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from budgetguard.estimates.learned import MOST_KEPT, Learned, Outlook, keys_of
+from budgetguard.estimates.learned import MOST_KEPT, MOST_WANTED, Learned, Outlook, _keys, keys_of
+from budgetguard.estimates.unsent import FLUSH_MOST, Key, Unsent
+from budgetguard.store import OUTPUT_PLACES
 
 DAY_MS = 86_400_000
 NOW_MS = 20_000 * DAY_MS
@@ -105,3 +107,55 @@ def test_a_hundred_thousand_sets_of_labels_take_bounded_memory_and_what_is_asked
     late = looked(found, agent="a1", task="t99996")
     assert late != looked(found, agent="a1", task="t1") == looked(found, agent="a1", task="never"), "forgotten"
     assert 900 < looked(found, agent="a1").alone < 1_000, "the wide sets are in use all the time"
+
+
+def test_hostile_labels_take_no_more_memory() -> None:
+    found = Learned(DAY_MS)
+    for number in range(30_000):
+        wide = f"{number:04}" + "\U0001f600" * 127
+        found.add({"model": "m" * 500, "agent": wide, "task": wide[::-1]}, number % 997, NOW_MS)
+    _keys.cache_clear()
+    taken = size_of(found)
+    print(f"{len(found):,} sets kept, {taken / 1e6:.1f} MB")
+    assert taken < 60_000_000
+
+
+def sharing() -> tuple[Learned, Unsent]:
+    unsent = Unsent(DAY_MS)
+    return Learned(DAY_MS, unsent), unsent
+
+
+def test_every_set_that_is_asked_for_again_and_again_is_read_anew_in_its_turn() -> None:
+    found, _ = sharing()
+    for number in range(500):
+        found.add({"model": "m", "task": f"t{number}"}, 5, NOW_MS)
+    read = set[Key]()
+    for turn in range(40):
+        for number in range(500):
+            looked(found, task=f"t{number}")
+        wanted = found.wanted(32, anew=turn % 10 == 0)
+        assert len(wanted) <= 32
+        read |= set(wanted)
+    assert len(read) == 501
+
+
+def test_what_is_asked_for_while_the_store_is_away_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in (("learned.MOST_KEPT", 20_000), ("learned.MOST_ASKED", 1_000), ("unsent.MOST_UNSENT", 2_500)):
+        monkeypatch.setattr(f"budgetguard.estimates.{name}", most)
+    found, unsent = sharing()
+    for number in range(6_000):
+        agent, task = f"a{number % 7}", f"t{number}"
+        looked(found, agent=agent, task=task)
+        found.add({"model": "m", "agent": agent, "task": task}, 5, NOW_MS)
+        looked(found, agent=agent, task=task)
+    taken = size_of(found)  # with what waits to be sent
+    print(f"{taken / 1e6:.1f} MB")
+    assert taken < 7_000_000
+    assert len(found.wanted(10**6, anew=True)) <= MOST_WANTED + 1_000
+    calls = 0
+    while (flush := unsent.take()) is not None:
+        assert unsent.take() is flush, "the same until it was sent"
+        assert 0 < len(flush.rows) < FLUSH_MOST + OUTPUT_PLACES
+        calls += sum(row.calls for row in flush.rows if row.words == '["out",86400000,"m"]')
+        unsent.sent(flush)
+    assert calls == 6_000 and not unsent.waits, "the set of the model was there before the most was reached"

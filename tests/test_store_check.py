@@ -19,10 +19,12 @@ from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.testing import StoreContractBroken, check_store
 
 SEED = 20261122
+PATIENT_MS = 60_000
+"""A process that is stopped for three seconds, as on a busy machine, has found its own thread to hang."""
 
 
 def in_memory(clock: Clock) -> SQLiteStore:
-    return SQLiteStore(":memory:", clock=clock)
+    return SQLiteStore(":memory:", timeout_ms=PATIENT_MS, clock=clock)
 
 
 def test_the_sqlite_store_keeps_the_contract() -> None:
@@ -44,7 +46,7 @@ class Broken(SQLiteStore):
     """A right store, until a subclass breaks one of its rules."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__(":memory:", clock=clock)
+        super().__init__(":memory:", timeout_ms=PATIENT_MS, clock=clock)
         self.clock = clock
 
 

@@ -17,6 +17,7 @@ from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.errors import InvalidAmount
 from budgetguard.store import OUTPUT_PLACES, OUTPUT_SLICES, Clock, OutputCount, OutputSet, Store
 from budgetguard.stores.redis import RedisStore
+from budgetguard.stores.redis.plans import pack
 from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.testing import FakeClock
 
@@ -163,8 +164,35 @@ def test_on_redis_a_record_that_somebody_else_has_written_is_left_out_and_begins
 
 
 @pytest.mark.parametrize(
-    "body", ["", "x", "[1]", '{"1":[1]}', '{"1":[600,1]}', '{"1":[1,-1]}', '{"1":[1,0.5]}', '{"x":[]}']
+    "slice",
+    [b"", b"\xc1", pack("x"), pack([7]), pack([7, -1]), pack([600, 1]), pack([7, 0.5]), pack({7: 1}), pack([7, "1"])],
 )
+def test_on_redis_a_slice_that_somebody_else_has_written_hides_no_other_and_that_of_now_begins_anew(
+    redis_server: RedisServer, namespace: str, slice: bytes
+) -> None:
+    async def main() -> None:
+        clock = FakeClock(NOON_MS)
+        async with aclosing(RedisStore(redis_server.unix_url, namespace, 20_000, clock)) as store:
+            await store.note_outputs("f-1", HOUR_MS, [OutputCount("a", 7, 1)])
+            (key,) = redis_server.keys(key_prefix(namespace) + "o:*")
+            for now, wanted in ((slice, []), (pack([8, 2]), [(SLICE, 8, 2)])):
+                record = ["a", NOON_MS, SLICE - 1, slice, -3, pack([7, 1]), SLICE, now, 2**60, pack([7, 1]), "odd"]
+                redis_server.ask("SET", key, pack(record), "PX", HOUR_MS)
+                assert told(await store.read_outputs()) == {"a": wanted}
+            redis_server.ask("SET", key, pack(["a", NOON_MS, SLICE - 1, slice, SLICE, slice]), "PX", HOUR_MS)
+            await store.note_outputs("f-2", HOUR_MS, [OutputCount("a", 7, 5)])
+            assert told(await store.read_outputs()) == {"a": [(SLICE, 7, 5)]}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "", "x", "[1]", '{"1":[1]}', '{"1":[600,1]}', '{"1":[1,-1]}', '{"1":[1,0.5]}', '{"x":[]}', '{"-1":[1,1]}',
+        '{"9007199254740992":[1,1]}', '{"__proto__":[]}', "[" * 9_999, f'{{"{"9" * 5_000}":[]}}', '{"1":{"1":1}}',
+    ],
+)  # fmt: skip
 def test_on_sqlite_likewise_and_a_sweep_forgets_what_nobody_writes_any_more(tmp_path: Path, body: str) -> None:
     path, clock = tmp_path / "store.db", FakeClock(NOON_MS)
 

@@ -13,6 +13,7 @@ from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
 from budgetguard.estimates.learned import WHOLE, Learned, keys_of
 from budgetguard.estimates.settings import EstimateSettings
+from budgetguard.estimates.sketch import MOST_TOKENS
 from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Unsent
 
 INJECTED_QUANTILE: Final = 0.99
@@ -29,7 +30,7 @@ class Forecast:
     """
 
     def __init__(self, settings: EstimateSettings, unsent: Unsent | None = None) -> None:
-        self._quantile = settings.quantile
+        self.quantile = settings.quantile
         self._unsent = unsent
         self.learned = Learned(settings.half_life_ms, unsent)
         self._open: Counter[str] = Counter()
@@ -44,7 +45,7 @@ class Forecast:
             most: what the smallest limit of dollars could pay.
         """
         room = min(_room(plan, prompt_tokens), most)
-        found = self.learned.outlook(subject, at_ms, self._quantile, bound, room)
+        found = self.learned.outlook(subject, at_ms, self.quantile, bound, room)
         open_calls = min(map(self._open.__getitem__, plan.uncertain), default=0)
         return max(1, min(found.tokens(open_calls + 1), bound, room))
 
@@ -54,7 +55,7 @@ class Forecast:
     ) -> int:  # fmt: skip
         """The same where it is to be the bound of the request: each call by itself, with others to make up for none."""
         room = min(_room(plan, prompt_tokens), most)
-        quantile = max(self._quantile, INJECTED_QUANTILE)
+        quantile = max(self.quantile, INJECTED_QUANTILE)
         return max(1, min(self.learned.outlook(subject, at_ms, quantile, bound, room).alone, room))
 
     def opened(self, plan: Plan) -> None:
@@ -75,15 +76,15 @@ class Forecast:
         Raises:
             InvalidAmount: that is no number of tokens, or negative.
         """
-        self.learned.add(subject, tokens * CUT_TIMES if is_cut else tokens, at_ms)
+        self.learned.add(subject, min(tokens * CUT_TIMES, MOST_TOKENS) if is_cut else tokens, at_ms)
 
     def input_tokens(self, subject: Mapping[str, str], estimated: int, at_ms: int) -> int:
         """An input in tokens, which is estimated at so many by its bytes."""
-        return self.learned.input_tokens(subject, estimated, at_ms, self._quantile)
+        return self.learned.input_tokens(subject, estimated, at_ms, self.quantile)
 
     def learn_input(self, subject: Mapping[str, str], estimated: int, tokens: int, at_ms: int) -> None:
         """A call's input was so much, and was estimated by its bytes at `estimated`, 1 or more."""
-        self.learned.add(subject, -(-tokens * WHOLE // estimated), at_ms, "in")
+        self.learned.add(subject, min(-(-tokens * WHOLE // estimated), MOST_TOKENS), at_ms, "in")
 
     def err(self, subject: Mapping[str, str], estimated: int, tokens: int) -> None:
         """A call that was estimated by what was learned has written so much: keep how far that was off."""

@@ -36,6 +36,9 @@ _AGED: Final = 1 / 16
 MOST_KEPT: Final = 400_000
 """Counts that are kept, of all sets together, some 40 MB: then the set that was asked for longest ago is forgotten."""
 _SET_WEIGHS: Final = 10
+_CHARS_PER_COUNT: Final = 100
+MOST_ASKED: Final = 10_000
+"""Sets of which it is remembered that they were asked for, to be read again."""
 MOST_WANTED: Final = 64
 """Sets that are asked for and that nobody knows here: more of them at a time are not looked up."""
 
@@ -69,11 +72,15 @@ class Learned:
     def __init__(self, half_life_ms: int, unsent: Unsent | None = None) -> None:
         self._half_life_ms = half_life_ms
         self._unsent = unsent
-        self._asked: set[Key] = set()
+        self._asked: dict[Key, None] = {}
         self._again: list[Key] = []
         self._wanted: dict[Key, None] = {}
         self._sketches: OrderedDict[Key, _Kept] = OrderedDict()
         self._size = 0
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether a set is known here."""
+        return key in self._sketches
 
     def __len__(self) -> int:
         """How many sets of labels are known."""
@@ -94,7 +101,7 @@ class Learned:
             kept = self._sketches.get(key)
             if kept is None:
                 kept = self._sketches[key] = _Kept()
-                self._size += _SET_WEIGHS
+                self._size += _weight(key)
             else:
                 self._sketches.move_to_end(key)
             before = kept.sketch.size
@@ -108,11 +115,13 @@ class Learned:
         """The sets that nobody knows here and that were asked for since, and so many of the others.
 
         Args:
-            anew: of others, what was asked for since the last time that this was said comes next.
+            anew: of others, what was asked for since the last time that this was said comes after what still waits.
         """
         wanted, self._wanted = list(self._wanted), {}
-        if anew:
-            self._again, self._asked = list(self._asked), set()
+        if anew:  # after those that still wait, or some would never come
+            again = dict.fromkeys(self._again[:MOST_ASKED])
+            again.update(self._asked)
+            self._again, self._asked = list(again), {}
         first, self._again = self._again[:most], self._again[most:]
         return [*wanted, *first]
 
@@ -129,20 +138,21 @@ class Learned:
                 sketch.count(slice, place, calls)
         before = self._sketches.pop(key, None)
         if before is not None:
-            self._size -= before.sketch.size + _SET_WEIGHS
+            self._size -= before.sketch.size + _weight(key)
         self._sketches[key] = _Kept(sketch)
-        self._size += sketch.size + _SET_WEIGHS
+        self._size += sketch.size + _weight(key)
         self._forget()
 
     def _forget(self) -> None:
         while self._size > MOST_KEPT:
-            _, forgotten = self._sketches.popitem(last=False)
-            self._size -= forgotten.sketch.size + _SET_WEIGHS
+            key, forgotten = self._sketches.popitem(last=False)
+            self._size -= forgotten.sketch.size + _weight(key)
 
     def _note_asked(self, keys: Sequence[Key]) -> None:
         for key in keys:
             if key in self._sketches:
-                self._asked.add(key)
+                if len(self._asked) < MOST_ASKED:
+                    self._asked[key] = None
             elif len(self._wanted) < MOST_WANTED:
                 self._wanted[key] = None
 
@@ -213,6 +223,11 @@ class _Kept:
             self._asked, self._spreads = asked, spreads
             self._outlook = blended(spreads, quantile, bound, unseen, self._outlook.place)
         return self._outlook
+
+
+def _weight(key: Key) -> int:
+    """What a set takes beside its counts."""
+    return _SET_WEIGHS + sum(map(len, key)) // _CHARS_PER_COUNT
 
 
 def keys_of(subject: Mapping[str, str], kind: Kind = "out") -> tuple[Key, ...]:

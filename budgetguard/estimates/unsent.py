@@ -17,6 +17,8 @@ Key = tuple[str, ...]
 ASKED, TOO_LOW, LOW_TOKENS, HIGH_TOKENS = 508, 509, 510, 511
 """Places that are no edge: calls that were estimated by what was learned, those of them whose estimate was too low, by
 how many tokens in all, and by how many the others were too high."""
+FLUSH_MOST: Final = 500
+"""Counts of one flush, about: on SQLite they are one transaction of 30 ms, for which all others wait."""
 MOST_UNSENT: Final = 50_000
 """Counts that wait for a store that is away; what is new beyond them is not sent."""
 
@@ -61,15 +63,17 @@ class Unsent:
         self._size += len(of_set) - before
 
     def take(self) -> Flush | None:
-        """What is to be sent; the same again until it was `sent`."""
+        """What is to be sent next; the same again until it was `sent`."""
         if self._flush is None and self._counts:
-            rows = [
-                OutputCount(self.words(key), place, min(calls, MAX_AMOUNT))
-                for key, of_set in self._counts.items()
-                for place, calls in of_set.items()
-            ]
-            self._flush = Flush(os.urandom(8).hex(), self._counts, rows)
-            self._counts, self._size = {}, 0
+            taken: dict[Key, dict[int, int]] = {}
+            rows: list[OutputCount] = []
+            while self._counts and len(rows) < FLUSH_MOST:
+                key = next(iter(self._counts))
+                of_set = taken[key] = self._counts.pop(key)
+                words = self.words(key)
+                rows += [OutputCount(words, place, min(calls, MAX_AMOUNT)) for place, calls in of_set.items()]
+            self._size -= len(rows)
+            self._flush = Flush(os.urandom(8).hex(), taken, rows)
         return self._flush
 
     def sent(self, flush: Flush) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from budgetguard.core.amounts import MAX_AMOUNT, check_amount, shown
 from budgetguard.errors import InvalidAmount
@@ -28,6 +28,11 @@ def summed(slice_ms: int, rows: Sequence[OutputCount]) -> Sums:
         of_set = sums.setdefault(words, {})
         of_set[place] = min(of_set.get(place, 0) + check_amount(calls, "calls"), MAX_AMOUNT)
     return sums
+
+
+def is_slice(number: object) -> TypeGuard[int]:
+    """Whether it can be when calls were."""
+    return type(number) is int and 0 <= number <= MAX_AMOUNT
 
 
 def checked(flat: Sequence[Any]) -> Iterable[tuple[int, int]]:

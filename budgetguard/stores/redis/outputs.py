@@ -7,7 +7,7 @@ from typing import Any
 
 from budgetguard.errors import StoreUnusable
 from budgetguard.store import MOST_OUTPUT_SETS, OutputSet
-from budgetguard.stores.outputs import Sums, checked
+from budgetguard.stores.outputs import Sums, checked, is_slice
 from budgetguard.stores.redis import calls
 from budgetguard.stores.redis.keys import digest_of
 from budgetguard.stores.redis.plans import unpack
@@ -71,16 +71,24 @@ def _flat(of_set: dict[int, int]) -> list[int]:
 
 
 def _readable(packed: bytes) -> OutputSet | None:
-    """A record as `lua/lib/outputs.lua` writes it; None for what somebody else has written."""
+    """A record as `lua/lib/outputs.lua` writes it; None for what somebody else has written.
+
+    A slice that cannot be read is left out: the script copies those of before now as they stand.
+    """
     try:
         words, written_ms, *slices = unpack(packed)
-        counts = [
-            (slice, place, calls_)
-            for slice, flat in zip(slices[::2], slices[1::2], strict=True)
-            for place, calls_ in checked(unpack(flat))
-        ]
-        if not all(type(number) is int for number in (written_ms, *slices[::2])):
-            return None
-        return OutputSet(words.decode(), tuple(counts), written_ms)
+        name = words.decode()
     except Exception:  # noqa: BLE001 - msgpack has many; whatever it is, this is no record
         return None
+    if type(written_ms) is not int:
+        return None
+    counts = [count for slice, flat in zip(slices[::2], slices[1::2], strict=False) for count in _counts(slice, flat)]
+    return OutputSet(name, tuple(counts), written_ms)
+
+
+def _counts(slice: object, packed: Any) -> list[tuple[int, int, int]]:
+    try:
+        counts = list(checked(unpack(packed)))
+    except Exception:  # noqa: BLE001 - likewise
+        return []
+    return [(slice, place, number) for place, number in counts] if is_slice(slice) else []

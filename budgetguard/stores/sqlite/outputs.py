@@ -10,7 +10,7 @@ import apsw
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.store import FLUSH_KEPT_MS, MOST_OUTPUT_SETS, OUTPUT_SLICES, OutputSet
-from budgetguard.stores.outputs import Sums, checked
+from budgetguard.stores.outputs import Sums, checked, is_slice
 from budgetguard.stores.sqlite import schema
 
 _compact = json.JSONEncoder(separators=(",", ":")).encode
@@ -69,6 +69,7 @@ def _readable(body: object) -> _Counts | None:
     """None for what somebody else has written."""
     try:
         found = json.loads(str(body))
-        return {int(slice): dict(checked(flat)) for slice, flat in found.items()}
+        counts = {int(slice): dict(checked(flat)) for slice, flat in found.items()}
+        return counts if all(map(is_slice, counts)) else None
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
