@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -281,40 +279,3 @@ def test_inputs_are_held_as_what_came_back_once_enough_is_known(
 
     weighed, last = asyncio.run(main())
     assert last == pytest.approx(expected * weighed, rel=0.06)
-
-
-class Meanwhile(LossyStore):
-    """While outputs are on their way from it, something else happens."""
-
-    meanwhile: Callable[[], Awaitable[None]] | None = None
-
-    def __getattr__(self, verb: str) -> Any:
-        real = super().__getattr__(verb)
-
-        async def ask(*args: Any, **options: Any) -> Any:
-            found = await real(*args, **options)
-            if verb == "read_outputs" and self.meanwhile is not None:
-                happens, self.meanwhile = self.meanwhile, None
-                await happens()
-            return found
-
-        return ask
-
-
-def test_what_is_not_sent_yet_stands_beside_what_is_read(world: World, tmp_path: Path) -> None:
-    async def main() -> None:
-        store = Meanwhile(world.store())
-        async with guard_on(world, tmp_path, store) as guard:
-
-            async def calls(output: int) -> None:
-                for _ in range(60):
-                    await heard(BudgetTransport(guard, Player(answer(output))), request(BOUNDED))
-
-            await calls(70)
-            store.meanwhile = partial(calls, 900)
-            await guard._engines.current().learning.share_outputs()
-            assert store.meanwhile is None
-            await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))
-
-    asyncio.run(main())
-    assert 850 <= held(world)[-1] <= 1_000

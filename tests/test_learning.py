@@ -7,10 +7,12 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from guard_kit import MODEL, PATIENT_MS, PRICES, World
+from guard_kit import MODEL, PATIENT_MS, PRICES, LossyStore, World
 from learning_kit import BOUND, DAY_MS, INPUT, WORKER, Fleet, call, share, words_of
 from other_process import DEADLINE_S, other_process
 from redis_kit import RedisServer
@@ -216,3 +218,40 @@ def test_a_clock_that_jumps_spoils_no_estimate_and_no_call(world: World) -> None
         assert fleet.estimates[-1] <= 90
 
     asyncio.run(main())
+
+
+class Meanwhile(LossyStore):
+    """While outputs are on their way from it, something else happens."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    def __getattr__(self, verb: str) -> Any:
+        real = super().__getattr__(verb)
+
+        async def ask(*args: Any, **options: Any) -> Any:
+            found = await real(*args, **options)
+            if verb == "read_outputs" and self.meanwhile is not None:
+                happens, self.meanwhile = self.meanwhile, None
+                await happens()
+            return found
+
+        return ask
+
+
+def test_what_is_not_sent_yet_stands_beside_what_is_read(world: World) -> None:
+    async def main() -> int:
+        store = Meanwhile(world.store())
+        async with bg.Guard("100M tokens/total", store=store, prices=PRICES, observers=[world.heard]) as guard:
+
+            async def calls(output: int) -> None:
+                for _ in range(60):
+                    await call(guard, output)
+
+            await calls(70)
+            store.meanwhile = partial(calls, 900)
+            await share(guard, READ_TURNS)
+            assert store.meanwhile is None
+            await call(guard, 70)
+        return world.heard.of(bg.events.Settled)[-1].estimated_tokens
+
+    assert 850 <= asyncio.run(main()) <= 1_000
