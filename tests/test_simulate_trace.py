@@ -6,7 +6,9 @@ import gzip
 from pathlib import Path
 
 import pytest
+from cli_kit import command
 
+import budgetguard as bg
 from budgetguard.errors import InvalidInput
 from budgetguard.simulation import TracedCall, read_trace
 
@@ -104,3 +106,24 @@ def test_the_shared_traces_are_read_whole(shared: Path) -> None:
     calls = read_trace(shared / "traces" / "azure2023_code.norm.csv.gz")
     sums = (sum(call.prompt_tokens for call in calls), sum(call.completion_tokens for call in calls))
     assert (len(calls), sums) == (8819, (18_059_974, 245_896))
+
+
+def test_what_ledger_export_writes_is_a_trace_of_what_was_sent(tmp_path: Path) -> None:
+    store, path = f"sqlite:///{tmp_path / 'budgets.db'}", tmp_path / "calls.csv"
+    guard = bg.Guard("1M tokens/day", store=store)
+    for labels, model in (({"agent": "a", "task": "t", "session": "s", "user": "u"}, "m"), ({"agent": "b"}, None)):
+        with guard.sync.reserve(model=model, estimate=bg.Usage(100, 200), team="search", **labels) as hold:
+            hold.record(bg.Usage(90, 15))
+    guard.sync.hold(model="m", estimate=bg.Usage(100, 200)).release()
+    guard.sync.close()
+    assert command(tmp_path, "ledger", "export", "--store", store, "-o", str(path)).code == 0
+    first, second = read_trace(path)
+    assert first.labels == {"agent": "a", "task": "t", "session": "s", "team": "search", "user": "u"}
+    assert (first.model, first.prompt_tokens, first.completion_tokens) == ("m", 90, 15)
+    assert second[1:] == ("(none)", 90, 15, {"agent": "b", "team": "search"})
+    row = path.read_text(encoding="utf-8").splitlines()[1]
+    hours, minutes, seconds = row.split(",")[3].split(" ")[1].split(":")
+    assert first.at_ms == round(1000 * (3600 * int(hours) + 60 * int(minutes) + float(seconds)))  # days stay days
+    path.write_text(path.read_text(encoding="utf-8").replace("202", "x02"), encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"line 2: timestamp_s must be a number of seconds, not 'x0"):
+        read_trace(path)

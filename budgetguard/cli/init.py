@@ -60,6 +60,12 @@ limits = ["500k tokens/hour"]
 # per = ["session"]
 # limits = ["$2/total"]
 
+# What calls write is estimated by what they wrote, so that a limit may be overspent by a few percent. For none at all:
+# [estimate]
+# output = "ceiling"              # the most that a request allows: far more is refused. A budget: estimate = "ceiling"
+# [guard]
+# inject_max_tokens = true        # requests without a bound are given their estimate as one
+
 # Alerts come in the log, and where you want them: thresholds of budgets, accounts that will be exhausted too soon ...
 # [alerts]
 # request_tokens = 8_000          # a single request of more tokens; `false` switches an alert off

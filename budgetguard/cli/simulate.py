@@ -49,7 +49,9 @@ COLUMNS = (
 TraceArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="TRACE.csv", help="timestamp_s,model,prompt_tokens,completion_tokens[,agent,task,run]; may be .gz."
+        metavar="TRACE.csv",
+        help="timestamp_s,model,prompt_tokens,completion_tokens, and where it is "
+        "known team,agent,task,run,user; may be .gz. Or the CSV of `budgetguard ledger export`.",
     ),
 ]
 ReplayStoreOption = Annotated[

@@ -15,9 +15,12 @@ from typing import NamedTuple, NoReturn
 from budgetguard.core.amounts import shown
 from budgetguard.errors import InvalidInput, InvalidLabel
 from budgetguard.labels import check_label
+from budgetguard.simulation.exported import Exported, is_export
 
 REQUIRED = ("timestamp_s", "model", "prompt_tokens", "completion_tokens")
-LABELS = {"agent": "agent", "task": "task", "run": "session"}
+LABELS = {
+    "agent": "agent", "task": "task", "run": "session", "team": "team", "user": "user", "provider": "provider",
+}  # fmt: skip
 """Columns that a trace may have, and the labels that they become. Others are passed over."""
 FIRST_BYTE_MS, TOKEN_MS = 300, 20
 MOST_TOKENS = 10**9
@@ -44,7 +47,8 @@ def read_trace(path: Path) -> list[TracedCall]:
     """The calls of a trace, the earliest first; those of one instant in the order of the file.
 
     Columns: `timestamp_s` (seconds from the start), `model`, `prompt_tokens`, `completion_tokens`, and where they are
-    there `agent`, `task` and `run` (the session). An empty cell of these says that the call has no such label.
+    there `team`, `agent`, `task`, `run` (the session), `user` and `provider`. An empty cell of these says that the call
+    has no such label. The CSV of `budgetguard ledger export` is read as well.
 
     Raises:
         InvalidInput: the file is no such trace; names the file, the line and the column.
@@ -67,9 +71,11 @@ def read_trace(path: Path) -> list[TracedCall]:
 def _calls(text: io.StringIO, source: str) -> Iterator[tuple[float, TracedCall]]:
     reader = csv.reader(text, strict=True)
     try:
-        places = _places(next(reader, []), source)
-        rows = _Rows(places, source)
-        for cells in reader:
+        header = [cell.strip() for cell in next(reader, [])]
+        exported = Exported(header) if is_export(header) else None
+        rows = _Rows(_places(header if exported is None else exported.header, source), source)
+        for row in reader:
+            cells = row if exported is None or not row else exported.row(row)
             if cells:
                 yield rows.read(cells, reader.line_num)
     except csv.Error as error:
@@ -79,15 +85,15 @@ def _calls(text: io.StringIO, source: str) -> Iterator[tuple[float, TracedCall]]
 def _places(header: Sequence[str], source: str) -> Mapping[str, int]:
     """Where each column stands."""
     places: dict[str, int] = {}
-    for place, cell in enumerate(header):
-        name = cell.strip()
+    for place, name in enumerate(header):
         if name in places and name in (*REQUIRED, *LABELS):
             raise InvalidInput(f"{source}, line 1: there are two columns {name}; keep one of them")
         places[name] = place
     missing = [name for name in REQUIRED if name not in places]
     if missing:
         raise InvalidInput(
-            f"{source}, line 1: the column {missing[0]} is missing; a trace begins with {','.join(REQUIRED)}"
+            f"{source}, line 1: the column {missing[0]} is missing; a trace begins with {','.join(REQUIRED)}, or is "
+            "what `budgetguard ledger export` writes"
         )
     return places
 
