@@ -97,7 +97,13 @@ class Proxy:
         self._links_ever += 1
         link = self._loop.create_task(_Link(self, self._links_ever, reader, writer).serve(self._server.port))
         self._links.add(link)
-        link.add_done_callback(self._links.discard)
+
+        def ended(_: object) -> None:
+            self._links.discard(link)
+            if link.cancelled():  # perhaps before it began
+                writer.transport.abort()
+
+        link.add_done_callback(ended)
 
 
 class _Slot:

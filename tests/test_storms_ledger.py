@@ -30,7 +30,7 @@ AT_ONCE = 3
 """Drains: each takes what the others have read and not yet dropped, so a batch is delivered as often."""
 AWAY = 2
 """What a drain ends with whose ledger is away."""
-STOPPED_IN, KILLED_BY, LONG_STORMS = 3, 150, 10
+STOPPED_IN, KILLED_BY, LONG_STORMS = 2, 150, 10
 DRAIN = "import sys; from budgetguard.cli.app import run; sys.exit(run(sys.argv[1:]))"
 ROWS = """
 SELECT reservation_id, status, prompt_tokens, completion_tokens, cost_nanousd, accounts::text, revision
