@@ -196,6 +196,7 @@ TABLE = (
     Row("integrations.http_clients", "rim", owns=("httpx2", "httpx")),
     Row("integrations.websockets", "rim", owns=("websockets",)),
     Row("integrations.otel", "rim", owns=("opentelemetry",)),
+    Row("integrations.litellm_calls", "rim", owns=("litellm",)),
     Row("integrations.litellm", "rim", owns=("litellm",)),
     Row("integrations.*", "rim"),
     Row("integrations", "rim"),

@@ -16,8 +16,9 @@ from typing import Any
 import litellm
 
 import budgetguard as bg
+from budgetguard.events import Refused
 from budgetguard.integrations.litellm import guard_litellm
-from budgetguard.testing import FakeProvider, ProviderPrice, Reply
+from budgetguard.testing import FakeProvider, ProviderPrice, Reply, sse_event
 
 MODEL = "acme-1"
 MESSAGE = {
@@ -27,16 +28,29 @@ MESSAGE = {
 BUDGETS = [
     bg.Budget("all", limits=["1M tokens/day"]),
     bg.Budget("poor", where={"agent": "poor"}, limits=["1 tokens/day"]),
+    bg.Budget("short", where={"agent": "short"}, per=["session"], limits=["300 tokens/day"]),
 ]
+SAID = "hello there my good old friend "
+"""Of a stream, again and again."""
 litellm.suppress_debug_info = True
+
+
+class Refusals:
+    """An observer that counts how often a budget was asked in vain."""
+
+    count = 0
+
+    def on_event(self, event: bg.Event) -> None:
+        self.count += isinstance(event, Refused)
 
 
 class Played:
     """A provider, the guard, and what they have counted since the last look."""
 
-    def __init__(self, guard: bg.Guard, provider: FakeProvider) -> None:
-        self.guard, self.provider = guard, provider
-        self._spent = self._billed = self._received = 0
+    def __init__(self, guard: bg.Guard, provider: FakeProvider, refusals: Refusals) -> None:
+        self.guard, self.provider, self.refusals = guard, provider, refusals
+        self._spent = self._billed = self._received = self._refused = 0
+        self.place = {"api_base": provider.base_url, "api_key": "k"}
 
     def asked(self, model: str = f"openai/{MODEL}", **options: Any) -> dict[str, Any]:
         base = self.provider.url if model.startswith("anthropic") else self.provider.base_url
@@ -56,15 +70,16 @@ class Played:
     async def tell(self, name: str, play: Callable[[], Awaitable[Any]]) -> None:
         """Run one; say how it ended, and whether what was billed is what was counted."""
         try:
-            await play()
-            ended = "done"
+            found = await play()
+            ended = "done" if not isinstance(found, list) else " ".join(type(one).__name__ for one in found)
         except Exception as error:  # noqa: BLE001 - that is the question
             ended = type(error).__name__
         row = await self._settled()
         billed = sum(call.input_tokens + call.output_tokens for call in self.provider.bill)
         told = [ended, row.spent - self._spent, billed - self._billed, self.provider.received - self._received]
         self._spent, self._billed, self._received = row.spent, billed, self.provider.received
-        print(json.dumps([name, *told, row.reserved]), flush=True)
+        refused, self._refused = self.refusals.count - self._refused, self.refusals.count
+        print(json.dumps([name, *told, row.reserved, refused]), flush=True)
 
 
 async def read(stream: Any) -> None:
@@ -93,43 +108,130 @@ async def calls(played: Played) -> None:
         )
 
 
+async def kinds(played: Played) -> None:
+    """Other kinds of calls, for which LiteLLM has other clients."""
+    text = {"model": f"text-completion-openai/{MODEL}", "prompt": "hello", "max_tokens": 9, **played.place}
+    usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    choice = {"index": 0, "text": "hello", "finish_reason": "stop", "logprobs": None}
+    completed = {"id": "c-1", "object": "text_completion", "created": 1, "model": MODEL, "choices": [choice]}
+    whole = Reply.json({**completed, "usage": usage})
+    parts = [completed, {**completed, "choices": [], "usage": usage}, "[DONE]"]
+    streamed = Reply.stream([sse_event(part) for part in parts])
+    vector = {"object": "embedding", "index": 0, "embedding": [0.5]}
+    embedded = Reply.json({"object": "list", "data": [vector], "model": MODEL, "usage": usage})
+    played.provider.reply_next(whole, whole, streamed, streamed, embedded, embedded)
+    await played.tell("text sync", lambda: asyncio.to_thread(litellm.text_completion, **text))
+    await played.tell("text async", lambda: litellm.atext_completion(**text))
+    await played.tell(
+        "text sync stream",
+        lambda: asyncio.to_thread(lambda: [None for _ in litellm.text_completion(**text, stream=True)] and None),
+    )
+
+    async def stream() -> None:
+        await read(await litellm.atext_completion(**text, stream=True))
+
+    await played.tell("text stream", stream)
+    asked = {"model": f"openai/{MODEL}", "input": ["hello"], **played.place}
+    await played.tell("embedding sync", lambda: asyncio.to_thread(litellm.embedding, **asked))
+    await played.tell("embedding async", lambda: litellm.aembedding(**asked))
+
+
+def stream_of(words: int) -> Reply:
+    """A chat stream that says far more than it was asked for."""
+    chunk = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
+    delta = {"index": 0, "delta": {"role": "assistant", "content": SAID}, "finish_reason": None}
+    return Reply.stream(sse_event({**chunk, "choices": [delta]}) for _ in range(words))
+
+
 async def refusals(played: Played) -> None:
     """Those of a budget: at the first attempt, as they are."""
     asked = played.asked(num_retries=3)
-    with bg.acting_as(agent="poor"):
-        await played.tell("refused async", lambda: litellm.acompletion(**asked))
-        await played.tell("refused sync", lambda: asyncio.to_thread(litellm.completion, **asked))
-        await played.tell("refused stream", lambda: litellm.acompletion(**asked, stream=True))
-        await played.tell("refused anthropic", lambda: litellm.acompletion(**played.asked(f"anthropic/{MODEL}")))
-    params = {"model": f"openai/{MODEL}", "api_key": "k", "api_base": played.provider.base_url}
+    model, messages = asked["model"], asked["messages"]
+    params = {"model": model, **played.place}
     models = [{"model_name": name, "litellm_params": params} for name in ("one", "two")]
     router = litellm.Router(model_list=models, num_retries=3, fallbacks=[{"one": ["two"]}], retry_after=0)
-    messages = [{"role": "user", "content": "Say hello."}]
+    two = [messages, messages]
+    plays: dict[str, Callable[[], Any]] = {
+        "async": lambda: litellm.acompletion(**asked),
+        "sync": lambda: asyncio.to_thread(litellm.completion, **asked),
+        "stream": lambda: litellm.acompletion(**asked, stream=True),
+        "anthropic": lambda: litellm.acompletion(**played.asked(f"anthropic/{MODEL}")),
+        "fallbacks": lambda: litellm.acompletion(**asked, fallbacks=[model, model]),
+        "sync fallbacks": lambda: asyncio.to_thread(litellm.completion, **asked, fallbacks=[model]),
+        "retries": lambda: asyncio.to_thread(litellm.completion_with_retries, **asked),
+        "async retries": lambda: litellm.acompletion_with_retries(**asked),
+        "router": lambda: router.acompletion(model="one", messages=messages),
+        "sync router": lambda: asyncio.to_thread(router.completion, model="one", messages=messages),
+        "batch": lambda: asyncio.to_thread(litellm.batch_completion, model, two, **played.place),
+    }
     with bg.acting_as(agent="poor"):
-        await played.tell("refused router", lambda: router.acompletion(model="one", messages=messages))
+        for name, play in plays.items():
+            await played.tell(f"refused {name}", play)
+        in_loop = {**asked, "fallbacks": [model]}
+
+        async def called_in_a_loop() -> None:
+            litellm.completion(**in_loop)
+
+        await played.tell("refused sync fallbacks in a loop", called_in_a_loop)
     await played.tell("router", lambda: router.acompletion(model="one", messages=messages))
+    await cut_off(played, router)
+
+
+async def cut_off(played: Played, router: Any) -> None:
+    """Streams for which a budget has no more, when they have begun."""
+    asked = played.asked(num_retries=3, stream=True)
+
+    async def direct() -> None:
+        await read(await litellm.acompletion(**asked))
+
+    async def routed() -> None:
+        await read(await router.acompletion(model="one", messages=asked["messages"], max_tokens=9, stream=True))
+
+    plays: dict[str, Callable[[], Any]] = {
+        "async": direct,
+        "sync": lambda: asyncio.to_thread(lambda: list(litellm.completion(**asked))),
+        "router": routed,
+    }
+    for name, play in plays.items():
+        played.provider.reply_next(stream_of(500))
+        with bg.acting_as(agent="short", session=name):
+            await played.tell(f"cut off {name}", play)
 
 
 async def ways_around(played: Played) -> None:
     """What would go past the HTTP clients, or to where nothing can be counted."""
-    asked = played.asked()
-    await played.tell("aiohttp", lambda: litellm.acompletion(**{**asked, "model": f"aiohttp_openai/{MODEL}"}))
-    place = {"websocket": None, "api_key": "k", "api_base": played.provider.url}
-    await played.tell("realtime", lambda: litellm._arealtime(model="openai/gpt-realtime", **place))
-    await played.tell("responses websocket", lambda: litellm._aresponses_websocket(model=f"openai/{MODEL}", **place))
+    asked, place = played.asked(), played.place
+    socket = {"websocket": None, "api_key": "k", "api_base": played.provider.url}
     ocr = {"model": "mistral/ocr", "document": {"type": "document_url", "document_url": "http://127.0.0.1:9"}}
-    await played.tell("native", lambda: litellm.aocr(**ocr, api_key="k", api_base=played.provider.url))
-    image = {"model": "openai/dall-e-3", "prompt": "hello", "api_key": "k", "api_base": played.provider.base_url}
-    await played.tell("unknown api", lambda: litellm.aimage_generation(**image))
+    aws = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "aws_region_name": "us-east-1"}
+    batch: dict[str, Any] = {"completion_window": "24h", "endpoint": "/v1/chat/completions", "input_file_id": "f-1"}
+    openai = {"custom_llm_provider": "openai", **place}
+    plays: dict[str, Callable[[], Any]] = {
+        "aiohttp": lambda: litellm.acompletion(**{**asked, "model": f"aiohttp_openai/{MODEL}"}),
+        "realtime": lambda: litellm._arealtime(model="openai/gpt-realtime", **socket),
+        "responses websocket": lambda: litellm._aresponses_websocket(model=f"openai/{MODEL}", **socket),
+        "native": lambda: litellm.aocr(**ocr, api_key="k", api_base=played.provider.url),
+        "image": lambda: litellm.aimage_generation(model="openai/dall-e-3", prompt="hello", **place),
+        "speech": lambda: litellm.aspeech(model="openai/tts-1", input="hello", voice="alloy", **place),
+        "batch job": lambda: litellm.acreate_batch(**batch, **openai),
+        "sync batch job": lambda: asyncio.to_thread(litellm.create_batch, **batch, **openai),
+        "fine-tuning": lambda: litellm.acreate_fine_tuning_job(model=MODEL, training_file="f-1", **openai),
+        "assistant": lambda: litellm.arun_thread(thread_id="t-1", assistant_id="a-1", **openai),
+        "boto3": lambda: litellm.aembedding(model="sagemaker/acme", input=["hello"], **aws),
+    }
+    for name, play in plays.items():
+        await played.tell(name, play)
 
 
 async def main() -> None:
     async with FakeProvider({MODEL: ProviderPrice(1_000_000, 2_000_000)}) as provider:
-        guard = bg.Guard(budgets=BUDGETS, store=sys.argv[1])
+        refused = Refusals()
+        guard = bg.Guard(budgets=BUDGETS, store=sys.argv[1], observers=[refused])
         guard_litellm(guard, team="search")
-        played = Played(guard, provider)
+        played = Played(guard, provider, refused)
         with bg.acting_as(agent="crawler"):
             await calls(played)
+            await kinds(played)
         await refusals(played)
         await ways_around(played)
         try:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
-import os
-import re
-import sys
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from test_litellm import MISSING, PYTHON
+from recipe_kit import MODEL, RECIPES, Recipe, assert_does_what_it_says, run_recipe
 
-from budgetguard.testing import FakeProvider, ProviderPrice, Reply, sse_event
+from budgetguard.testing import Reply, sse_event
 
-pytestmark = [pytest.mark.early]  # each imports a framework anew
-RECIPES = Path(__file__).parents[1] / "docs" / "recipes"
-MODEL = "gpt-4o-mini"
-REFUSED = r"refused this call: [12] requests/day is spent"
+pytestmark = [pytest.mark.early]  # the frameworks are imported anew
 GENERATED = {
     "candidates": [{"content": {"role": "model", "parts": [{"text": "Hello!"}]}, "finishReason": "STOP"}],
     "usageMetadata": {"promptTokenCount": 50, "candidatesTokenCount": 10, "totalTokenCount": 60},
@@ -35,65 +27,37 @@ RESPONSE = {
 }  # fmt: skip
 
 
-class Recipe(NamedTuple):
-    """What a page needs, how many calls its block makes, and what it prints."""
-
-    needs: tuple[str, ...]
-    calls: int
-    says: str = REFUSED
-    replies: tuple[Any, ...] = ()
-
-
 PAGES = {
     "asgi": Recipe(("fastapi", "httpx", "openai"), 1, r"429 .*'retry-after'.*violated-policies"),
     "google-genai": Recipe(("google.genai",), 2, replies=(
         Reply.json(GENERATED), Reply.stream([sse_event(GENERATED)]),
     )),
     "langchain": Recipe(("langchain_openai",), 2),
-    "litellm": Recipe((), 2),
     "openai-agents": Recipe(("agents",), 1, replies=(Reply.json(RESPONSE),)),
     "opentelemetry": Recipe(("opentelemetry.sdk", "openai"), 2, '"name": "chat gpt-4o-mini"'),
     "pydantic-ai": Recipe(("pydantic_ai", "openai"), 2),
 }  # fmt: skip
 
 
-def block_of(page: str) -> str:
-    """The only Python block of a page."""
-    (block,) = re.findall(r"```python\n(.*?)```", (RECIPES / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
-    return str(block)
+ELSEWHERE = {"litellm"}  # tests/test_litellm.py
 
 
-async def run(block: str, recipe: Recipe, folder: Path) -> tuple[str, int]:
-    """What it prints, and how many calls the provider has billed."""
-    async with FakeProvider({MODEL: ProviderPrice(150_000_000, 600_000_000)}) as provider:
-        provider.reply_next(*recipe.replies)
-        python = str(PYTHON) if "litellm" in block else sys.executable
-        environment = {
-            **os.environ, "XDG_STATE_HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "any", "GOOGLE_GEMINI_BASE_URL": provider.url,
-        }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            python, "-c", block, cwd=folder, env=environment,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(120):
-            said, wrong = await process.communicate()
-        assert process.returncode == 0, wrong.decode()
-        return said.decode(), len(provider.bill)
+def is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name.partition(".")[0]) is not None
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_recipe_does_what_it_says(page: str, tmp_path: Path) -> None:
-    recipe = PAGES[page]
-    if page == "litellm" and not PYTHON.exists():
-        pytest.skip(MISSING)
-    for name in recipe.needs:
-        if importlib.util.find_spec(name.partition(".")[0]) is None:
-            pytest.skip(f"{name} is not installed")
-    said, calls = asyncio.run(run(block_of(page), recipe, tmp_path))
-    assert re.search(recipe.says, said), said
-    assert calls == recipe.calls
+def test_recipes_do_what_they_say(tmp_path: Path) -> None:
+    """One test: all are forks of one process, which has imported the frameworks."""
+    needed = {name for recipe in PAGES.values() for name in recipe.needs if is_installed(name)}
+    run = [page for page, recipe in PAGES.items() if all(map(is_installed, recipe.needs))]
+    for page in run:
+        folder = tmp_path / page
+        folder.mkdir()
+        told = run_recipe(page, PAGES[page], folder, ("budgetguard.stores.sqlite", *sorted(needed)))
+        assert_does_what_it_says(PAGES[page], *told)
+    if missed := PAGES.keys() - set(run):
+        pytest.skip(f"what these need is not installed: {', '.join(sorted(missed))}")
 
 
 def test_every_page_is_run() -> None:
-    assert {path.stem for path in RECIPES.glob("*.md")} == PAGES.keys()
+    assert {path.stem for path in RECIPES.glob("*.md")} == PAGES.keys() | ELSEWHERE

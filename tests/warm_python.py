@@ -21,14 +21,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+OF_OURS = (
+    "budgetguard.cli.app", "budgetguard.cli.standing", "budgetguard.doctor.comparing", "budgetguard.doctor.fixing",
+    "budgetguard.ledger", "budgetguard.policy_file", "budgetguard.simulation", "budgetguard.stores.redis",
+    "budgetguard.stores.spool", "budgetguard.stores.sqlite", "budgetguard.testing", "rich.box", "rich.console",
+    "rich.table", "typer._adapters", "zoneinfo",
+)  # fmt: skip
 # Forks one process for each order; that one forks what runs the program, tells its id, waits for it, tells its exit.
 SERVER = """
-import gc, json, os, signal, socket, sys
-import budgetguard.cli.app, budgetguard.cli.standing, budgetguard.doctor.comparing, budgetguard.doctor.fixing
-import budgetguard.ledger, budgetguard.policy_file
-import budgetguard.simulation, budgetguard.stores.redis, budgetguard.stores.spool, budgetguard.stores.sqlite
-import budgetguard.testing, rich.box, rich.console, rich.table, typer._adapters, zoneinfo
+import gc, importlib, json, os, signal, socket, sys
 
+for module in sys.argv[2:]:
+    importlib.import_module(module)
 orders = socket.socket(fileno=int(sys.argv[1]))
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for these forks
 gc.freeze()
@@ -68,12 +72,15 @@ exec(order["program"], {"__name__": "__main__"})
 
 
 @cache
-def _orders() -> socket.socket:
+def _orders(modules: tuple[str, ...], python: str) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])},
+            [python, "-c", SERVER, str(theirs.fileno()), *modules], pass_fds=[theirs.fileno()], start_new_session=True,
+            env={
+                **os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")]),
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            },
         )  # fmt: skip
 
     def end() -> None:
@@ -89,17 +96,19 @@ class WarmProcess:
 
     Args:
         program: Python source, run as `__main__`; its arguments are `sys.argv[1:]`.
+        modules: what the one that it is a fork of has imported.
+        python: of which environment.
     """
 
     def __init__(
         self, program: str, args: Sequence[str], folder: Path, environment: Mapping[str, str], out: BinaryIO,
-        err: BinaryIO,
+        err: BinaryIO, modules: Sequence[str] = OF_OURS, python: str = sys.executable,
     ) -> None:  # fmt: skip
         order = {"program": program, "args": args, "folder": str(folder), "environment": dict(environment)}
         self._telling, theirs = socket.socketpair()
         with theirs, open(os.devnull, "rb") as nothing:
             fds = [nothing.fileno(), out.fileno(), err.fileno(), theirs.fileno()]
-            socket.send_fds(_orders(), [json.dumps(order).encode()], fds)
+            socket.send_fds(_orders(tuple(modules), python), [json.dumps(order).encode()], fds)
         self._told = self._telling.makefile("rb")
         self.pid = int(self._told.readline())
         self.returncode: int | None = None
@@ -122,3 +131,21 @@ class WarmProcess:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def ran_warm(
+    program: str, folder: Path, environment: Mapping[str, str], modules: Sequence[str], *args: str,
+    python: str = sys.executable,
+) -> str:  # fmt: skip
+    """What a program prints that ends well within two minutes; it is a fork of one that has imported these modules."""
+    with (folder / "said").open("w+b") as said, (folder / "wrong").open("w+b") as wrong:
+        process = WarmProcess(program, args, folder, environment, said, wrong, modules, python)
+        try:
+            code = process.wait_for(120)
+        except TimeoutError:
+            process.kill()
+            raise
+        for stream in (said, wrong):
+            stream.seek(0)
+        assert code == 0, wrong.read().decode()
+        return said.read().decode()

@@ -4,8 +4,10 @@
 
 LiteLLM reaches a hundred providers over HTTP clients that it makes itself, of httpx, by default on top of aiohttp. All
 of them are guarded where they look for a transport, so that each attempt of each call is reserved and settled by what
-is sent and answered. What would go past them is refused (`UnguardedApi`): websockets (realtime, responses), the
-provider `aiohttp_openai/`, and the routes that LiteLLM's native library sends by itself (OCR, Bedrock's transcription).
+is sent and answered; so are those that OpenAI's SDK makes where LiteLLM gives it none. What would go past them is
+refused (`UnguardedApi`): websockets (realtime, responses), the provider `aiohttp_openai/`, the routes that LiteLLM's
+native library sends by itself (OCR, Bedrock's transcription), and what goes over boto3 (SageMaker's embeddings,
+ingestion by Bedrock) or gRPC (Vertex' old models, Riva).
 
 A refusal comes up as it is, not as LiteLLM's RateLimitError, from streams too; neither `num_retries` nor a Router tries
 it again, falls back from it, or gives a deployment a rest for it. LiteLLM's own loggers send where they like.
@@ -16,13 +18,14 @@ Clients that are handed to a single call (`client=`) are not LiteLLM's: wrap the
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from budgetguard.errors import BudgetGuardError, ConfigError, UnguardedApi
+from budgetguard.errors import ConfigError, UnguardedApi
 from budgetguard.integrations.httpx import BudgetTransport
-from budgetguard.refusal import refusal_in
+from budgetguard.integrations.litellm_calls import carry_labels, tell_refusals_as_they_are
 from budgetguard.wire.apis import Api, recognise
 from budgetguard.wire.hosts import place_of
 
@@ -74,7 +77,9 @@ def guard_litellm(guard: Clients, **labels: str) -> None:
         _put(holder, name, _refusing(original, guard))
     for holder, name, original in found[2]:
         _put(holder, name, _refusing(original, guard, lambda context, *_, **__: context.route.value in _LOCAL_ROUTES))
-    _tell_refusals_as_they_are()
+    _guard_sdk(clients)
+    carry_labels()
+    tell_refusals_as_they_are()
     litellm.in_memory_llm_clients_cache.flush_cache()
     for handler in (litellm.module_level_client, litellm.module_level_aclient):
         clients.guarded(handler._client)
@@ -87,8 +92,13 @@ def _places() -> _Places:
     from litellm.llms.custom_httpx.aiohttp_handler import BaseLLMAIOHTTPHandler
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
     from litellm.llms.custom_httpx.llm_http_handler import BaseLLMHTTPHandler
+    from litellm.llms.nvidia_riva.audio_transcription.handler import NvidiaRivaAudioTranscription
     from litellm.llms.openai.common_utils import BaseOpenAILLM
     from litellm.llms.openai.realtime.handler import OpenAIRealtime
+    from litellm.llms.sagemaker.completion.handler import SagemakerLLM
+    from litellm.llms.vertex_ai import vertex_ai_non_gemini
+    from litellm.rag.ingestion.bedrock_ingestion import BedrockRAGIngestion
+    from litellm.rag.ingestion.vertex_ai_ingestion import VertexAIRAGIngestion
     from litellm.rust_bridge import runtime
 
     makers = (
@@ -102,6 +112,11 @@ def _places() -> _Places:
     past = (
         (BaseLLMAIOHTTPHandler, "_get_async_client_session"),
         (BaseLLMHTTPHandler, "async_responses_websocket"),
+        (SagemakerLLM, "embedding"),
+        (NvidiaRivaAudioTranscription, "_run_sync"),
+        (vertex_ai_non_gemini, "completion"),
+        (BedrockRAGIngestion, "_get_boto3_client"),
+        (VertexAIRAGIngestion, "store"),
         *(
             (kind, "async_realtime")
             for kind in (BaseLLMHTTPHandler, OpenAIRealtime, AzureOpenAIRealtime, BedrockRealtime)
@@ -123,10 +138,10 @@ class _Clients:
     def guarded(self, client: Any) -> Any:
         """The same client, its requests going through the guard."""
         if client is not None and "_transport_for_url" not in vars(client):
-            find = client._transport_for_url
+            itself, find = weakref.ref(client), type(client)._transport_for_url  # dropped ones close themselves at once
 
             def found(url: Any) -> Any:
-                inner = find(url)
+                inner = find(itself(), url)
                 if isinstance(inner, BudgetTransport):  # one of the user's, guarded by themselves
                     return inner
                 return BudgetTransport(self._guard, inner, **self._labels)
@@ -161,6 +176,35 @@ def _is_sent_by_a_logger() -> bool:
     return False
 
 
+def _guard_sdk(clients: _Clients) -> None:
+    """Guard the clients of OpenAI's SDK that LiteLLM makes, some without an HTTP client of its own."""
+    from litellm.llms.openai.openai import AsyncOpenAI, OpenAI
+
+    for kind in (OpenAI, AsyncOpenAI):  # Azure's begin as these do
+        _put(kind, "__init__", _beginning_guarded(kind.__init__, clients))
+
+
+def _beginning_guarded(begin: Callable[..., None], clients: _Clients) -> Callable[..., None]:
+    @wraps(begin)
+    def begun(self: Any, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        if _maker() == "litellm":
+            clients.guarded(self._client)
+
+    return begun
+
+
+def _maker() -> str:
+    """The package that makes a client of OpenAI's SDK."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in ("openai", "budgetguard"):
+            return package
+        frame = frame.f_back
+    return ""
+
+
 def _function(found: Any) -> Callable[..., Any]:
     return cast("Callable[..., Any]", found.__func__ if isinstance(found, staticmethod) else found)
 
@@ -186,59 +230,3 @@ def _refusing(found: Any, guard: Clients, passes: Callable[..., bool] = lambda *
         return send(*args, **options)
 
     return refuse
-
-
-def refusal_of(error: Any) -> BudgetGuardError | None:
-    """The error of ours that one of LiteLLM's was made from."""
-    found: BudgetGuardError | None = refusal_in(error)
-    while found is None and error is not None:
-        found = error if isinstance(error, BudgetGuardError) else None
-        error = error.__cause__ or error.__context__
-    return found
-
-
-def _tell_refusals_as_they_are() -> None:
-    """Where LiteLLM maps errors, counts retries, falls back or rests a deployment, errors of ours come first."""
-    from litellm import utils
-    from litellm.litellm_core_utils import exception_mapping_utils as mapping
-    from litellm.router import Router as kind
-
-    original = mapping.exception_type
-
-    def raised(error: Any) -> None:
-        if (refusal := refusal_of(error)) is not None:
-            raise refusal
-
-    _before(mapping, "exception_type", lambda model=None, original_exception=None, *_, **__: raised(original_exception))
-    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "litellm"]:
-        if vars(module).get("exception_type") is original:
-            module.exception_type = mapping.exception_type  # type: ignore[attr-defined]
-    _instead(utils, "_get_wrapper_num_retries", lambda kwargs, exception: (None, kwargs), lambda a, k: k["exception"])
-    _before(kind, "should_retry_this_error", lambda self, error, *_, **__: raised(error))
-    _before(kind, "async_function_with_fallbacks_common_utils", lambda self, e, *_, **__: raised(e))
-    _instead(kind, "deployment_callback_on_failure", lambda *_: False, lambda a, k: _failure(a, k))
-
-
-def _failure(args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
-    return (options.get("kwargs") or args[1]).get("exception")
-
-
-def _before(holder: Any, name: str, first: Callable[..., Any]) -> None:
-    then = getattr(holder, name)
-
-    @wraps(then)
-    def both(*args: Any, **options: Any) -> Any:
-        first(*args, **options)
-        return then(*args, **options)
-
-    setattr(holder, name, both)
-
-
-def _instead(holder: Any, name: str, ours: Callable[..., Any], error_of: Callable[[Any, Any], Any]) -> None:
-    others = getattr(holder, name)
-
-    @wraps(others)
-    def either(*args: Any, **options: Any) -> Any:
-        return (others if refusal_of(error_of(args, options)) is None else ours)(*args, **options)
-
-    setattr(holder, name, either)
