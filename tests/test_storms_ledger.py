@@ -30,7 +30,7 @@ AT_ONCE = 3
 """Drains: each takes what the others have read and not yet dropped, so a batch is delivered as often."""
 AWAY = 2
 """What a drain ends with whose ledger is away."""
-STOPPED_IN, KILLED_BY, LONG_STORMS = 2, 150, 10
+STOPPED_IN, LEAST_ROUNDS, KILLED_BY, LONG_STORMS = 2, 4, 150, 10
 DRAIN = "import sys; from budgetguard.cli.app import run; sys.exit(run(sys.argv[1:]))"
 ROWS = """
 SELECT reservation_id, status, prompt_tokens, completion_tokens, cost_nanousd, accounts::text, revision
@@ -75,13 +75,16 @@ class Drains:
 
     def __init__(self, storm: Storm, store: Drained, seed: int) -> None:
         self.codes: list[int] = []
+        self.storm_is_over = False
         self._storm, self._store = storm, store
         self._dice = random.Random(f"drains {seed}")
 
     async def go_on(self) -> None:
-        """Round after round, as long as the storm goes on."""
+        """Round after round, as long as the storm goes on, and so many at least."""
         for number in itertools.count(1):
             await self._lines(1)
+            if self.storm_is_over and number > LEAST_ROUNDS:
+                return
             async with self._store.quiet:
                 await self._round(stopped=number == STOPPED_IN)
 
@@ -111,11 +114,11 @@ class Drains:
             drain.kill()
 
     async def _lines(self, count: int) -> None:
-        """Until the storm's processes have told so many lines more."""
+        """Until the storm's processes have told so many lines more, or all that they had to tell."""
         ends = self._storm.lines + count
 
         async def told() -> bool:
-            return self._storm.lines >= ends
+            return self.storm_is_over or self._storm.lines >= ends
 
         await until(told, "the storm to go on", 300)
 
@@ -137,6 +140,8 @@ def storm_with_drains(folder: Path, server: RedisServer, postgres: PostgresServe
         draining = asyncio.create_task(drains.go_on())
         try:
             books = await storm.run()
+            drains.storm_is_over = True
+            await draining
         finally:
             draining.cancel()
             await asyncio.wait([draining])
