@@ -33,7 +33,7 @@ class Telemetry:
         self.observer = OpenTelemetry(tracer_provider=self.tracers, meter_provider=self.meters)
 
     def guard(self, world: World, *limits: str, **options: Any) -> bg.Guard:
-        return world.guard(*limits, observers=[self.observer], **options)
+        return world.guard(*limits, **{"observers": [self.observer], **options})
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -46,14 +46,16 @@ class Telemetry:
         (span,) = self.spans
         return dict(span.attributes or {})
 
+    @property
+    def metrics(self) -> list[Any]:
+        """All that were told."""
+        data = self._reader.get_metrics_data()
+        return [m for r in (data.resource_metrics if data else ()) for s in r.scope_metrics for m in s.metrics]
+
     def points(self, name: str) -> dict[frozenset[tuple[str, Any]], Any]:
         """Of a histogram, by its attributes."""
-        data = self._reader.get_metrics_data()
-        metrics = [
-            m for r in (data.resource_metrics if data else ()) for s in r.scope_metrics for m in s.metrics
-            if m.name == name
-        ]  # fmt: skip
-        return {frozenset((p.attributes or {}).items()): p for m in metrics for p in m.data.data_points}
+        found = [point for metric in self.metrics if metric.name == name for point in metric.data.data_points]
+        return {frozenset((point.attributes or {}).items()): point for point in found}
 
 
 @contextmanager

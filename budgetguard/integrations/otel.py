@@ -10,28 +10,35 @@ On the span that is current where a call is admitted or refused: `gen_ai.provide
 `.cache_read.input_tokens`, `.cache_creation.input_tokens` (also as `.cache_write.input_tokens`, its name since v1.41.0)
 and `.reasoning.output_tokens`; and of our own:
 
-- `budgetguard.label.<name>`: the other labels. `budgetguard.reservation_id`.
+- `budgetguard.label.<name>`: the other labels (a `user` is one). `budgetguard.reservation_id`.
 - `budgetguard.status`, how it ended: `settled`, `assumed`, `cancelled`, `error`, `released`, `expired` or `refused`.
 - `budgetguard.calls`, `budgetguard.cost_usd` (absent where nobody knows it), `budgetguard.estimated_tokens`,
   `budgetguard.usage_source` (`reported`, `counted` or `estimate`), `budgetguard.waited_ms`.
 - `budgetguard.would_refuse`: shadow budgets that had no room. `budgetguard.refused_by`, `budgetguard.refusal_cause`,
-  `budgetguard.retry_after_s` of a refusal.
+  `budgetguard.retry_after_s` of a refusal; also of a stream's that may not grow, beside how its call ended.
 
 Numbers of several calls on one span are added up, of the rest the last stands. What a call took is told where it is
-known, not where it was estimated. A span that has ended before its call is left as it is. Where no span is current, the
-call has one of its own (`chat gpt-4o`, a client's), from its admission to its end.
+known, not where it was estimated. A span that has ended before its call is left as it is. Where no span is recording
+(there is none, it has ended, or it is another process's), the call has one of its own (`chat gpt-4o`, a client's), from
+its admission to its end, with `error.type` if it failed. No text of a prompt or an answer is ever told.
 
 Metrics: the histograms `gen_ai.client.token.usage` and `gen_ai.client.operation.duration` (of a call, from its
 admission), with `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.model`, and `gen_ai.token.type` or
-`error.type`. A released call was none, and is in neither. What was reserved by hand is taken for a chat.
+`error.type` (an answer's status, `429`, or an exception's name). A call that its caller let go of, or that was refused,
+was none, and is in neither. What was reserved by hand, or refused, is taken for a
+chat.
+
+Instrumentations of SDKs have metrics of the same names: keep one of the two. Without ours:
+`OpenTelemetry(meter_provider=opentelemetry.metrics.NoOpMeterProvider())`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from threading import Lock
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import RLock
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -64,42 +71,19 @@ _OPERATIONS = {
 """By kind of request; all others are chats."""
 _LABELS = {"agent": "gen_ai.agent.name", "session": "gen_ai.conversation.id"}
 _KNOWN = ("reported", "counted")
+_COST = "budgetguard.cost_usd"
+_NS_PER_S, _NS_PER_MS = 10**9, 10**6
 _Attributes = dict[str, str | int | float | Sequence[str]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Call:
     """An open call, and the span that it is told on."""
 
     span: Span
     is_own: bool
     operation: str
-
-
-@dataclass
-class _Sums:
-    """What the calls on one span took by now."""
-
-    tokens: dict[str, int] = field(default_factory=dict)
-    calls: int = 0
-    cost_nanousd: int | None = None
-
-    def add(self, event: Settled) -> None:
-        """One call more."""
-        self.calls += 1
-        if event.cost_nanousd is not None:
-            self.cost_nanousd = (self.cost_nanousd or 0) + event.cost_nanousd
-        if event.usage_source in _KNOWN:
-            for name, count in (
-                ("cache_read.input_tokens", event.cache_read_tokens),
-                ("cache_creation.input_tokens", event.cache_write_tokens),
-                ("cache_write.input_tokens", event.cache_write_tokens),
-                ("reasoning.output_tokens", event.reasoning_tokens),
-            ):
-                if count:
-                    self.tokens[name] = self.tokens.get(name, 0) + count
-            self.tokens["input_tokens"] = self.tokens.get("input_tokens", 0) + event.input_tokens
-            self.tokens["output_tokens"] = self.tokens.get("output_tokens", 0) + event.output_tokens
+    began_ns: int
 
 
 class OpenTelemetry:
@@ -132,14 +116,14 @@ class OpenTelemetry:
             explicit_bucket_boundaries_advisory=SECOND_STEPS,
         )  # fmt: skip
         self._open: OrderedDict[str, _Call] = OrderedDict()
-        self._sums: WeakKeyDictionary[Span, _Sums] = WeakKeyDictionary()
-        self._lock = Lock()
+        self._sums: WeakKeyDictionary[Span, Counter[str]] = WeakKeyDictionary()
+        self._lock = RLock()  # garbage is collected anywhere, also here: what it ends may be told at once
         self._takes: dict[type[Event], Callable[[Any], None]] = {
             Admitted: self._admitted,
             Delayed: self._delayed,
-            Expired: lambda event: self._ended(event.reservation_id, "expired"),
+            Expired: self._expired,
             Refused: self._refused,
-            Released: lambda event: self._ended(event.reservation_id, "released"),
+            Released: self._released,
             Settled: self._settled,
             WouldRefuse: self._would_refuse,
         }
@@ -150,14 +134,17 @@ class OpenTelemetry:
 
     def _begun(self, subject: Mapping[str, str], operation: str) -> _Call:
         """The span of a call that begins here: the current one, or one of its own."""
-        span = self._trace.get_current_span()
-        is_own = not span.get_span_context().is_valid
+        span, now_ns = self._trace.get_current_span(), time_ns()
+        is_own = not span.is_recording()
         if is_own:
-            name = " ".join(filter(None, (operation, subject.get("model"))))
-            span = self._tracer.start_span(name, kind=self._trace.SpanKind.CLIENT)
-            span.set_attributes(_request(subject, operation))
+            span = self._tracer.start_span(
+                " ".join(filter(None, (operation, subject.get("model")))),
+                kind=self._trace.SpanKind.CLIENT,
+                attributes=_request(subject, operation),  # what a sampler goes by
+                start_time=now_ns,
+            )
         span.set_attributes(_caller(subject))
-        return _Call(span, is_own, operation)
+        return _Call(span, is_own, operation, now_ns)
 
     def _admitted(self, event: Admitted) -> None:
         call = self._begun(event.subject, _OPERATIONS.get(event.api, "chat"))
@@ -165,38 +152,50 @@ class OpenTelemetry:
         with self._lock:
             self._open[event.reservation_id] = call
             forgotten = self._open.popitem(last=False)[1] if len(self._open) > MOST_CALLS else None
-        if forgotten is not None and forgotten.is_own:
-            forgotten.span.end()
+        if forgotten is not None:
+            self._end(forgotten, "")
 
     def _delayed(self, event: Delayed) -> None:
-        self._note(event.reservation_id, {"budgetguard.waited_ms": event.waited_ms})
+        if (call := self._open.get(event.reservation_id)) is not None:
+            self._add(call.span, {"budgetguard.waited_ms": event.waited_ms})
 
     def _would_refuse(self, event: WouldRefuse) -> None:
-        self._note(event.reservation_id, {"budgetguard.would_refuse": event.budgets or (event.cause,)})
-
-    def _note(self, reservation_id: str, attributes: _Attributes) -> None:
-        if (call := self._open.get(reservation_id)) is not None:
-            call.span.set_attributes(attributes)
+        if (call := self._open.get(event.reservation_id)) is not None:
+            call.span.set_attribute("budgetguard.would_refuse", _names(event.budgets) or (event.cause,))
 
     def _refused(self, event: Refused) -> None:
-        call = self._begun(event.subject, "chat")
-        told: _Attributes = {"budgetguard.status": "refused", "budgetguard.refusal_cause": event.cause}
+        told: _Attributes = {"budgetguard.refusal_cause": event.cause}
         if event.violations:
-            names = [OF_A_RUN.sub("", violation.account.budget) for violation in event.violations]
-            told["budgetguard.refused_by"] = tuple(dict.fromkeys(names))
+            told["budgetguard.refused_by"] = _names(violation.account.budget for violation in event.violations)
         if event.retry_after_s is not None:
             told["budgetguard.retry_after_s"] = event.retry_after_s
-        call.span.set_attributes(told)
+        if (growing := self._open.get(event.reservation_id)) is not None:
+            growing.span.set_attributes(told)
+            return
+        call = self._begun(event.subject, "chat")
+        call.span.set_attributes({**told, "budgetguard.status": "refused"})
         self._end(call, "BudgetExceeded" if event.violations else event.cause)
 
+    def _expired(self, event: Expired) -> None:
+        self._ended(event.reservation_id, "expired")
+
+    def _released(self, event: Released) -> None:
+        error = _error_type(event.cause)
+        call = self._ended(event.reservation_id, "released", error)
+        if error and call is not None:
+            seconds = (time_ns() - call.began_ns) / _NS_PER_S
+            self._seconds.record(seconds, {**_request(event.subject, call.operation), "error.type": error})
+
     def _settled(self, event: Settled) -> None:
+        error = _error_type(event.error_type) or (_OTHER if event.status in ("error", "cancelled") else "")
         call = self._forgotten(event.reservation_id)
-        error = event.error_type or _OTHER if event.status in ("error", "cancelled") else ""
         self._measure(event, "chat" if call is None else call.operation, error)
         if call is not None:
-            if call.span.is_recording():
-                call.span.set_attributes(self._summed(call.span, event))
-            self._end(call, error)
+            self._add(call.span, _numbers(event), {
+                "budgetguard.status": event.status, "budgetguard.usage_source": event.usage_source,
+            })  # fmt: skip
+            # A settle may be told long after, when the store is back.
+            self._end(call, error, call.began_ns + event.latency_ms * _NS_PER_MS)
 
     def _measure(self, event: Settled, operation: str, error: str) -> None:
         attributes = _request(event.subject, operation)
@@ -205,36 +204,66 @@ class OpenTelemetry:
             for kind, tokens in (("input", event.input_tokens), ("output", event.output_tokens)):
                 self._tokens.record(tokens, {**attributes, "gen_ai.token.type": kind})
 
-    def _summed(self, span: Span, event: Settled) -> _Attributes:
-        with self._lock:
-            sums = self._sums.setdefault(span, _Sums())
-            sums.add(event)
-            told: _Attributes = {f"gen_ai.usage.{name}": count for name, count in sums.tokens.items()}
-            told["budgetguard.calls"] = sums.calls
-            if sums.cost_nanousd is not None:
-                told["budgetguard.cost_usd"] = sums.cost_nanousd / NANOUSD_PER_USD
-        told["budgetguard.status"] = event.status
-        told["budgetguard.usage_source"] = event.usage_source
-        told["budgetguard.estimated_tokens"] = event.estimated_tokens
-        return told
+    def _add(self, span: Span, numbers: Mapping[str, int], rest: Mapping[str, str] | None = None) -> None:
+        """Tell the numbers of one call more, added to those of others on this span, and what else there is of it."""
+        if not span.is_recording():
+            return
+        with self._lock:  # until they are told: else of two threads the first might tell its sum last
+            sums = self._sums.setdefault(span, Counter())
+            sums.update(numbers)
+            told: _Attributes = {name: sums[name] for name in numbers}
+            if _COST in numbers:
+                told[_COST] = sums[_COST] / NANOUSD_PER_USD
+            span.set_attributes({**(rest or {}), **told})
 
-    def _ended(self, reservation_id: str, status: str) -> None:
-        if (call := self._forgotten(reservation_id)) is not None:
+    def _ended(self, reservation_id: str, status: str, error: str = "") -> _Call | None:
+        call = self._forgotten(reservation_id)
+        if call is not None:
             if call.span.is_recording():
                 call.span.set_attribute("budgetguard.status", status)
-            self._end(call, "")
+            self._end(call, error)
+        return call
 
     def _forgotten(self, reservation_id: str) -> _Call | None:
         with self._lock:
             return self._open.pop(reservation_id, None)
 
-    def _end(self, call: _Call, error: str) -> None:
+    def _end(self, call: _Call, error: str, ended_ns: int | None = None) -> None:
         """End a span of our own; another's is ended, and judged, by whoever began it."""
         if call.is_own:
             if error:
                 call.span.set_attribute("error.type", error)
                 call.span.set_status(self._trace.StatusCode.ERROR)
-            call.span.end()
+            call.span.end(ended_ns)
+
+
+def _error_type(cause: str) -> str:
+    """As the conventions have it: the status of an answer is a number."""
+    return cause.removeprefix("http_")
+
+
+def _names(budgets: Iterable[str]) -> tuple[str, ...]:
+    """Each once; of a run without its id."""
+    return tuple(dict.fromkeys(OF_A_RUN.sub("", name) for name in budgets))
+
+
+def _numbers(event: Settled) -> dict[str, int]:
+    """What is added up over the calls on one span; dollars in nano-dollars."""
+    told = {"budgetguard.calls": 1, "budgetguard.estimated_tokens": event.estimated_tokens}
+    if event.cost_nanousd is not None:
+        told[_COST] = event.cost_nanousd
+    if event.usage_source in _KNOWN:
+        told["gen_ai.usage.input_tokens"] = event.input_tokens
+        told["gen_ai.usage.output_tokens"] = event.output_tokens
+        for name, count in (
+            ("cache_read.input_tokens", event.cache_read_tokens),
+            ("cache_creation.input_tokens", event.cache_write_tokens),
+            ("cache_write.input_tokens", event.cache_write_tokens),
+            ("reasoning.output_tokens", event.reasoning_tokens),
+        ):
+            if count:
+                told[f"gen_ai.usage.{name}"] = count
+    return told
 
 
 def _request(subject: Mapping[str, str], operation: str) -> dict[str, str]:
