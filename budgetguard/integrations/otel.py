@@ -183,7 +183,7 @@ class OpenTelemetry:
         error = _error_type(event.cause)
         call = self._ended(event.reservation_id, "released", error)
         if error and call is not None:
-            seconds = (time_ns() - call.began_ns) / _NS_PER_S
+            seconds = max(time_ns() - call.began_ns, 0) / _NS_PER_S  # clocks are set back
             self._seconds.record(seconds, {**_request(event.subject, call.operation), "error.type": error})
 
     def _settled(self, event: Settled) -> None:
