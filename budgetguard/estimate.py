@@ -26,6 +26,8 @@ MOST_EXACT_BYTES = 600
 """A text up to this length is counted, which takes up to 20 us with rs-bpe; a longer one is weighed."""
 _MOST_EXACT_TEXTS = 32
 _ENCODINGS = ("o200k_base", "cl100k_base")
+_KEPT_BY_PROVIDER = ("previous_response_id", "conversation")
+"""What stands for texts that the request does not hold."""
 _UNSEEN_PERCENT = 35
 """Of the bytes of a body that is too much to look at: tokens for what may be text."""
 _DEFAULTS = EstimateSettings()
@@ -33,10 +35,13 @@ _MOST = MAX_AMOUNT // 2
 
 
 class Estimate(NamedTuple):
-    """What a request will take. `bounded`: the request itself bounds its output, so it can take no more of that."""
+    """What a request will take."""
 
     usage: Usage
     bounded: bool
+    """The request itself bounds its output, so it can take no more of that."""
+    counted: bool = False
+    """A tokenizer has counted all of its input, and nothing of it was weighed."""
 
 
 def estimate(api: Api, body: Mapping[str, Any], raw_bytes: int, settings: EstimateSettings = _DEFAULTS) -> Estimate:
@@ -51,7 +56,8 @@ def estimate(api: Api, body: Mapping[str, Any], raw_bytes: int, settings: Estima
     model = _model(api, body)
     family = family_of(api.provider, model)
     found = read(body, raw_bytes)
-    tokens = _text_tokens(found, family, settings)
+    exactly = _counted(found, family, settings)
+    tokens = max(len(found.texts), _weighed("\n".join(found.texts), family)) if exactly is None else exactly
     tokens += sum(medium.tokens(family.name, model) for medium in found.media)
     tokens += found.token_ids + found.keys
     if not found.is_whole:
@@ -64,7 +70,8 @@ def estimate(api: Api, body: Mapping[str, Any], raw_bytes: int, settings: Estima
     else:
         tokens += max(1, len(found.texts))  # each text of an embedding has an end, or a beginning
         output, bounded = 0, True
-    return Estimate(Usage(min(tokens, _MOST), min(output, _MOST)), bounded)
+    is_text = found.is_only_text and not any(map(body.get, _KEPT_BY_PROVIDER))
+    return Estimate(Usage(min(tokens, _MOST), min(output, _MOST)), bounded, exactly is not None and is_text)
 
 
 def with_bound(api: Api, body: Mapping[str, Any], most_output_tokens: int) -> dict[str, Any]:
@@ -77,36 +84,32 @@ def with_bound(api: Api, body: Mapping[str, Any], most_output_tokens: int) -> di
         body: the request's JSON; it stays as it is.
         most_output_tokens: of the whole call: each of several answers gets its share, at least one token.
     """
-    bounded = dict(body)
+    path = _path_of_new_bound(api, body)
+    if path is None:
+        return dict(body)
+    most = max(1, most_output_tokens // choices_of(api, body))
+    return {**body, path[0]: most if len(path) == 1 else {**body.get(path[0], {}), path[1]: most}}
+
+
+def unbounded_answers(api: Api, body: Mapping[str, Any]) -> int:
+    """How many answers `with_bound` would bound; 0 where it would change nothing."""
+    return 0 if _path_of_new_bound(api, body) is None else choices_of(api, body)
+
+
+def _path_of_new_bound(api: Api, body: Mapping[str, Any]) -> tuple[str, ...] | None:
     model = _model(api, body)
     path = path_of_bound(api, body, model)
     if path is None or bound_of(api, body) is not None or not has_output(api, body, model):
-        return bounded
-    most = max(1, most_output_tokens // choices_of(api, body))
-    if len(path) == 1:
-        bounded[path[0]] = most
-    elif isinstance(table := bounded.get(path[0], {}), Mapping):
-        bounded[path[0]] = {**table, path[1]: most}
-    return bounded
+        return None
+    return path if len(path) == 1 or isinstance(body.get(path[0], {}), Mapping) else None
 
 
-def why_so_much(
-    api: Api, body: Mapping[str, Any], settings: EstimateSettings = _DEFAULTS, learned_tokens: int = 0
-) -> str:  # fmt: skip
-    """Why the output is estimated as high as it is, and what lowers that; "" where the request itself bounds it.
-
-    Args:
-        learned_tokens: what was learned of calls like it; 0 where it was not asked.
-    """
+def why_so_much(api: Api, body: Mapping[str, Any], settings: EstimateSettings = _DEFAULTS) -> str:
+    """Why the output may be as high as it is, and what lowers that; "" where the request itself bounds it."""
     model = _model(api, body)
     if bound_of(api, body) is not None or not has_output(api, body, model):
         return ""
     most, choices, path = most_of_model(model), choices_of(api, body), path_of_bound(api, body, model)
-    if 0 < learned_tokens < choices * (most or settings.default_output_tokens):
-        return (
-            f"{learned_tokens:,} output tokens are estimated by what calls like it have written: "
-            "`budgetguard estimates` shows that"
-        )
     several = f"{choices:,} x " if choices > 1 else ""
     whose = "this model's maximum" if most else "what [estimate] default_output_tokens says"
     what_to_do = f": set {'.'.join(path)}" if path else ""
@@ -130,15 +133,14 @@ def _model(api: Api, body: Mapping[str, Any]) -> str:
     return plain_name(asked) if isinstance(asked, str) else ""
 
 
-def _text_tokens(found: Content, family: Family, settings: EstimateSettings) -> int:
-    """At least one token for each text."""
+def _counted(found: Content, family: Family, settings: EstimateSettings) -> int | None:
+    """The tokens of the texts; None where no tokenizer is at hand, or they are too long or too many."""
     texts = found.texts
-    if settings.tokenizer == "auto" and family.encoding and len(texts) <= _MOST_EXACT_TEXTS:
-        length = sum(len(text) if text.isascii() else 4 * len(text) for text in texts)
-        count = counter(family.encoding) if length <= MOST_EXACT_BYTES else None
-        if count is not None:
-            return _exactly(texts, count)
-    return max(len(texts), _weighed("\n".join(texts), family))
+    if settings.tokenizer != "auto" or not family.encoding or len(texts) > _MOST_EXACT_TEXTS:
+        return None
+    length = sum(len(text) if text.isascii() else 4 * len(text) for text in texts)
+    count = counter(family.encoding) if length <= MOST_EXACT_BYTES else None
+    return None if count is None else _exactly(texts, count)
 
 
 def _exactly(texts: list[str], count: Counter) -> int:

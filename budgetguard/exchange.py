@@ -18,7 +18,15 @@ from budgetguard.call import Origin
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.endings import cause_of, charge_if_left, charge_of, failure_of, rule_of, status_of
 from budgetguard.errors import BudgetExceeded, CallRefused, InvalidLabel, ReservationFinished, StoreError
-from budgetguard.estimate import estimate, load_tokenizers, needs_tokenizers, why_so_much, with_bound
+from budgetguard.estimate import (
+    Estimate,
+    estimate,
+    load_tokenizers,
+    needs_tokenizers,
+    unbounded_answers,
+    why_so_much,
+    with_bound,
+)
 from budgetguard.hold import Hold
 from budgetguard.learned_estimate import LearnedEstimate
 from budgetguard.parts import LEFT_UNREAD, Charge, Part
@@ -89,15 +97,16 @@ class Exchange:
         self._is_prepared = True
         if needs_tokenizers(settings):
             await asyncio.to_thread(load_tokenizers, settings)
-        most, is_bounded = estimate(request.api, request.body, len(self.content), settings)
         body = request.body
-        injects = not is_bounded and self._gate.policy.guard.inject_max_tokens and bool(body)
-        self._estimate = await self._estimated(most, injects=injects)
-        self._most_output = most.output_tokens
-        if injects:
+        most = estimate(request.api, body, len(self.content), settings)
+        injects = not most.bounded and self._gate.policy.guard.inject_max_tokens and bool(body)
+        answers = unbounded_answers(request.api, body) if injects else 0
+        self._estimate = await self._estimated(most, answers)
+        self._most_output = most.usage.output_tokens
+        if answers:
             self._most_output = self._estimate.output_tokens
             body = with_bound(request.api, body, self._most_output)
-        self._bound = self._most_output if is_bounded or injects else None
+        self._bound = self._most_output if most.bounded or answers else None
         if self.hides_usage:
             body = telling_usage(body)
         if body != request.body:
@@ -131,22 +140,23 @@ class Exchange:
         try:
             return await gate.admit(judged, self._estimate, self._origin())
         except BudgetExceeded as refusal:
-            explain(refusal, why_so_much(request.api, request.body, gate.policy.estimate, self._learned.forecast))
+            explain(refusal, self._learned.why() or why_so_much(request.api, request.body, gate.policy.estimate))
             raise
 
-    async def _estimated(self, most: Usage, *, injects: bool) -> Usage:
+    async def _estimated(self, most: Estimate, answers: int) -> Usage:
         """By what calls with its labels have used; as it is where the policy goes by the ceiling."""
         gate = self._gate
-        if not (gate.policy.learns and most.output_tokens):
-            return most
+        if not (gate.policy.learns and most.usage.output_tokens):
+            return most.usage
         try:
             _, judged = self._around()
             if judged is None:
                 judged = self._judged = gate.subjects.judge(self._own, self._of_client)
         except (CallRefused, InvalidLabel):  # so will `admit`, and say so
-            return most
-        await gate.ready(judged.subject)
-        return self._learned.made(judged, most, injects=injects)
+            return most.usage
+        if judged.subject.get("model", "") not in gate.forecasting.looked:
+            await gate.ready(judged.subject)
+        return self._learned.made(judged, most, answers)
 
     def _origin(self) -> Origin:
         key, attempt = self._gate.policy.ledger.prompt_key, self._attempt

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
 from budgetguard.errors import BudgetGuardError, ConfigError
-from budgetguard.estimates.forecast import Forecast
+from budgetguard.estimates.forecast import Forecast, Source
 from budgetguard.estimates.learned import keys_of
 from budgetguard.estimates.unsent import Unsent
 from budgetguard.events import Event, StoreProblem
@@ -24,6 +24,7 @@ from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
     from budgetguard.core.model import Claim
+    from budgetguard.estimate import Estimate
     from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.policy import Policy
     from budgetguard.pricing import PriceTable
@@ -40,7 +41,7 @@ LAST_SHARE_S: Final = 2.0
 
 
 class Guess(NamedTuple):
-    """What a request was estimated at: its input by its bytes, and its output by what was learned; 0 for not so."""
+    """What a request was estimated at: its input by weight, and its output by what was learned; 0 for not so."""
 
     weighed: int = 0
     forecast: int = 0
@@ -55,6 +56,8 @@ class Forecasting:
     def __init__(self) -> None:
         self._unsent: Unsent | None = None
         self._turn = 0
+        self.looked: set[str] = set()
+        """Models of which it was read what others have learned, or waited for as long as anybody may."""
         self._priced: Policy | None = None
         self._rates: dict[tuple[str | None, str | None], tuple[int, int]] = {}
         self._has_told = False
@@ -63,35 +66,47 @@ class Forecasting:
         self._forecast: Forecast | None = None
 
     def estimated(
-        self, policy: Policy, judged: Judged, claims: Sequence[Claim], estimate: Usage, now_ms: int, *, injects: bool
+        self, policy: Policy, judged: Judged, claims: Sequence[Claim], most: Estimate, now_ms: int, answers: int
     ) -> Usage | None:  # fmt: skip
         """The estimate with the input and output that calls like it have; None where it goes by the ceiling.
 
         Args:
             claims: further ones than the policy's, of runs.
-            estimate: its output is the most that the request or its model allows.
-            injects: it becomes the bound of the request.
+            most: its output is the most that the request or its model allows.
+            answers: so many are to be bounded by it; 0 where it becomes no bound of the request.
         """
         subject, match = judged.subject, policy.match(judged.key, now_ms)
         if "ceiling" in match.estimates or (None in match.estimates and policy.estimate.output == "ceiling"):
             return None
-        plan = match.plan if not claims else Plan((*match.plan.claims, *claims))
+        plan = _with(match.plan, claims)
+        input_tokens, bound = most.usage.input_tokens, most.usage.output_tokens
         with self._lock:
             forecast = self._for(policy.estimate)
-            input_tokens = forecast.input_tokens(subject, estimate.input_tokens, now_ms)
+            if not most.counted:
+                input_tokens = forecast.input_tokens(subject, input_tokens, now_ms)
             room = self._dollar_room(policy, subject, plan, input_tokens, now_ms)
-            ask = forecast.bound if injects else forecast.tokens
-            tokens = ask(subject, plan, input_tokens, estimate.output_tokens, now_ms, room)
+            if answers:
+                tokens = forecast.bound(subject, plan, input_tokens, bound, now_ms, room, answers)
+            else:
+                tokens = forecast.tokens(subject, plan, input_tokens, bound, now_ms, room)
         return Usage(input_tokens, tokens)
+
+    def source(
+        self, policy: Policy, judged: Judged, claims: Sequence[Claim], now_ms: int, *, injected: bool
+    ) -> Source | None:  # fmt: skip
+        """From what a call like this is estimated; None where nothing is known."""
+        plan = _with(policy.match(judged.key, now_ms).plan, claims)
+        with self._lock:
+            return self._for(policy.estimate).source(judged.subject, plan, injected=injected)
 
     def _dollar_room(
         self, policy: Policy, subject: Mapping[str, str], plan: Plan, input_tokens: int, now_ms: int
     ) -> int:  # fmt: skip
         """The most output that the smallest limit of dollars could pay, were nothing spent of it."""
-        limit = min([claim.limit for claim in plan.claims if claim.account.unit == "usd"], default=None)
-        model = subject.get("model")
+        limit = plan.least.get("usd")
         if limit is None:
             return MAX_AMOUNT
+        model = subject.get("model")
         key = model, subject.get("provider")
         if policy is not self._priced or len(self._rates) > MOST_RATES:
             self._priced, self._rates = policy, {}
@@ -120,11 +135,9 @@ class Forecasting:
         """Its provider has told what it used."""
         with self._lock:
             found = self._present(policy.estimate)
-            found.learn(subject, usage.output_tokens, now_ms, is_cut=is_cut)
+            found.learn(subject, usage.output_tokens, now_ms, is_cut=is_cut, estimated=guess.forecast)
             if guess.weighed and usage.input_tokens:
                 found.learn_input(subject, guess.weighed, usage.input_tokens, now_ms)
-            if guess.forecast:
-                found.err(subject, guess.forecast, usage.output_tokens)
 
     @property
     def waits(self) -> bool:
@@ -212,6 +225,10 @@ class Forecasting:
     def _present(self, settings: EstimateSettings) -> Forecast:
         """What is being learned: a call from before a reload does not bring the old settings back."""
         return self._for(settings) if self._forecast is None else self._forecast
+
+
+def _with(plan: Plan, claims: Sequence[Claim]) -> Plan:
+    return Plan((*plan.claims, *claims)) if claims else plan
 
 
 def _rates(prices: PriceTable, model: str | None, provider: str | None, now_ms: int) -> tuple[int, int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from budgetguard.forecasting import Guess
+from budgetguard.refusal import escaped
 from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
     from budgetguard.clients import Gate
     from budgetguard.core.model import Plan
+    from budgetguard.estimate import Estimate
     from budgetguard.parts import Charge
     from budgetguard.subjects import Judged
 
@@ -21,26 +23,37 @@ class LearnedEstimate:
         self._gate = gate
         self._judged: Judged | None = None
         self._counts_on: Plan | None = None
-        self._estimate, self._guess, self._injects = Usage(0, 0), Guess(), False
+        self._estimate, self._guess, self._most, self._injects = Usage(0, 0), Guess(), 0, False
 
-    @property
-    def forecast(self) -> int:
-        """The output that was learned; 0 where the estimate goes by the ceiling."""
-        return self._guess.forecast
-
-    def made(self, judged: Judged, most: Usage, *, injects: bool) -> Usage:
+    def made(self, judged: Judged, most: Estimate, answers: int) -> Usage:
         """The estimate for a call with these labels; as it is where the budgets go by the ceiling.
 
         Args:
-            most: its input by its bytes, and the most that it may write.
-            injects: its output becomes the bound of the request.
+            most: its input by itself, and the most that it may write.
+            answers: so many are to be bounded by it; 0 where it becomes no bound of the request.
         """
         gate = self._gate
-        self._judged, self._injects = judged, injects
-        found = gate.forecasting.estimated(gate.policy, judged, gate.claims(), most, gate.now_ms(), injects=injects)
-        self._guess = Guess(most.input_tokens, 0 if found is None else found.output_tokens)
-        self._estimate = found or most
+        found = gate.forecasting.estimated(gate.policy, judged, gate.claims(), most, gate.now_ms(), answers)
+        self._judged, self._most, self._injects = judged, most.usage.output_tokens, answers > 0
+        self._guess = Guess(0 if most.counted else most.usage.input_tokens, 0 if found is None else found.output_tokens)
+        self._estimate = found or most.usage
         return self._estimate
+
+    def why(self) -> str:
+        """From what its output was learned; "" where it was not."""
+        gate, tokens = self._gate, self._guess.forecast
+        if self._judged is None or not 0 < tokens < self._most:
+            return ""
+        claims, now_ms = gate.claims(), gate.now_ms()
+        found = gate.forecasting.source(gate.policy, self._judged, claims, now_ms, injected=self._injects)
+        if found is None:
+            return ""
+        rule = f"p{100 * found.quantile:g} of"
+        if found.calls * (1 - found.quantile) < 1:
+            rule = "above the most of only"
+        fewer = f", less because {found.open_calls:,} are open" if found.open_calls else ""
+        calls = f"{found.calls:,} calls of {found.label} {escaped(found.value)}"
+        return f"{tokens:,} output tokens are learned: {rule} {calls}{fewer}"
 
     def opened(self, plan: Plan) -> None:
         """The call was admitted."""

@@ -39,15 +39,20 @@ class Learning:
         self._looks: dict[str, asyncio.Task[None]] = {}
 
     async def ready(self, subject: Mapping[str, str]) -> None:
-        """Know what other workers have learned, before the first request with these labels' model is estimated."""
-        model = subject.get("model", "")
+        """Know what other workers have learned, before the first request with these labels' model is estimated.
+
+        A store that does not tell in time is waited for no more.
+        """
+        model, looked = subject.get("model", ""), self._shared.forecasting.looked
         look = self._looks.get(model)
         if look is None:
-            if len(self._looks) >= MOST_LOOKS:
-                self._looks.clear()
             look = self._looks[model] = self._spawn(self._look(subject))
         if not look.done():
             await asyncio.wait([look], timeout=BEGIN_S)
+        if len(looked) >= MOST_LOOKS:
+            looked.clear()
+        looked.add(model)
+        self._looks.pop(model, None)
 
     async def _look(self, subject: Mapping[str, str]) -> None:
         if self._begun is None:

@@ -114,6 +114,7 @@ TABLE = (
     Row("estimates.reading", "middle"),
     Row("estimates.outputs", "middle"),
     Row("estimates.sketch", "middle"),
+    Row("estimates.blending", "middle"),
     Row("estimates.unsent", "middle"),
     Row("estimates.learned", "middle"),
     Row("estimates.settings", "middle"),

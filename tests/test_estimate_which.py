@@ -102,16 +102,49 @@ def test_a_guard_made_in_python_says_it_too(world: World) -> None:
     assert held(world)[-1] >= 3_950
 
 
-def test_a_refusal_says_that_what_was_asked_was_learned(world: World, tmp_path: Path) -> None:
+def refusal(world: World, folder: Path, output: int, asked: dict[str, Any], **labels: str) -> list[str]:
+    """The lines of the first that is refused: by a day of 9,000 tokens, of which each call takes some."""
     policy = '[[budget]]\nname = "a"\nlimits = ["9000 tokens/day"]\n'
 
     async def main() -> str:
-        (tmp_path / "budgets.toml").write_text(policy, encoding="utf-8")
-        async with bg.Guard.from_toml(tmp_path / "budgets.toml", store=world.store()) as guard:
+        (folder / "budgets.toml").write_text(policy, encoding="utf-8")
+        async with bg.Guard.from_toml(folder / "budgets.toml", store=world.store()) as guard:
             for _ in range(90):
-                outcome = await heard(BudgetTransport(guard, Player(answer(300))), request(ASKED))
+                with bg.acting_as(**labels):
+                    outcome = await heard(BudgetTransport(guard, Player(answer(output))), request(asked))
                 if outcome.error is not None:
                     return str(outcome.error)
         return ""
 
-    assert "output tokens are estimated by what calls like it have written" in asyncio.run(main()).splitlines()[-1]
+    return asyncio.run(main()).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("output", "asked", "labels", "why"),
+    [
+        (300, ASKED, {}, "output tokens are learned: p95 of 28 calls of model acme-1"),
+        (300, BOUNDED, {"agent": "a"}, "output tokens are learned: p95 of 28 calls of agent a"),
+        (300, ASKED, {"agent": "a", "task": "x\n y"},
+         r"output tokens are learned: p95 of 28 calls of task x\n y"),
+        (2_000, ASKED, {"task": "t"}, "output tokens are what [estimate] default_output_tokens says: "
+         "set max_completion_tokens"),
+        (900, {**BOUNDED, "max_tokens": 4_100}, {"task": "t"},
+         "output tokens are learned: above the most of only 6 calls of task t"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_from_what_its_estimate_was_learned(
+    world: World, tmp_path: Path, output: int, asked: dict[str, Any], labels: dict[str, str], why: str
+) -> None:
+    assert refusal(world, tmp_path, output, asked, **labels)[-1].endswith(f" {why}")
+
+
+def test_what_a_caller_estimates_itself_stays_as_it_is(world: World) -> None:
+    async def main() -> None:
+        async with world.guard("100M tokens/day") as guard:
+            for _ in range(60):
+                await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))
+            async with guard.reserve(model=MODEL, estimate=bg.Usage(600, 2_000)) as hold:
+                hold.record(bg.Usage(600, 70))
+
+    asyncio.run(main())
+    assert held(world)[-1] == 2_600 - 20

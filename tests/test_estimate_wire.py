@@ -11,7 +11,7 @@ import pytest
 from estimate_kit import api_of, billed_input, body_of_request, excluded, group
 from wire_kit import Exchange, exchanges
 
-from budgetguard.estimate import EstimateSettings, estimate, with_bound
+from budgetguard.estimate import EstimateSettings, estimate, unbounded_answers, with_bound
 from budgetguard.estimates.tokenizers import counter
 
 LEAST_TOKENS = 100
@@ -128,6 +128,7 @@ def test_a_bound_is_written_where_the_estimate_then_finds_it_and_nothing_else_ch
         api, before = api_of(row), deepcopy(body)
         bounded = with_bound(api, body, 1_000)
         assert body == before and bounded is not body
+        assert (unbounded_answers(api, body) > 0) is (bounded != body)
         if estimate(api, body, 0).bounded:
             assert bounded == body
             continue

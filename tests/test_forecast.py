@@ -66,3 +66,12 @@ def test_a_bound_that_cuts_is_higher_and_what_it_cut_raises_it() -> None:
     for _ in range(100):
         found.learn(subject, bound, NOW_MS, is_cut=True)
     assert found.bound(subject, mine, 0, BOUND, NOW_MS) >= 2 * bound
+
+
+def test_where_several_answers_share_a_bound_each_may_be_as_long_as_all_were() -> None:
+    found, mine = learned(long=3), plan("1M tokens/hour")
+    subject = {"model": "m", "agent": "a"}
+    one, four = (found.bound(subject, mine, 0, BOUND, NOW_MS, answers=answers) for answers in (1, 4))
+    assert four == 4 * one
+    assert found.bound(subject, mine, 0, 900, NOW_MS, answers=4) == 900, "what the model writes"
+    assert found.bound(subject, plan("700 output_tokens/hour"), 0, BOUND, NOW_MS, answers=4) == 700

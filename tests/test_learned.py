@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from budgetguard.estimates.learned import MOST_KEPT, MOST_WANTED, Learned, Outlook, _keys, keys_of
+from budgetguard.estimates.blending import Outlook
+from budgetguard.estimates.learned import MOST_KEPT, MOST_WANTED, Learned, _keys, keys_of
 from budgetguard.estimates.unsent import FLUSH_MOST, Key, Unsent
 from budgetguard.store import OUTPUT_PLACES
 
@@ -159,3 +160,12 @@ def test_what_is_asked_for_while_the_store_is_away_takes_bounded_memory(monkeypa
         calls += sum(row.calls for row in flush.rows if row.words == '["out",86400000,"m"]')
         unsent.sent(flush)
     assert calls == 6_000 and not unsent.waits, "the set of the model was there before the most was reached"
+
+
+def test_a_label_that_is_another_for_each_call_is_taken_as_its_agent() -> None:
+    found = Learned(DAY_MS)
+    for number in range(3_000):
+        subject = {"model": "m", "agent": "a", "task": f"t{number}"}
+        assert number < 1_000 or looked(found, **subject).alone <= 105
+        found.add(subject, 100, NOW_MS)
+    assert found.source({"model": "m", "agent": "a", "task": "t9"}) == (3_000, "agent", "a")

@@ -126,6 +126,11 @@ class Plan:
         return tuple(c.account.identity for c in self.claims if c.account.unit in ("tokens", "output_tokens", "usd"))
 
     @cached_property
+    def least(self) -> Mapping[str, int]:
+        """The smallest limit of each unit."""
+        return {unit: min(c.limit for c in self.claims if c.account.unit == unit) for unit in self.units}
+
+    @cached_property
     def units(self) -> frozenset[str]:
         """The units that its accounts count."""
         return frozenset(claim.account.unit for claim in self.claims)

@@ -5,22 +5,33 @@ A guard and a simulation ask the same, so that what is simulated is what happens
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
-from budgetguard.estimates.learned import WHOLE, Learned, keys_of
+from budgetguard.estimates.learned import WHOLE, Learned
 from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.estimates.sketch import MOST_TOKENS
-from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Unsent
+from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Number, Unsent
 
 INJECTED_QUANTILE: Final = 0.99
 """At least that where the estimate is written into the request: what is above is cut off."""
 CUT_TIMES: Final = 2
 """An answer that was cut would have been longer: it is learned as so many times what was written, so that estimates do
 not sink by what they cut."""
+
+
+class Source(NamedTuple):
+    """What an estimate was learned from."""
+
+    quantile: float
+    calls: int
+    label: str
+    value: str
+    """Of the calls: they have this label, "model" where little is known of those of the same agent."""
+    open_calls: int
+    """On the same accounts: they lower it."""
 
 
 class Forecast:
@@ -31,9 +42,8 @@ class Forecast:
 
     def __init__(self, settings: EstimateSettings, unsent: Unsent | None = None) -> None:
         self.quantile = settings.quantile
-        self._unsent = unsent
         self.learned = Learned(settings.half_life_ms, unsent)
-        self._open: Counter[str] = Counter()
+        self._open: dict[str, int] = {}
 
     def tokens(
         self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int,
@@ -46,37 +56,63 @@ class Forecast:
         """
         room = min(_room(plan, prompt_tokens), most)
         found = self.learned.outlook(subject, at_ms, self.quantile, bound, room)
-        open_calls = min(map(self._open.__getitem__, plan.uncertain), default=0)
-        return max(1, min(found.tokens(open_calls + 1), bound, room))
+        return max(1, min(found.tokens(self._open_on(plan) + 1), bound, room))
 
     def bound(
         self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int,
-        most: int = MAX_AMOUNT,
+        most: int = MAX_AMOUNT, answers: int = 1,
     ) -> int:  # fmt: skip
-        """The same where it is to be the bound of the request: each call by itself, with others to make up for none."""
+        """The same where it is to be the bound of the request: each call by itself, with others to make up for none.
+
+        Args:
+            answers: so many share the bound, and each may be nearly all that one call writes.
+        """
         room = min(_room(plan, prompt_tokens), most)
         quantile = max(self.quantile, INJECTED_QUANTILE)
-        return max(1, min(self.learned.outlook(subject, at_ms, quantile, bound, room).alone, room))
+        found = self.learned.outlook(subject, at_ms, quantile, bound, room)
+        return max(1, min(found.alone * answers, bound, room))
+
+    def source(self, subject: Mapping[str, str], plan: Plan, *, injected: bool) -> Source | None:
+        """Where an estimate comes from; None where nothing is known."""
+        calls, label, value = self.learned.source(subject)
+        if not calls:
+            return None
+        if injected:
+            return Source(max(self.quantile, INJECTED_QUANTILE), calls, label, value, 0)
+        return Source(self.quantile, calls, label, value, self._open_on(plan))
 
     def opened(self, plan: Plan) -> None:
         """A call was admitted."""
         for account in plan.uncertain:
-            self._open[account] += 1
+            self._open[account] = self._open.get(account, 0) + 1
 
     def ended(self, plan: Plan) -> None:
         """It is open no longer."""
         for account in plan.uncertain:
-            self._open[account] -= 1
-            if self._open[account] <= 0:
-                del self._open[account]
+            left = self._open.get(account, 0) - 1
+            if left > 0:
+                self._open[account] = left
+            else:
+                self._open.pop(account, None)
 
-    def learn(self, subject: Mapping[str, str], tokens: int, at_ms: int, *, is_cut: bool = False) -> None:
+    def _open_on(self, plan: Plan) -> int:
+        """How many calls are open on every account of a plan, at least."""
+        return min([self._open.get(account, 0) for account in plan.uncertain], default=0)
+
+    def learn(
+        self, subject: Mapping[str, str], tokens: int, at_ms: int, *, is_cut: bool = False, estimated: int = 0
+    ) -> None:  # fmt: skip
         """A call has written so much, and would have written more if it was cut.
+
+        Args:
+            estimated: by what was learned; how far that was off is kept. 0 if it was not asked.
 
         Raises:
             InvalidAmount: that is no number of tokens, or negative.
         """
-        self.learned.add(subject, min(tokens * CUT_TIMES, MOST_TOKENS) if is_cut else tokens, at_ms)
+        also = _off(estimated, tokens) if estimated else ()
+        written = min(tokens * CUT_TIMES, MOST_TOKENS) if is_cut else tokens
+        self.learned.add(subject, written, at_ms, "out", also)
 
     def input_tokens(self, subject: Mapping[str, str], estimated: int, at_ms: int) -> int:
         """An input in tokens, which is estimated at so many by its bytes."""
@@ -86,24 +122,14 @@ class Forecast:
         """A call's input was so much, and was estimated by its bytes at `estimated`, 1 or more."""
         self.learned.add(subject, min(-(-tokens * WHOLE // estimated), MOST_TOKENS), at_ms, "in")
 
-    def err(self, subject: Mapping[str, str], estimated: int, tokens: int) -> None:
-        """A call that was estimated by what was learned has written so much: keep how far that was off."""
-        if self._unsent is not None:
-            off = [(ASKED, 1)]
-            if tokens > estimated:
-                off += [(TOO_LOW, 1), (LOW_TOKENS, tokens - estimated)]
-            elif tokens < estimated:
-                off.append((HIGH_TOKENS, estimated - tokens))
-            for key in keys_of(subject):
-                self._unsent.add(key, off)
+
+def _off(estimated: int, tokens: int) -> Sequence[Number]:
+    if tokens > estimated:
+        return (ASKED, 1), (TOO_LOW, 1), (LOW_TOKENS, tokens - estimated)
+    return ((ASKED, 1), (HIGH_TOKENS, estimated - tokens)) if tokens < estimated else ((ASKED, 1),)
 
 
 def _room(plan: Plan, prompt_tokens: int) -> int:
     """The most output that the smallest limit of tokens could take, were nothing spent of it; at least one token."""
-    room = MAX_AMOUNT
-    for claim in plan.claims:
-        if claim.account.unit == "output_tokens":
-            room = min(room, claim.limit)
-        elif claim.account.unit == "tokens":
-            room = min(room, claim.limit - prompt_tokens)
-    return max(1, room)
+    least = plan.least
+    return max(1, min(least.get("output_tokens", MAX_AMOUNT), least.get("tokens", MAX_AMOUNT) - prompt_tokens))

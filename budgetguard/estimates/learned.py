@@ -12,26 +12,22 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from math import ceil, isqrt, sqrt
+from math import isqrt
 from operator import is_
-from typing import Final, NamedTuple
+from typing import Final
 
+from budgetguard.estimates.blending import WIDER_WEIGHT, Outlook, blended
 from budgetguard.estimates.sketch import EDGES, Sketch, Spread, place_of
-from budgetguard.estimates.unsent import Key, Kind, Unsent
+from budgetguard.estimates.unsent import Key, Kind, Number, Unsent
 
-LEARNS_AT: Final[Mapping[Kind, Sequence[str]]] = {"out": ("agent", "task"), "in": ("agent",)}
-"""The labels that tell calls of one model apart, from wide to narrow."""
 INPUTS_FROM: Final = 20
 """Calls of a set from which on what it told of inputs is believed."""
 LEAST_RATIO, MOST_RATIO = 10, 400
 """Per cent: an input is estimated at no less, and no more, of what its bytes weigh."""
 WHOLE: Final = EDGES[bisect_left(EDGES, 1_000)]
 """An input that was as estimated counts there: at an edge, so that it is read as it was."""
-WIDER_WEIGHT: Final = 5.0
-"""What is known of the wider set counts as so many calls at most: so a new task begins as its agent is."""
 UNSEEN_TIMES: Final = 4
 """A call that nobody has seen yet is taken to write so many times the most that was seen of its model."""
-_LEAST_MARGIN: Final = 0.25
 _AGED: Final = 1 / 16
 MOST_KEPT: Final = 400_000
 """Counts that are kept, of all sets together, some 40 MB: then the set that was asked for longest ago is forgotten."""
@@ -41,24 +37,6 @@ MOST_ASKED: Final = 10_000
 """Sets of which it is remembered that they were asked for, to be read again."""
 MOST_WANTED: Final = 64
 """Sets that are asked for and that nobody knows here: more of them at a time are not looked up."""
-
-
-class Outlook(NamedTuple):
-    """What a call may write, at one instant, in tokens."""
-
-    alone: int
-    """The quantile, rounded up: for one call alone."""
-    among_many: float
-    """The mean of the calls that are open where an account is full."""
-    deviation: float
-    """Their standard deviation."""
-    place: int = 0
-    """Of the quantile's edge, which the next one is seldom far from."""
-
-    def tokens(self, open_calls: int) -> int:
-        """For each of so many calls, itself included: what they write together is a sum."""
-        margin = max(self.alone - self.among_many, _LEAST_MARGIN * self.deviation)
-        return ceil(self.among_many + margin / sqrt(max(1, open_calls)))
 
 
 class Learned:
@@ -72,7 +50,7 @@ class Learned:
     def __init__(self, half_life_ms: int, unsent: Unsent | None = None) -> None:
         self._half_life_ms = half_life_ms
         self._unsent = unsent
-        self._asked: dict[Key, None] = {}
+        self._asked: list[Key] = []
         self._again: list[Key] = []
         self._wanted: dict[Key, None] = {}
         self._sketches: OrderedDict[Key, _Kept] = OrderedDict()
@@ -86,30 +64,35 @@ class Learned:
         """How many sets of labels are known."""
         return len(self._sketches)
 
-    def add(self, subject: Mapping[str, str], tokens: int, at_ms: int, kind: Kind = "out") -> None:
+    def add(
+        self, subject: Mapping[str, str], tokens: int, at_ms: int, kind: Kind = "out", also: Sequence[Number] = ()
+    ) -> None:  # fmt: skip
         """A call with these labels has written so much, at an instant of the store's time.
 
         Args:
             kind: "in": of its input it was so much, where `WHOLE` is as estimated.
+            also: other numbers of its sets that the store is to keep.
 
         Raises:
             InvalidAmount: that is no number of tokens, or negative.
         """
         place, slice = place_of(tokens), at_ms // self._half_life_ms
-        counted = ((place, 1),)
+        numbers = ((place, 1), *also)
         for key in keys_of(subject, kind):
-            kept = self._sketches.get(key)
-            if kept is None:
-                kept = self._sketches[key] = _Kept()
-                self._size += _weight(key)
-            else:
-                self._sketches.move_to_end(key)
-            before = kept.sketch.size
-            kept.sketch.count(slice, place, 1)
-            self._size += kept.sketch.size - before
+            kept = self._known(key)
+            self._size += kept.sketch.count(slice, place, 1)
             if self._unsent is not None:
-                self._unsent.add(key, counted)
+                self._unsent.add(key, numbers)
         self._forget()
+
+    def source(self, subject: Mapping[str, str]) -> tuple[int, str, str]:
+        """From how many calls most of an estimate comes, and the label that they have in common."""
+        for key in reversed(keys_of(subject)):
+            kept = self._sketches.get(key)
+            if kept is not None and (kept.sketch.calls >= WIDER_WEIGHT or len(key) == 2):
+                label, value = key[-2:] if len(key) > 2 else ("model", key[1])
+                return kept.sketch.calls, label, value
+        return 0, "", ""
 
     def wanted(self, most: int, *, anew: bool) -> list[Key]:
         """The sets that nobody knows here and that were asked for since, and so many of the others.
@@ -119,10 +102,11 @@ class Learned:
         """
         wanted, self._wanted = list(self._wanted), {}
         if anew:  # after those that still wait, or some would never come
-            again = dict.fromkeys(self._again[:MOST_ASKED])
-            again.update(self._asked)
-            self._again, self._asked = list(again), {}
+            self._again, self._asked = [*self._again, *self._asked], []
         first, self._again = self._again[:most], self._again[most:]
+        for key in first:
+            if key in self._sketches:
+                self._sketches[key].is_asked = False
         return [*wanted, *first]
 
     def replace(self, key: Key, counts: Sequence[tuple[int, int, int]], own: Mapping[int, int], at_ms: int) -> None:
@@ -136,11 +120,9 @@ class Learned:
         for place, calls in own.items():
             if place < len(EDGES):
                 sketch.count(slice, place, calls)
-        before = self._sketches.pop(key, None)
-        if before is not None:
-            self._size -= before.sketch.size + _weight(key)
-        self._sketches[key] = _Kept(sketch)
-        self._size += sketch.size + _weight(key)
+        kept = self._known(key)
+        self._size += sketch.size - kept.sketch.size
+        kept.sketch = sketch  # what was made of the one before holds until calls have come that say more
         self._forget()
 
     def _forget(self) -> None:
@@ -148,22 +130,35 @@ class Learned:
             key, forgotten = self._sketches.popitem(last=False)
             self._size -= forgotten.sketch.size + _weight(key)
 
-    def _note_asked(self, keys: Sequence[Key]) -> None:
-        for key in keys:
-            if key in self._sketches:
-                if len(self._asked) < MOST_ASKED:
-                    self._asked[key] = None
+    def _known(self, key: Key) -> _Kept:
+        """As what was in use last; a new one where nothing is known."""
+        kept = self._sketches.get(key)
+        if kept is None:
+            kept = self._sketches[key] = _Kept()
+            self._size += _weight(key)
+        else:
+            self._sketches.move_to_end(key)
+        return kept
+
+    def _found(self, subject: Mapping[str, str], kind: Kind) -> list[_Kept]:
+        """What is known of a call's sets, from wide to narrow; that they were asked for is noted."""
+        found = []
+        for key in keys_of(subject, kind):
+            kept = self._sketches.get(key)
+            if kept is not None:
+                found.append(kept)
+                if not kept.is_asked and len(self._asked) + len(self._again) < MOST_ASKED:
+                    kept.is_asked = True
+                    self._asked.append(key)
             elif len(self._wanted) < MOST_WANTED:
                 self._wanted[key] = None
+        return found
 
     def input_tokens(self, subject: Mapping[str, str], estimated: int, at_ms: int, quantile: float) -> int:
         """An input, by what those of its agent, or its model, came to; as it was estimated while few are known."""
-        keys = keys_of(subject, "in")
-        if self._unsent is not None:
-            self._note_asked(keys)
-        for key in reversed(keys):
-            kept = self._sketches.get(key)
-            spread = Spread() if kept is None else kept.at(at_ms / self._half_life_ms)
+        at = at_ms / self._half_life_ms
+        for kept in reversed(self._found(subject, "in")):
+            spread = kept.at(at)
             if spread.weight >= INPUTS_FROM:
                 place = spread.places[bisect_left(spread.upto, quantile * spread.weight)]
                 ratio = min(max(EDGES[place], WHOLE * LEAST_RATIO // 100), WHOLE * MOST_RATIO // 100)
@@ -180,10 +175,7 @@ class Learned:
                 bound is above every limit would never be tried, and nothing learned of it.
         """
         at = at_ms / self._half_life_ms
-        keys = keys_of(subject)
-        if self._unsent is not None:
-            self._note_asked(keys)
-        found = [kept for key in keys if (kept := self._sketches.get(key)) is not None]
+        found = self._found(subject, "out")
         unseen = bound if bound <= room else max(1, room // 2)
         if not found:
             return Outlook(unseen, unseen, 0.0)
@@ -196,10 +188,12 @@ class Learned:
 class _Kept:
     """A sketch, and what was made of it when it was last looked at."""
 
-    __slots__ = ("_anew_from", "_asked", "_at", "_calls", "_outlook", "_spread", "_spreads", "sketch")
+    __slots__ = ("_anew_from", "_asked", "_at", "_calls", "_outlook", "_spread", "_spreads", "is_asked", "sketch")
 
-    def __init__(self, sketch: Sketch | None = None) -> None:
-        self.sketch = Sketch() if sketch is None else sketch
+    def __init__(self) -> None:
+        self.sketch = Sketch()
+        self.is_asked = False
+        """It is to be read again, and waits for its turn."""
         self._spread = Spread()
         self._calls, self._anew_from, self._at = 0, 0, 0.0
         self._asked: tuple[float, int, int] = (0.0, 0, 0)
@@ -231,53 +225,20 @@ def _weight(key: Key) -> int:
 
 
 def keys_of(subject: Mapping[str, str], kind: Kind = "out") -> tuple[Key, ...]:
-    """The sets that a call belongs to, from wide to narrow: its model, its agent there, its task there."""
-    return _keys(kind, subject.get("model", ""), tuple([(label, subject.get(label)) for label in LEARNS_AT[kind]]))
+    """The sets that a call belongs to, from wide to narrow: its model, its agent there, its task there.
+
+    How inputs are made differs by agent; tasks are not told apart.
+    """
+    task = subject.get("task") if kind == "out" else None
+    return _keys(kind, subject.get("model", ""), subject.get("agent"), task)
 
 
 @lru_cache(8_192)
-def _keys(kind: Kind, model: str, labels: tuple[tuple[str, str | None], ...]) -> tuple[Key, ...]:
+def _keys(kind: Kind, model: str, agent: str | None, task: str | None) -> tuple[Key, ...]:
     key: Key = (kind, model)
     keys = [key]
-    for label, value in labels:
+    for label, value in (("agent", agent), ("task", task)):
         if value is not None:
             key = (*key, label, value)
             keys.append(key)
     return tuple(keys)
-
-
-def blended(spreads: Sequence[Spread], quantile: float, bound: int, unseen: int, near: int = 0) -> Outlook:
-    """What a call may write, by what the sets to which it belongs did, from wide to narrow, and one unseen call.
-
-    Each set counts as it is, but for the narrower one as `WIDER_WEIGHT` calls at most. The quantile is that of all
-    calls. Of the means each set's own is averaged: a few long calls of a wider set would outweigh all short ones of a
-    narrow one for hundreds of calls. `near` is the place of an edge to begin the search at.
-    """
-    shares = [1.0]
-    weight = 1.0
-    for spread in spreads:
-        factor = min(1.0, WIDER_WEIGHT / weight) if spread.weight else 1.0
-        shares = [*(share * factor for share in shares), 1.0]
-        weight = weight * factor + spread.weight
-    parts = list(zip(spreads, shares[1:], strict=True))
-    mean, deviation = shares[0] * unseen, 0.0
-    for spread, share in parts:
-        mean += share * spread.weight * spread.open_mean
-        deviation += share * spread.weight * spread.open_deviation
-
-    def falls_short(place: int) -> bool:
-        below = shares[0] if EDGES[place] >= unseen else 0.0
-        for spread, share in parts:
-            below += share * spread.below(place)
-        return below < quantile * weight
-
-    low, high = 0, len(EDGES) - 1
-    place = near
-    while low < high:
-        if falls_short(place):
-            low = place + 1
-        else:
-            high = place
-        place = high - 1 if high == near else (low + high) // 2
-    most = max([unseen, *(spread.most for spread in spreads)])
-    return Outlook(min(EDGES[low], most, bound), mean / weight, deviation / weight, low)

@@ -55,6 +55,12 @@ class Content:
         """Whether everything was looked at."""
 
     @property
+    def is_only_text(self) -> bool:
+        """Whether nothing else brings tokens, as far as is known."""
+        others = self.media or self.keys or self.has_tools or self.has_server_tools or self.has_schema
+        return self.is_whole and not others
+
+    @property
     def seen_bytes(self) -> int:
         """About so much of the body has been looked at: no more than there was."""
         return sum(map(len, self.texts)) + sum(len(medium.data) for medium in self.media)

@@ -112,8 +112,9 @@ class Sketch:
             if slice <= newest:
                 self.count(slice, place, calls)
 
-    def count(self, slice: int, place: int, calls: int) -> None:
-        """Count calls that are known to be numbers, at the place of an edge."""
+    def count(self, slice: int, place: int, calls: int) -> int:
+        """Count calls that are known to be numbers, at the place of an edge; how many counts are kept more, or less."""
+        size = self.size
         if slice > self._newest:
             self._newest = slice
             for old in [other for other in self._slices if other <= slice - KEPT_SLICES]:
@@ -121,13 +122,16 @@ class Sketch:
                 self.calls -= sum(dropped.values())
                 self.size -= len(dropped)
         elif slice <= self._newest - KEPT_SLICES:
-            return
+            return 0
         if calls:
-            at = self._slices.setdefault(slice, {})
+            at = self._slices.get(slice)
+            if at is None:
+                at = self._slices[slice] = {}
             before = at.get(place, 0)
-            at[place] = after = min(before + calls, MAX_AMOUNT)
+            at[place] = after = before + calls if before < MAX_AMOUNT - calls else MAX_AMOUNT
             self.calls += after - before
             self.size += not before
+        return self.size - size
 
     @property
     def counts(self) -> list[tuple[int, int, int]]:

@@ -14,6 +14,8 @@ Kind = Literal["out", "in"]
 """What is counted of calls: the tokens of their outputs, or how far their inputs were from what was estimated."""
 Key = tuple[str, ...]
 """Of a set: its kind, and what its calls have in common: the model, then names and values of labels."""
+Number = tuple[int, int]
+"""A place and what is added there."""
 ASKED, TOO_LOW, LOW_TOKENS, HIGH_TOKENS = 508, 509, 510, 511
 """Places that are no edge: calls that were estimated by what was learned, those of them whose estimate was too low, by
 how many tokens in all, and by how many the others were too high."""
@@ -49,18 +51,19 @@ class Unsent:
         """Whether anything is to be sent."""
         return bool(self._counts or self._flush)
 
-    def add(self, key: Key, numbers: Iterable[tuple[int, int]]) -> None:
+    def add(self, key: Key, numbers: Iterable[Number]) -> None:
         """Add numbers, each with its place."""
         of_set = self._counts.get(key)
         if of_set is None:
             if self._size >= MOST_UNSENT:
                 return
             of_set = self._counts[key] = {}
-        before = len(of_set)
         for place, number in numbers:
-            if place in of_set or self._size < MOST_UNSENT:
-                of_set[place] = of_set.get(place, 0) + number
-        self._size += len(of_set) - before
+            if place in of_set:
+                of_set[place] += number
+            elif self._size < MOST_UNSENT:
+                of_set[place] = number
+                self._size += 1
 
     def take(self) -> Flush | None:
         """What is to be sent next; the same again until it was `sent`."""
