@@ -108,7 +108,7 @@ def expected(found: Recording, came: bytes, is_end: bool) -> tuple[Row, bytes]:
     if report.reported is not None:
         usages = [report.reported.usage, *(usage for _, usage in report.reported.others)]
         return (sum(u.input_tokens for u in usages), sum(u.output_tokens for u in usages), "reported"), passed
-    own, is_bounded = estimate(request.api, request.body, len(found.content))
+    own, is_bounded, _ = estimate(request.api, request.body, len(found.content))
     said = report.so_far.usage if report.so_far else None
     input_tokens = (said.input_tokens if said else 0) or own.input_tokens
     counted = report.streamed_tokens()
