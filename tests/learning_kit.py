@@ -51,6 +51,12 @@ class Fleet:
         options = {"store": self.store(), "prices": PRICES, "observers": [self.heard], **options}
         return bg.Guard(*(limits or ("100M tokens/day",)), **options)
 
+    async def makes(self, count: int, output: int = 70) -> None:
+        """A worker comes, makes so many calls, and goes."""
+        async with self.guard() as guard:
+            for _ in range(count):
+                await call(guard, output)
+
     @property
     def problems(self) -> list[str]:
         """What was told of outputs that could not be shared."""
@@ -69,7 +75,7 @@ class Fleet:
 
 def words_of(*key: str) -> str:
     """How the store calls a set of outputs, by the model, and names and values of labels."""
-    return json.dumps(["out", DAY_MS, *key], separators=(",", ":"))
+    return json.dumps(["out", DAY_MS, *key], separators=(",", ":"), ensure_ascii=False)
 
 
 def calls_of(found: Sequence[OutputSet]) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from lua_kit import LuaServer
 from redis_kit import RedisServer, key_prefix
 from store_kit import HOUR_MS, NOON_MS, rows
 
@@ -26,13 +27,18 @@ SLICE = NOON_MS // HOUR_MS
 HOSTILE = ('["out", "a}b\x00"]', "{x}:meta", "ç" * 2_000)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """A worker's store; all of them are on one file or namespace."""
+@pytest.fixture(params=["sqlite", "redis", "5.4"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    """A worker's store; all of them are on one file or namespace. "5.4": the script under that Lua."""
     if request.param == "sqlite":
-        return lambda clock: SQLiteStore(str(tmp_path / "store.db"), clock=clock)
+        yield lambda clock: SQLiteStore(str(tmp_path / "store.db"), clock=clock)
+        return
+    if request.param == "5.4":
+        with LuaServer("5.4") as lua:
+            yield lambda clock: RedisStore(lua.url, "n", 20_000, clock)
+        return
     server, namespace = request.getfixturevalue("redis_server"), request.getfixturevalue("namespace")
-    return lambda clock: RedisStore(server.unix_url, namespace, 20_000, clock)
+    yield lambda clock: RedisStore(server.unix_url, namespace, 20_000, clock)
 
 
 def told(found: list[OutputSet]) -> dict[str, list[tuple[int, int, int]]]:
