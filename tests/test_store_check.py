@@ -162,6 +162,22 @@ class SeesNoBalance(Broken):
         return [row._replace(reserved=0) for row in await super().read_balances(accounts)]
 
 
+class LearnsAFlushTwice(Broken):
+    async def note_outputs(self, flush_id: str, slice_ms: int, rows: Sequence[Any]) -> None:
+        await super().note_outputs(flush_id, slice_ms, rows)
+        await super().note_outputs(f"{flush_id} again", slice_ms, rows)
+
+
+class LearnsInOneSlice(Broken):
+    async def note_outputs(self, flush_id: str, slice_ms: int, rows: Sequence[Any]) -> None:
+        await super().note_outputs(flush_id, 400 * 86_400_000, rows)
+
+
+class ShowsTheOldestFirst(Broken):
+    async def read_outputs(self, words: Sequence[str] | None = None, most: int = 1000) -> Any:
+        return (await super().read_outputs(words, most))[::-1]
+
+
 BROKEN: list[tuple[Callable[[Clock], Any], str]] = [
     (Overspends, "reserve of an id that is unknown answers 'refused'"),
     (HoldsWhatItRefuses, "a refused call changes no account|every account shows what was decided"),
@@ -181,6 +197,9 @@ BROKEN: list[tuple[Callable[[Clock], Any], str]] = [
     (NeverEndsAPage, "the pages of a read come to an end"),
     (IgnoresGlobs, "read_holds shows the open reservations that match"),
     (SeesNoBalance, "every account shows what was decided"),
+    (LearnsAFlushTwice, "outputs is added up, each flush once"),
+    (LearnsInOneSlice, "in the slice of the store's time"),
+    (ShowsTheOldestFirst, "the latest first"),
 ]
 
 

@@ -14,6 +14,7 @@ from budgetguard.store import Clock, Store
 from budgetguard.testing.clock import FakeClock
 from budgetguard.testing.histories import LEASES_MS, POLICIES, REPLAY_KEEP_MS, Clients
 from budgetguard.testing.oracle import Announce, Oracle
+from budgetguard.testing.store_learned import LearnedOutputs
 from budgetguard.testing.store_once import Once
 from budgetguard.testing.store_reads import check_accounts, check_due, check_holds
 from budgetguard.testing.store_rules import StoreContractBroken, difference, require
@@ -68,7 +69,7 @@ class _History:
         self._clock = FakeClock(START_MS + chance.randrange(HOUR_MS))
         self._store = factory(self._clock)
         self._clients = Clients(self._clock.now_ms())
-        self._once = Once(chance)
+        self._once, self._learned = Once(chance), LearnedOutputs(chance)
         self._oracles = [Oracle(asks_ledger=True), Oracle(asks_ledger=False)]
 
     async def run(self, operations: int) -> int:
@@ -98,6 +99,7 @@ class _History:
         elif dice < 0.46:
             self._hear()
             await self._once.check(self._store, self._oracles[0].last_ms)
+            await self._learned.check(self._store, self._oracles[0].last_ms)
         elif dice < 0.48:
             await self._store.leave()  # it must answer again all the same
             await self._store.leave()
