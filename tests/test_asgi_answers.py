@@ -139,6 +139,21 @@ def test_an_app_that_is_mounted_answers_no_refusal_as_an_error(debug: bool, guar
     assert other.status_code == 500
 
 
+def test_a_mounted_app_with_other_middlewares_has_it_itself(guard: bg.Guard) -> None:
+    """What such a middleware passes on is an answer that has begun, whatever became of the app."""
+
+    async def words() -> AsyncIterator[str]:
+        yield await spend(guard)
+
+    async def ask(request: Any) -> StreamingResponse:
+        return StreamingResponse(words())
+
+    other = Middleware(BaseHTTPMiddleware, dispatch=passing)
+    inner = Starlette(routes=[Route("/", ask)], middleware=[other, BUDGETED])
+    (answer,) = answers(Starlette(routes=[Mount("/inner", inner)]), "/inner/", raises=True)
+    assert answer.status_code == 429
+
+
 def test_an_error_that_an_app_answers_itself_passes(guard: bg.Guard) -> None:
     async def ask(request: Any) -> PlainTextResponse:
         try:
