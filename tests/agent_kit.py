@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 from guard_kit import MODEL, World
 from sdk_kit import closing, loop, openai
@@ -16,13 +17,22 @@ BUDGETS = [
     bg.Budget("all", limits=["1M tokens/day"]),
     bg.Budget("poor", where={"agent": POOR}, limits=["1 tokens/day"]),
 ]
+_ids = count()  # some frameworks take a call with an id that they have seen for one that is done
 _USAGE = {"prompt_tokens": 50, "completion_tokens": 10, "total_tokens": 60}
 
 
-def tool_call(name: str, stream: bool = False) -> Reply:
-    """An answer of chat completions that calls a tool without arguments."""
-    call = {"index": 0, "id": "call-1", "type": "function", "function": {"name": name, "arguments": "{}"}}
-    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+def tool_call(names: str, stream: bool = False, arguments: str = "{}") -> Reply:
+    """An answer of chat completions that calls one tool, or several at once: their names, with spaces between."""
+    calls = [
+        {
+            "index": index,
+            "id": f"call-{next(_ids)}",
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        }
+        for index, name in enumerate(names.split())
+    ]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
     about = {"id": "c-1", "created": 1, "model": MODEL}
     if not stream:
         choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}

@@ -18,18 +18,18 @@ REFUSED = r"refused this call: [12] requests/day is spent"
 
 
 class Recipe(NamedTuple):
-    """What a page imports, how many calls its block makes, and what it prints."""
+    """What a block of a page imports, how many calls it makes, what it prints, and which of the page's blocks it is."""
 
     needs: tuple[str, ...]
     calls: int
     says: str = REFUSED
     replies: tuple[Any, ...] = ()
+    number: int = 0
 
 
-def block_of(page: str) -> str:
-    """The only Python block of a page."""
-    (block,) = re.findall(r"```python\n(.*?)```", (RECIPES / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
-    return str(block)
+def blocks_of(page: str) -> list[str]:
+    """The Python blocks of a page: each is a program."""
+    return re.findall(r"```python\n(.*?)```", (RECIPES / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 def run_recipe(
@@ -42,7 +42,7 @@ def run_recipe(
             **os.environ, "XDG_STATE_HOME": str(folder), "OPENAI_API_KEY": "any", "OPENAI_BASE_URL": provider.base_url,
             "ANTHROPIC_BASE_URL": provider.url, "ANTHROPIC_API_KEY": "any", "GOOGLE_GEMINI_BASE_URL": provider.url,
         }  # fmt: skip
-        said = ran_warm(block_of(page), folder, environment, modules or recipe.needs, python=python)
+        said = ran_warm(blocks_of(page)[recipe.number], folder, environment, modules or recipe.needs, python=python)
         return said, len(provider.bill)
 
 

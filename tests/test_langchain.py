@@ -11,6 +11,7 @@ from guard_kit import World
 from sdk_kit import ledger_rows, loop
 
 import budgetguard as bg
+from budgetguard.events import Refused
 from budgetguard.testing import Reply
 
 langchain_openai = pytest.importorskip("langchain_openai", reason="langchain-openai is not installed")
@@ -119,6 +120,50 @@ def graph(run: Agents, llm: Any) -> Any:
     builder.add_conditional_edges("model", prebuilt.tools_condition)
     builder.add_edge("tools", "model")
     return builder.compile()
+
+
+def team(run: Agents, llm: Any, asks: str) -> Any:
+    """A graph whose tools are run at once, one of them by an agent without room; its nodes are tried again."""
+    prebuilt = pytest.importorskip("langgraph.prebuilt", reason="langgraph is not installed")
+    graphs = pytest.importorskip("langgraph.graph", reason="langgraph is not installed")
+    retry = pytest.importorskip("langgraph.types").RetryPolicy(max_attempts=4, initial_interval=0.0, retry_on=Exception)
+
+    async def ask_poor() -> str:
+        """Ask an agent without room."""
+        with bg.acting_as(agent=POOR):
+            return str((await llm.ainvoke("Say hello.")).content)
+
+    async def ask_rich() -> str:
+        """Ask another."""
+        return str((await llm.ainvoke("Say hello.")).content)
+
+    async def model(state: Any) -> Any:
+        if asks == "node":
+            await ask_poor()
+        return {"messages": [await llm.bind_tools([ask_poor, ask_rich]).ainvoke(state["messages"])]}
+
+    builder = graphs.StateGraph(graphs.MessagesState)
+    builder.add_node("model", model, retry_policy=retry)
+    builder.add_node("tools", prebuilt.ToolNode([ask_poor, ask_rich], handle_tool_errors=True), retry_policy=retry)
+    builder.add_edge(graphs.START, "model")
+    builder.add_conditional_edges("model", prebuilt.tools_condition)
+    builder.add_edge("tools", "model")
+    return builder.compile()
+
+
+@pytest.mark.parametrize("asks", ["tools", "node"])
+def test_neither_parallel_tools_nor_a_retry_policy_go_on(asks: str, run: Agents, llm: Any) -> None:
+    if asks == "tools":
+        run.provider.reply_next(tool_call("ask_rich ask_poor"))
+
+    async def stopped() -> None:
+        with bg.stop_at_refusal():
+            await team(run, llm, asks).ainvoke({"messages": [("user", "Say hello.")]})
+
+    with pytest.raises(bg.BudgetExceeded, match="poor refused this call"):
+        loop().run(stopped())
+    assert len(run.world.heard.of(Refused)) == 1
+    assert run.provider.received <= (2 if asks == "tools" else 0), "the model is not asked again"
 
 
 def test_a_refusal_inside_a_tool_stops_the_run_instead_of_being_told_to_the_model(run: Agents, llm: Any) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from agent_kit import MODEL, POOR, Agents, agents, tool_call
-from guard_kit import World
+from guard_kit import World, until
 from sdk_kit import ledger_rows, loop
 
 import budgetguard as bg
+from budgetguard.integrations.websockets import refuse_websockets
+from budgetguard.testing import Reply
 
 pydantic_ai = pytest.importorskip("pydantic_ai", reason="pydantic-ai-slim[openai] is not installed")
 models = pytest.importorskip("pydantic_ai.models.openai", reason="pydantic-ai-slim[openai] is not installed")
@@ -90,6 +92,60 @@ def test_a_refusal_inside_a_tool_stops_the_run(stream: bool, run: Agents) -> Non
     with pytest.raises(bg.BudgetExceeded, match="poor refused this call"):
         ran(main, stream)
     assert run.is_counted(1)
+
+
+@streamed
+def test_parallel_tools_and_their_runs_are_stopped_too(stream: bool, run: Agents) -> None:
+    sub, main = pydantic_ai.Agent(model_of(run)), pydantic_ai.Agent(model_of(run))
+
+    @main.tool_plain
+    async def ask_poor() -> str:
+        with bg.acting_as(agent=POOR):
+            return str((await sub.run("Say hello.")).output)
+
+    @main.tool_plain
+    async def ask_rich() -> str:
+        return str((await sub.run("Say hello.")).output)
+
+    run.provider.reply_next(tool_call("ask_rich ask_poor", stream))
+    with pytest.raises(bg.BudgetExceeded, match="poor refused this call"):
+        ran(main, stream)
+    assert run.provider.received <= 2, "the model is not asked again"
+    loop().run(until(lambda: not run.world.reserved(), "what was cancelled is settled"))
+
+
+def test_embeddings_are_counted(world: World, run: Agents) -> None:
+    embeddings = pytest.importorskip("pydantic_ai.embeddings.openai", reason="this pydantic-ai has none")
+    usage = {"prompt_tokens": 5, "total_tokens": 5}
+    data = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
+    run.provider.reply_next(Reply.json({"object": "list", "data": data, "model": MODEL, "usage": usage}))
+    model = embeddings.OpenAIEmbeddingModel(MODEL, provider=OpenAIProvider(openai_client=run.client))
+    loop().run(model.embed("hello", input_type="query"))
+    assert world.spent() == 5
+
+    @bg.acting_as(agent=POOR)
+    async def poor() -> None:
+        await model.embed("hello, world: that is more than one token", input_type="query")
+
+    with pytest.raises(bg.BudgetExceeded):
+        loop().run(poor())
+    assert run.provider.received == 1
+
+
+def test_realtime_models_are_refused(run: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
+    realtime = pytest.importorskip("pydantic_ai.realtime.openai", reason="this pydantic-ai has none")
+    connect = pytest.importorskip("websockets.asyncio.client").connect
+    for kind in (connect, pytest.importorskip("websockets.client").ClientProtocol):
+        monkeypatch.setattr(kind, "__init__", kind.__init__)  # put back afterwards
+    refuse_websockets(run.guard)
+
+    async def talk() -> None:
+        async with pydantic_ai.Agent().realtime(realtime.OpenAIRealtimeModel("gpt-realtime")).session():
+            raise AssertionError("it must not be opened")
+
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with pytest.raises(bg.UnguardedApi, match="past the guard"):
+        loop().run(talk())
 
 
 def test_plain_functions_are_refused_alike(run: Agents) -> None:
