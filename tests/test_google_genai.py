@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from guard_kit import MODEL, World
-from replay_kit import Replay
+from replay_kit import Replay, json_reply, sse_reply
 from sdk_kit import closing, ledger_rows, loop
 from test_sdk_http_clients import GEMINI, LIMIT
 
@@ -76,6 +76,73 @@ def test_a_refusal_ends_the_call_at_the_first_attempt(ask: Any, world: World) ->
             ask(guard.wrap(made(server.url)))
         assert (len(world.heard.of(Refused)), server.asked) == (1, [])
         assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)  # noqa: S301 - our own
+
+
+CALLED = {"content": {"role": "model", "parts": [{"functionCall": {"name": "ask_poor", "args": {}}}]}}
+CALLING = {
+    "candidates": [{**CALLED, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 50, "candidatesTokenCount": 10, "totalTokenCount": 60},
+}
+BUDGETS = [
+    bg.Budget("all", limits=["1M tokens/day"]),
+    bg.Budget("poor", where={"agent": "poor"}, limits=["1 tokens/day"]),
+]
+
+
+def asked_with(client: Any, tool: Any, way: str) -> Any:
+    """Ask in one way, with a function as a tool: the SDK calls it, and tells the model what it raises."""
+    config = genai.types.GenerateContentConfig(tools=[tool])
+
+    async def concurrent() -> Any:
+        with bg.stop_at_refusal():
+            if way == "async":
+                return await client.aio.models.generate_content(**ASKED, config=config)
+            return [part async for part in await client.aio.models.generate_content_stream(**ASKED, config=config)]
+
+    if way.startswith("async"):
+        return loop().run(concurrent())
+    with bg.stop_at_refusal():
+        if way == "chat":
+            return client.chats.create(model=MODEL, config=config).send_message("Say hello.")
+        return client.models.generate_content(**ASKED, config=config)
+
+
+@pytest.mark.parametrize("way", ["sync", "chat", "async", "async stream"])
+def test_a_refusal_inside_a_tool_stops_the_run_instead_of_being_told_to_the_model(way: str, world: World) -> None:
+    reply = sse_reply(CALLING) if way == "async stream" else json_reply(CALLING)
+    with Replay(reply, GEMINI[0]) as server, closing(world.guard(budgets=BUDGETS)) as guard:
+        client = guard.wrap(made(server.url))
+
+        def ask_poor() -> str:
+            """Ask an agent without room."""
+            with bg.acting_as(agent="poor"):
+                return str(client.models.generate_content(**ASKED).text)
+
+        async def ask_poor_async() -> str:
+            """Ask an agent without room."""
+            with bg.acting_as(agent="poor"):
+                return str((await client.aio.models.generate_content(**ASKED)).text)
+
+        ask_poor_async.__name__ = ask_poor.__name__
+        with pytest.raises(bg.BudgetExceeded, match="poor refused this call"):
+            asked_with(client, ask_poor_async if way.startswith("async") else ask_poor, way)
+        assert len(server.asked) == 1, "the model is not asked again"
+        assert world.reserved() == 0
+
+
+def test_embeddings_are_counted_and_batch_jobs_refused(world: World) -> None:
+    embedded = json_reply({"embeddings": [{"values": [0.5]}], "usageMetadata": {"promptTokenCount": 5}})
+    with Replay(embedded) as server, closing(world.guard(LIMIT)) as guard:
+        client = guard.wrap(made(server.url))
+        client.models.embed_content(**ASKED)
+        loop().run(client.aio.models.embed_content(**ASKED))
+        assert [row["model"] for row in ledger_rows(world)] == [MODEL] * 2
+        job = {"model": MODEL, "src": [genai.types.InlinedRequest(contents="Say hello.")]}
+        with pytest.raises(bg.UnguardedApi, match="batchGenerateContent"):
+            client.batches.create(**job)
+        with pytest.raises(bg.UnguardedApi, match="batchGenerateContent"):
+            loop().run(client.aio.batches.create(**job))
+        assert len(server.asked) == 2
 
 
 def test_live_sessions_are_not_opened_but_by_the_client_that_was_given(world: World) -> None:

@@ -160,7 +160,8 @@ def test_the_websocket_transport_is_refused(run: Agents) -> None:
 
 def test_voice_is_refused(run: Agents) -> None:
     """It is nothing that can be counted; a transcription that streams would go over a websocket."""
-    voice = pytest.importorskip("agents.voice", reason="numpy is not installed")
+    pytest.importorskip("numpy")
+    voice = pytest.importorskip("agents.voice")
     models = voice.OpenAIVoiceModelProvider()
 
     async def said() -> None:
