@@ -95,9 +95,13 @@ def asked_with(client: Any, tool: Any, way: str) -> Any:
 
     async def concurrent() -> Any:
         with bg.stop_at_refusal():
-            if way == "async":
-                return await client.aio.models.generate_content(**ASKED, config=config)
-            return [part async for part in await client.aio.models.generate_content_stream(**ASKED, config=config)]
+            async with client.aio:
+                return await answered()
+
+    async def answered() -> Any:
+        if way == "async":
+            return await client.aio.models.generate_content(**ASKED, config=config)
+        return [part async for part in await client.aio.models.generate_content_stream(**ASKED, config=config)]
 
     if way.startswith("async"):
         return loop().run(concurrent())
@@ -132,16 +136,21 @@ def test_a_refusal_inside_a_tool_stops_the_run_instead_of_being_told_to_the_mode
 
 def test_embeddings_are_counted_and_batch_jobs_refused(world: World) -> None:
     embedded = json_reply({"embeddings": [{"values": [0.5]}], "usageMetadata": {"promptTokenCount": 5}})
+    job = {"model": MODEL, "src": [genai.types.InlinedRequest(contents="Say hello.")]}
     with Replay(embedded) as server, closing(world.guard(LIMIT)) as guard:
         client = guard.wrap(made(server.url))
         client.models.embed_content(**ASKED)
-        loop().run(client.aio.models.embed_content(**ASKED))
-        assert [row["model"] for row in ledger_rows(world)] == [MODEL] * 2
-        job = {"model": MODEL, "src": [genai.types.InlinedRequest(contents="Say hello.")]}
         with pytest.raises(bg.UnguardedApi, match="batchGenerateContent"):
             client.batches.create(**job)
-        with pytest.raises(bg.UnguardedApi, match="batchGenerateContent"):
-            loop().run(client.aio.batches.create(**job))
+
+        async def concurrent() -> None:
+            async with client.aio as aio:
+                await aio.models.embed_content(**ASKED)
+                with pytest.raises(bg.UnguardedApi, match="batchGenerateContent"):
+                    await aio.batches.create(**job)
+
+        loop().run(concurrent())
+        assert [row["model"] for row in ledger_rows(world)] == [MODEL] * 2
         assert len(server.asked) == 2
 
 
