@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import importlib.util
-import json
 import os
 import re
 import shlex
-import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from test_readme import amounts_left_out
 from typer.main import get_command
+from warm_python import ran_warm
 
 import budgetguard as bg
 from budgetguard import testing
@@ -30,6 +29,7 @@ from budgetguard.testing import FakeProvider, ProviderPrice
 
 CHECKOUT = Path(__file__).parents[1]
 DOCS = CHECKOUT / "docs"
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 TEXTS = {
     str(path.relative_to(DOCS).with_suffix("")): path.read_text(encoding="utf-8")
     for path in sorted(DOCS.rglob("*.md"))
@@ -42,10 +42,13 @@ SAYS = {
 }
 """What the blocks of a page print."""
 EACH = """
-import json, sys
-for number, block in enumerate(json.load(sys.stdin), 1):
-    exec(compile(block, f"block {number}", "exec"), {"__name__": "__main__"})
+for number, block in enumerate({blocks!r}, 1):
+    exec(compile(block, f"block {{number}}", "exec"), {{"__name__": "__main__"}})
 """
+PYTEST = "import pytest; raise SystemExit(pytest.main(['-q', '-p', 'no:cacheprovider', '-p', 'no:langsmith_plugin']))"
+MODULES = ("anthropic", "cohere", "openai", "prometheus_client")
+"""What the blocks import."""
+IMPORTED = ("budgetguard.stores.sqlite", *MODULES)
 COMMANDS: Any = get_command(app)
 VARIABLES = {
     "BUDGETGUARD_STORE": "redis://user:password@host:6379/0", "SEARCH_WEBHOOK": "https://hooks.example.com/budgets",
@@ -62,54 +65,39 @@ def scripts(page: str) -> list[str]:
     return [block for block in blocks(page, "python") if "def test_" not in block]
 
 
-async def run(page: str, folder: Path) -> str:
+def run(page: str, folder: Path) -> str:
     """What the blocks of a page print, run one after the other; their clients meet a provider on this machine."""
     for text in blocks(page, "toml")[:1]:
         (folder / "budgetguard.toml").write_text(text, encoding="utf-8")
     prices = {name: ProviderPrice(150_000_000, 600_000_000) for name in ("gpt-4o", "gpt-4o-mini")}
-    async with FakeProvider(prices) as provider:
+    with FakeProvider.in_thread(prices) as provider:
         environment = {
             **os.environ, "XDG_STATE_HOME": str(folder / "state"), "OPENAI_API_KEY": "any",
             "OPENAI_BASE_URL": provider.base_url, "ANTHROPIC_API_KEY": "any",
         }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", EACH, cwd=folder, env=environment,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(120):
-            said, wrong = await process.communicate(json.dumps(scripts(page)).encode())
-        assert process.returncode == 0, wrong.decode()
-        return said.decode()
+        return ran_warm(EACH.format(blocks=scripts(page)), folder, environment, IMPORTED)
 
 
-@pytest.mark.parametrize("page", [page for page in TEXTS if scripts(page)])
-def test_the_python_blocks_of_a_page_do_what_they_say(page: str, tmp_path: Path) -> None:
-    for name in ("anthropic", "cohere", "openai", "prometheus_client"):
-        if name.partition("_")[0] in TEXTS[page].lower() and importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed")
-    said = asyncio.run(run(page, tmp_path))
-    assert re.search(SAYS.get(page, ""), said, re.MULTILINE), said
-    for shown in blocks(page, "text"):  # refusals, but for the time and the id
-        assert all(asked in said for asked in re.findall(r"asked .*? \| resets ", shown)), said
-
-
-def test_the_tests_of_a_page_pass(tmp_path: Path) -> None:
-    pytest.importorskip("openai", reason="the openai SDK is not installed")
+@pytest.mark.early
+def test_the_python_of_the_pages_does_what_it_says(tmp_path: Path) -> None:
+    """Their tests pass, too. One test: all are forks of one process, which has imported the SDKs."""
+    missing = {name for name in MODULES if importlib.util.find_spec(name) is None}
+    if missing:
+        pytest.skip(f"not installed: {', '.join(sorted(missing))}")
+    for page in filter(scripts, TEXTS):
+        folder = tmp_path / page
+        folder.mkdir(parents=True)
+        said = run(page, folder)
+        assert re.search(SAYS.get(page, ""), said, re.MULTILINE), said
+        for shown in blocks(page, "text"):  # refusals, but for what was learned, the time and the id
+            for asked in re.findall(r"asked .*? \| resets ", shown):
+                assert amounts_left_out(asked) in amounts_left_out(said), said
     tests = [block for page in TEXTS for block in blocks(page, "python") if "def test_" in block]
-    assert len(tests) == 3
+    assert len(tests) == 3 and any(block in README for block in tests)  # which has the same
+    (tmp_path / "tests").mkdir()
     for number, block in enumerate(tests):
-        (tmp_path / f"test_{number}.py").write_text(block, encoding="utf-8")
-
-    async def main() -> tuple[int | None, bytes]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:langsmith_plugin",
-            cwd=tmp_path, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        said, _ = await process.communicate()
-        return process.returncode, said
-
-    code, said = asyncio.run(main())
-    assert code == 0 and b"3 passed" in said, said.decode()
+        (tmp_path / "tests" / f"test_{number}.py").write_text(block, encoding="utf-8")
+    assert "3 passed" in ran_warm(PYTEST, tmp_path / "tests", os.environ, IMPORTED)
 
 
 @pytest.mark.parametrize("page", [page for page in TEXTS if blocks(page, "toml")])
@@ -139,7 +127,7 @@ def unknown(line: str) -> list[str]:
 
 
 def test_the_commands_of_the_pages_are_there_with_their_options() -> None:
-    texts = [*TEXTS.values(), (CHECKOUT / "README.md").read_text(encoding="utf-8")]
+    texts = [*TEXTS.values(), README]
     shells = [block for text in texts for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)]
     lines = [line for block in shells for line in block.splitlines() if line.startswith("budgetguard ")]
     assert len(lines) > 30 and {line: wrong for line in lines if (wrong := unknown(line))} == {}
@@ -175,9 +163,8 @@ def test_the_reference_of_the_file_has_every_key_with_its_default() -> None:
 
 
 def test_what_redis_needs_is_told_as_the_readme_tells_it() -> None:
-    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     for told in (r"^ACL SETUSER .+$", r"The whole suite has run on these servers, and on no others: .+[.]$"):
-        (line,) = re.findall(told, readme, re.MULTILINE)
+        (line,) = re.findall(told, README, re.MULTILINE)
         assert line in TEXTS["redis"]
 
 
