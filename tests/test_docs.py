@@ -38,7 +38,8 @@ TEXTS = {
 SAYS = {
     "alerts-and-reports": r"^threshold .*(?s:.*)^\{.*'cost_nanousd': 240000000",
     "budgets": r"^default refused this call: 1 requests/day is spent$(?s:.*)^run#\w+ refused this call: \$1/total is ",
-    "index": r"^default refused this call: \$0.05/day is spent\n  asked (?s:.*)^\{.*'concurrent': 20",
+    "index": r"^default refused this call: \$0.05/day is spent\n  asked "
+    r"(?s:.*)^  \d+ output tokens are learned: p95 of \d+ calls of model gpt-4o$(?s:.*)^\{.*'concurrent': 20",
 }
 """What the blocks of a page print."""
 EACH = """

@@ -60,6 +60,8 @@ def test_the_first_block_is_seven_lines_that_end_in_a_refusal(tmp_path: Path) ->
     assert done.returncode == 1
     # What the last call asks, and so what is spent before it, depends on how old what was learned is taken to be.
     assert shown is not None and amounts_left_out(shown[1]) in amounts_left_out(done.stderr)
+    assert all(re.search(r"\n  \d+ output tokens are learned: p95 of \d+ calls of agent crawler\n", text)
+               for text in (blocks("text")[0], done.stderr))  # fmt: skip
 
 
 def amounts_left_out(text: str) -> str:
