@@ -41,10 +41,11 @@ LAST_SHARE_S: Final = 2.0
 
 
 class Guess(NamedTuple):
-    """What a request was estimated at: its input by weight, and its output by what was learned; 0 for not so."""
+    """What a request was estimated at: its input by weight, its output and input by what was learned; 0 for not so."""
 
     weighed: int = 0
     forecast: int = 0
+    input: int = 0
 
 
 class Forecasting:
@@ -137,7 +138,7 @@ class Forecasting:
             found = self._present(policy.estimate)
             found.learn(subject, usage.output_tokens, now_ms, is_cut=is_cut, estimated=guess.forecast)
             if guess.weighed and usage.input_tokens:
-                found.learn_input(subject, guess.weighed, usage.input_tokens, now_ms)
+                found.learn_input(subject, guess.weighed, usage.input_tokens, now_ms, estimated=guess.input)
 
     @property
     def waits(self) -> bool:

@@ -35,8 +35,9 @@ class LearnedEstimate:
         gate = self._gate
         found = gate.forecasting.estimated(gate.policy, judged, gate.claims(), most, gate.now_ms(), answers)
         self._judged, self._most, self._injects = judged, most.usage.output_tokens, answers > 0
-        self._guess = Guess(0 if most.counted else most.usage.input_tokens, 0 if found is None else found.output_tokens)
         self._estimate = found or most.usage
+        forecast, input_tokens = (0, 0) if found is None else (found.output_tokens, found.input_tokens)
+        self._guess = Guess(0 if most.counted else most.usage.input_tokens, forecast, input_tokens)
         return self._estimate
 
     def why(self) -> str:

@@ -13,7 +13,7 @@ from budgetguard.core.model import Plan
 from budgetguard.estimates.learned import WHOLE, Learned
 from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.estimates.sketch import MOST_TOKENS
-from budgetguard.estimates.unsent import ASKED, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Number, Unsent
+from budgetguard.estimates.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Number, Unsent
 
 INJECTED_QUANTILE: Final = 0.99
 """At least that where the estimate is written into the request: what is above is cut off."""
@@ -118,15 +118,18 @@ class Forecast:
         """An input in tokens, which is estimated at so many by its bytes."""
         return self.learned.input_tokens(subject, estimated, at_ms, self.quantile)
 
-    def learn_input(self, subject: Mapping[str, str], estimated: int, tokens: int, at_ms: int) -> None:
-        """A call's input was so much, and was estimated by its bytes at `estimated`, 1 or more."""
-        self.learned.add(subject, min(-(-tokens * WHOLE // estimated), MOST_TOKENS), at_ms, "in")
+    def learn_input(
+        self, subject: Mapping[str, str], weighed: int, tokens: int, at_ms: int, *, estimated: int = 0
+    ) -> None:  # fmt: skip
+        """A call's input was so much, and by its bytes `weighed`, 1 or more; `estimated` as for `learn`."""
+        also = _off(estimated, tokens) if estimated else ()
+        self.learned.add(subject, min(-(-tokens * WHOLE // weighed), MOST_TOKENS), at_ms, "in", also)
 
 
 def _off(estimated: int, tokens: int) -> Sequence[Number]:
     if tokens > estimated:
         return (ASKED, 1), (TOO_LOW, 1), (LOW_TOKENS, tokens - estimated)
-    return ((ASKED, 1), (HIGH_TOKENS, estimated - tokens)) if tokens < estimated else ((ASKED, 1),)
+    return ((ASKED, 1), (HIGH_TOKENS, estimated - tokens)) if tokens < estimated else ((ASKED, 1), (EXACT, 1))
 
 
 def _room(plan: Plan, prompt_tokens: int) -> int:

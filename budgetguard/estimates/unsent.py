@@ -16,9 +16,9 @@ Key = tuple[str, ...]
 """Of a set: its kind, and what its calls have in common: the model, then names and values of labels."""
 Number = tuple[int, int]
 """A place and what is added there."""
-ASKED, TOO_LOW, LOW_TOKENS, HIGH_TOKENS = 508, 509, 510, 511
-"""Places that are no edge: calls that were estimated by what was learned, those of them whose estimate was too low, by
-how many tokens in all, and by how many the others were too high."""
+EXACT, ASKED, TOO_LOW, LOW_TOKENS, HIGH_TOKENS = 507, 508, 509, 510, 511
+"""Places that are no edge: calls that were estimated by what was learned (ASKED), those of them that took just that,
+those whose estimate was too low, by how many tokens in all, and by how many the others were too high."""
 FLUSH_MOST: Final = 500
 """Counts of one flush, about: on SQLite they are one transaction of 30 ms, for which all others wait."""
 MOST_UNSENT: Final = 50_000
