@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import os
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import apsw
 import pytest
+from browser_kit import browsing
 from test_readme import amounts_left_out
 from typer.main import get_command
 from warm_python import ran_warm
@@ -108,6 +112,30 @@ def test_the_policies_of_a_page_are_good(page: str, tmp_path: Path, monkeypatch:
     for number, text in enumerate(blocks(page, "toml")):
         (tmp_path / f"{number}.toml").write_text(text, encoding="utf-8")
         assert bg.Guard.from_toml(tmp_path / f"{number}.toml").policy.budgets
+
+
+def test_the_query_of_a_page_is_answered_by_a_stores_file(tmp_path: Path) -> None:
+    (query,) = blocks("alerts-and-reports", "sql")
+    guard = bg.Guard("$5/day", store=f"sqlite:///{tmp_path / 'budgets.db'}")
+    for _ in range(2):
+        with guard.sync.reserve(task="sum", model="m", estimate=bg.Usage(100, 20, cost_usd="0.30")) as hold:
+            hold.record(bg.Usage(90, 15, cost_usd="0.25"))
+    guard.sync.close()
+    assert apsw.Connection(str(tmp_path / "budgets.db")).execute(query).fetchall() == [("sum", 0.5, 180, 30)]
+
+
+def test_the_built_pages_are_whole_as_files_and_ask_nobody_for_anything() -> None:
+    names = ("index", "estimates", "what-happens-when", "reference/policy", "commands/report")
+    pages = [Path(sys.prefix) / "docs" / f"{name}.html" for name in names]
+    if not all(page.exists() for page in pages):
+        pytest.skip("scripts/check builds the documentation, and has not run")
+    with browsing() as browser:
+        for page, width in itertools.product(pages, (390, 1280)):
+            browser.open(page, width=width)
+            assert browser.complaints() == []
+            assert {address.partition(":")[0] for address in browser.requested()} == {"file", "data"}
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+            assert browser.evaluate("document.querySelectorAll('nav a[href$=\"budgets.html\"]').length") > 0
 
 
 def unknown(line: str) -> list[str]:
