@@ -14,6 +14,7 @@ from pathlib import Path
 
 import guard_cpu
 import import_time
+import learned_cpu
 import many_accounts
 import redis_accounts
 import redis_memory
@@ -26,6 +27,7 @@ SECTIONS = {
     "sqlite": {
         "sqlite": sqlite_rate.figures,
         "cpu": guard_cpu.figures,
+        "learned": learned_cpu.figures,
         "accounts": many_accounts.figures,
         "import": import_time.figures,
     },

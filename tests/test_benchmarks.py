@@ -18,6 +18,7 @@ SQLITE_FIGURES = (
     "the guard's own CPU for a call of 12 limits, us",
     "by limits 1 to 32, agents known to the guard: 32 by 16",
     "by limits 1 to 32, every call a new agent: off the line",
+    "a call through a transport with learned estimates, by one with ceilings",
     "SQLite, a call at 1,000 accounts by one at 10",
     "import budgetguard beyond import asyncio, ms",
     "optional packages that it imports",

@@ -130,6 +130,7 @@ def test_every_set_that_is_asked_for_again_and_again_is_read_anew_in_its_turn() 
     found, _ = sharing()
     for number in range(500):
         found.add({"model": "m", "task": f"t{number}"}, 5, NOW_MS)
+    found.wanted(0, anew=False)  # those that nobody knew
     read = set[Key]()
     for turn in range(40):
         for number in range(500):

@@ -122,8 +122,12 @@ class Plan:
 
     @cached_property
     def uncertain(self) -> tuple[str, ...]:
-        """The identities of the accounts of which a call may take more than its estimate: tokens and dollars of it."""
-        return tuple(c.account.identity for c in self.claims if c.account.unit in ("tokens", "output_tokens", "usd"))
+        """Budgets of which a call may take more than its estimate, of tokens or dollars, each with its `per` labels.
+
+        What is open on one account of a budget is open on all that it has for these labels.
+        """
+        accounts = [c.account for c in self.claims if c.account.unit in ("tokens", "output_tokens", "usd")]
+        return tuple(dict.fromkeys(_compact((account.budget, account.per)) for account in accounts))
 
     @cached_property
     def least(self) -> Mapping[str, int]:

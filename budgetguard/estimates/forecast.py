@@ -83,21 +83,21 @@ class Forecast:
 
     def opened(self, plan: Plan) -> None:
         """A call was admitted."""
-        for account in plan.uncertain:
-            self._open[account] = self._open.get(account, 0) + 1
+        for budget in plan.uncertain:
+            self._open[budget] = self._open.get(budget, 0) + 1
 
     def ended(self, plan: Plan) -> None:
         """It is open no longer."""
-        for account in plan.uncertain:
-            left = self._open.get(account, 0) - 1
+        for budget in plan.uncertain:
+            left = self._open.get(budget, 0) - 1
             if left > 0:
-                self._open[account] = left
+                self._open[budget] = left
             else:
-                self._open.pop(account, None)
+                self._open.pop(budget, None)
 
     def _open_on(self, plan: Plan) -> int:
         """How many calls are open on every account of a plan, at least."""
-        return min([self._open.get(account, 0) for account in plan.uncertain], default=0)
+        return min([self._open.get(budget, 0) for budget in plan.uncertain], default=0)
 
     def learn(
         self, subject: Mapping[str, str], tokens: int, at_ms: int, *, is_cut: bool = False, estimated: int = 0

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import isqrt
-from operator import is_
 from typing import Final
 
 from budgetguard.estimates.blending import WIDER_WEIGHT, Outlook, blended
@@ -35,8 +34,14 @@ _SET_WEIGHS: Final = 10
 _CHARS_PER_COUNT: Final = 100
 MOST_ASKED: Final = 10_000
 """Sets of which it is remembered that they were asked for, to be read again."""
+MOST_SEEN: Final = 4_096
 MOST_WANTED: Final = 64
 """Sets that are asked for and that nobody knows here: more of them at a time are not looked up."""
+
+
+_Labels = tuple[Kind, str, str | None, str | None]
+"""Of a call: model, agent and task."""
+_Sets = tuple[tuple[Key, ...], "list[_Kept]"]
 
 
 class Learned:
@@ -55,6 +60,8 @@ class Learned:
         self._wanted: dict[Key, None] = {}
         self._sketches: OrderedDict[Key, _Kept] = OrderedDict()
         self._size = 0
+        self._seen: dict[_Labels, _Sets] = {}
+        """Of calls by their labels, as it was looked up last: until another set becomes known, or is forgotten."""
 
     def __contains__(self, key: Key) -> bool:
         """Whether a set is known here."""
@@ -78,12 +85,15 @@ class Learned:
         """
         place, slice = place_of(tokens), at_ms // self._half_life_ms
         numbers = ((place, 1), *also)
-        for key in keys_of(subject, kind):
-            kept = self._known(key)
+        keys, known = self._sets(subject, kind)
+        if len(known) < len(keys):
+            known = list(map(self._known, keys))
+        for key, kept in zip(keys, known, strict=True):
             self._size += kept.sketch.count(slice, place, 1)
             if self._unsent is not None:
                 self._unsent.add(key, numbers)
-        self._forget()
+        if self._size > MOST_KEPT:
+            self._forget()
 
     def source(self, subject: Mapping[str, str]) -> tuple[int, str, str]:
         """From how many calls most of an estimate comes, and the label that they have in common."""
@@ -100,6 +110,7 @@ class Learned:
         Args:
             anew: of others, what was asked for since the last time that this was said comes after what still waits.
         """
+        self._seen.clear()
         wanted, self._wanted = list(self._wanted), {}
         if anew:  # after those that still wait, or some would never come
             self._again, self._asked = [*self._again, *self._asked], []
@@ -126,6 +137,7 @@ class Learned:
         self._forget()
 
     def _forget(self) -> None:
+        self._seen.clear()
         while self._size > MOST_KEPT:
             key, forgotten = self._sketches.popitem(last=False)
             self._size -= forgotten.sketch.size + _weight(key)
@@ -136,28 +148,38 @@ class Learned:
         if kept is None:
             kept = self._sketches[key] = _Kept()
             self._size += _weight(key)
+            self._seen.clear()
         else:
             self._sketches.move_to_end(key)
         return kept
 
-    def _found(self, subject: Mapping[str, str], kind: Kind) -> list[_Kept]:
-        """What is known of a call's sets, from wide to narrow; that they were asked for is noted."""
-        found = []
-        for key in keys_of(subject, kind):
+    def _sets(self, subject: Mapping[str, str], kind: Kind) -> _Sets:
+        """The sets that a call belongs to, and what is known of them, each from wide to narrow."""
+        labels = kind, subject.get("model", ""), subject.get("agent"), subject.get("task") if kind == "out" else None
+        return self._seen.get(labels) or self._look(labels)
+
+    def _look(self, labels: _Labels) -> _Sets:
+        """The same, looked up; that they were asked for is noted."""
+        keys, known = _keys(*labels), []
+        for key in keys:
             kept = self._sketches.get(key)
             if kept is not None:
-                found.append(kept)
+                known.append(kept)
+                self._sketches.move_to_end(key)
                 if not kept.is_asked and len(self._asked) + len(self._again) < MOST_ASKED:
                     kept.is_asked = True
                     self._asked.append(key)
             elif len(self._wanted) < MOST_WANTED:
                 self._wanted[key] = None
+        if len(self._seen) >= MOST_SEEN:
+            self._seen.clear()
+        self._seen[labels] = found = keys, known
         return found
 
     def input_tokens(self, subject: Mapping[str, str], estimated: int, at_ms: int, quantile: float) -> int:
         """An input, by what those of its agent, or its model, came to; as it was estimated while few are known."""
         at = at_ms / self._half_life_ms
-        for kept in reversed(self._found(subject, "in")):
+        for kept in reversed(self._sets(subject, "in")[1]):
             spread = kept.at(at)
             if spread.weight >= INPUTS_FROM:
                 place = spread.places[bisect_left(spread.upto, quantile * spread.weight)]
@@ -175,7 +197,7 @@ class Learned:
                 bound is above every limit would never be tried, and nothing learned of it.
         """
         at = at_ms / self._half_life_ms
-        found = self._found(subject, "out")
+        _, found = self._sets(subject, "out")
         unseen = bound if bound <= room else max(1, room // 2)
         if not found:
             return Outlook(unseen, unseen, 0.0)
@@ -213,7 +235,7 @@ class _Kept:
     def outlook(self, spreads: list[Spread], quantile: float, bound: int, unseen: int) -> Outlook:
         """As `blended`, of which it remembers the last answer: spreads are the same objects until they change."""
         asked = (quantile, bound, unseen)
-        if asked != self._asked or len(spreads) != len(self._spreads) or not all(map(is_, spreads, self._spreads)):
+        if asked != self._asked or spreads != self._spreads:
             self._asked, self._spreads = asked, spreads
             self._outlook = blended(spreads, quantile, bound, unseen, self._outlook.place)
         return self._outlook

@@ -48,15 +48,9 @@ class Spread(NamedTuple):
     upto: tuple[float, ...] = ()
     open_mean: float = 0.0
     open_deviation: float = 0.0
-
-    @property
-    def weight(self) -> float:
-        return self.upto[-1] if self.upto else 0.0
-
-    @property
-    def most(self) -> int:
-        """The edge of the largest call; 0 without one."""
-        return EDGES[self.places[-1]] if self.places else 0
+    weight: float = 0.0
+    most: int = 0
+    """The edge of the largest call; 0 without one."""
 
     def below(self, place: int) -> float:
         """The weight of the calls up to an edge."""
@@ -160,4 +154,4 @@ def _spread(weights: Mapping[int, float]) -> Spread:
         upto.append(total)
     mean = second / first if first else 0.0
     deviation = sqrt(max(0.0, third / first - mean * mean)) if first else 0.0
-    return Spread(tuple(places), tuple(upto), mean, deviation)
+    return Spread(tuple(places), tuple(upto), mean, deviation, total, EDGES[places[-1]] if places else 0)
