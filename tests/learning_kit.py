@@ -47,8 +47,9 @@ class Fleet:
         return open_store(self.url, self.namespace, timeout_ms)
 
     def guard(self, *limits: str, **options: Any) -> bg.Guard:
-        """Of a worker, with a store of its own."""
-        options = {"store": self.store(), "prices": PRICES, "observers": [self.heard], **options}
+        """Of a worker, with a store of its own; inputs are weighed, so that they are learned, too."""
+        settings = {"prices": PRICES, "estimate": bg.EstimateSettings(tokenizer="bytes")}
+        options = {"store": self.store(), "observers": [self.heard], **settings, **options}
         return bg.Guard(*(limits or ("100M tokens/day",)), **options)
 
     async def makes(self, count: int, output: int = 70) -> None:
