@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -136,6 +137,24 @@ async def kinds(played: Played) -> None:
     await played.tell("embedding async", lambda: litellm.aembedding(**asked))
 
 
+async def signed_in(played: Played) -> None:
+    """Azure, after a login that LiteLLM does over the same HTTP client."""
+    own = {
+        "AZURE_AUTHORITY_HOST": played.provider.url,
+        "AZURE_CLIENT_ID": "c",
+        "AZURE_TENANT_ID": "t",
+        "MY_OIDC": "jwt",
+    }
+    os.environ.update(own)
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    said = {"id": "c-1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice], "usage": usage}
+    played.provider.reply_next(Reply.json({"access_token": "t", "expires_in": 3600}), Reply.json(said))
+    place = {"api_base": played.provider.url, "api_version": "2024-10-21", "azure_ad_token": "oidc/env/MY_OIDC"}
+    asked = {"model": f"azure/{MODEL}", "messages": [{"role": "user", "content": "Say hello."}], **place}
+    await played.tell("login", lambda: asyncio.to_thread(litellm.completion, **asked))  # it would block the provider
+
+
 def stream_of(words: int) -> Reply:
     """A chat stream that says far more than it was asked for."""
     chunk = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
@@ -232,6 +251,7 @@ async def main() -> None:
         with bg.acting_as(agent="crawler"):
             await calls(played)
             await kinds(played)
+            await signed_in(played)
         await refusals(played)
         await ways_around(played)
         try:

@@ -58,6 +58,10 @@ def test_every_way_to_call_is_counted_as_it_is_billed(told: dict[str, list[Any]]
         assert counted > 0, name
 
 
+def test_a_login_passes(told: dict[str, list[Any]]) -> None:
+    assert told["login"] == ["done", 8, 8, 2, 0, 0]
+
+
 def test_labels_come_from_the_context_and_from_whoever_guards(told: dict[str, list[Any]], folder: Path) -> None:
     query = "SELECT DISTINCT team, agent, usage_source FROM token_usage WHERE agent NOT IN ('', 'short')"
     assert told

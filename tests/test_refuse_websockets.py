@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,12 +18,15 @@ from budgetguard.integrations.websockets import refuse_websockets
 websockets = pytest.importorskip("websockets.asyncio.client", reason="websockets is not installed")
 sync = pytest.importorskip("websockets.sync.client", reason="websockets is not installed")
 protocol = pytest.importorskip("websockets.client", reason="websockets is not installed")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    legacy = pytest.importorskip("websockets.legacy.client", reason="this websockets has no old clients")
 
 
 @pytest.fixture(autouse=True)
 def _as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is replaced is put back."""
-    for kind in (websockets.connect, protocol.ClientProtocol):
+    for kind in (websockets.connect, protocol.ClientProtocol, legacy.Connect):
         monkeypatch.setattr(kind, "__init__", kind.__init__)
 
 
@@ -52,8 +56,14 @@ def opened_sync(url: str) -> None:
         raise AssertionError("no such server")
 
 
+async def opened_as_of_old(url: str) -> None:
+    async with legacy.connect(url):
+        raise AssertionError("no such server")
+
+
 OPENERS = {
     "async": opened,
+    "legacy": opened_as_of_old,
     "agents realtime": realtime,
     "sync": lambda url: asyncio.to_thread(opened_sync, url),
 }

@@ -197,5 +197,12 @@ def test_http_clients_go_through_the_proxies_of_the_environment(world: World, mo
 def test_a_login_on_the_way_is_free(world: World) -> None:
     with Replay(json_reply({"access_token": "canary"})) as server, closing(world.guard("1 tokens/day")) as guard:
         with http_of(guard) as (sync, _):
-            assert sync.post(f"{server.url}/oauth/token", json={"grant_type": "jwt"}).status_code == 200
+            for login in (
+                "oauth/token",
+                "tenant/oauth2/v2.0/token",
+                "identity/token",
+                "api/v2/oauth",
+                "login/device/code",
+            ):
+                assert sync.post(f"{server.url}/{login}", json={"grant_type": "jwt"}).status_code == 200
         assert world.heard.of(Refused) == []

@@ -8,6 +8,8 @@ that open them on an API key alone (realtime sessions of that SDK, of pydantic-a
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -59,6 +61,11 @@ def refuse_websockets(guard: Guard) -> None:
 
     _checked(connect, lambda uri: check(place_of(str(uri))[0]))
     _checked(ClientProtocol, lambda uri: check(f"{uri.host}:{uri.port}"))
+    with contextlib.suppress(ImportError), warnings.catch_warnings():  # it may go some day
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from websockets.legacy.client import Connect
+
+        _checked(Connect, lambda uri: check(place_of(str(uri))[0]))
 
 
 def _checked(kind: Any, check: Callable[[Any], None]) -> None:

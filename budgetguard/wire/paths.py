@@ -44,7 +44,14 @@ _ANYWHERE: Mapping[str, Shape] = {
     "api/embeddings": "ollama_embed",
     "tokenize": FREE,
     "detokenize": FREE,
-    "oauth/token": FREE,  # a login, which some SDKs do through the client that they are given
+    # Logins, which some SDKs do through the client that they are given, and LiteLLM through its own.
+    "oauth/token": FREE,
+    "oauth2/token": FREE,
+    "oauth/access_token": FREE,
+    "device/code": FREE,
+    "identity/token": FREE,  # IBM's
+    "v2.0/token": FREE,  # Microsoft's
+    "v2/oauth": FREE,  # GigaChat's
 }
 _COHERE: Mapping[str, Shape] = {"v1/chat": "cohere_chat_v1", "check-api-key": FREE}
 _OLLAMA: Mapping[str, Shape] = {f"api/{end}": FREE for end in ("show", "pull", "push", "create", "copy")}
