@@ -118,7 +118,7 @@ def test_hostile_labels_take_no_more_memory() -> None:
     _keys.cache_clear()
     taken = size_of(found)
     print(f"{len(found):,} sets kept, {taken / 1e6:.1f} MB")
-    assert taken < 60_000_000
+    assert taken < 45_000_000
 
 
 def sharing() -> tuple[Learned, Unsent]:

@@ -23,6 +23,7 @@ from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
 from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.estimates.sketch import place_of
+from budgetguard.estimates.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW
 from budgetguard.forecasting import READ_TURNS, Forecasting, Guess
 from budgetguard.policy import Policy
 from budgetguard.policy_settings import GuardSettings
@@ -97,7 +98,8 @@ def test_a_new_worker_is_not_blind_however_many_sets_were_written_since(fleet: F
 @pytest.mark.parametrize("injects", [False, True])
 def test_whatever_a_provider_says_was_used_is_recorded(fleet: Fleet, prompt: int, output: int, injects: bool) -> None:
     async def main() -> None:
-        async with fleet.guard(settings=GuardSettings(inject_max_tokens=injects)) as worker:
+        weighed = EstimateSettings(tokenizer="bytes")
+        async with fleet.guard(settings=GuardSettings(inject_max_tokens=injects), estimate=weighed) as worker:
             assert await call(worker, output, prompt, max_tokens=None if injects else BOUND) is None
             await share(worker)
             async with aclosing(fleet.store()) as store:
@@ -255,3 +257,38 @@ def test_what_is_not_sent_yet_stands_beside_what_is_read(world: World) -> None:
         return world.heard.of(bg.events.Settled)[-1].estimated_tokens
 
     assert 850 <= asyncio.run(main()) <= 1_000
+
+
+def test_how_far_estimates_of_inputs_and_outputs_were_off_is_kept(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.guard(estimate=EstimateSettings(tokenizer="bytes")) as guard:
+            for number in range(60):
+                await call(guard, 900 if number == 59 else 70, prompt=6)
+        async with aclosing(fleet.store()) as store:
+            found = {one.words: one.counts for one in await store.read_outputs()}
+        outputs, inputs = (
+            {place: number for _, place, number in found[words] if place >= EXACT}
+            for words in (words_of(MODEL), words_of(MODEL).replace("out", "in"))
+        )
+        assert outputs[ASKED] == inputs[ASKED] == 60
+        assert (outputs[TOO_LOW], inputs.get(TOO_LOW, 0)) == (1, 0)
+        assert 820 <= outputs[LOW_TOKENS] <= 830 and outputs[HIGH_TOKENS] > 3_900
+        assert 100 < inputs[HIGH_TOKENS] < 600, "weighed at first, then nearly as what came back"
+
+    asyncio.run(main())
+
+
+def test_a_flush_whose_answer_was_lost_counts_once(fleet: Fleet) -> None:
+    async def main() -> None:
+        store = LossyStore(fleet.store())  # type: ignore[arg-type]
+        async with fleet.guard(store=store) as guard:
+            await call(guard, 70)
+            store.lost.add("note_outputs")
+            await share(guard, 3)
+            await call(guard, 70)
+            store.lost.clear()
+            await share(guard)
+            assert await fleet.knows() == 2
+
+    asyncio.run(main())
+    assert len(fleet.problems) == 1

@@ -103,7 +103,7 @@ def test_a_namespace_that_is_let_go_takes_what_was_learned_with_it(redis_server:
     asyncio.run(let_lapse(fleet.url, namespace, PATIENT_MS))
     keys = redis_server.keys(key_prefix(namespace) + "*")
     learned = [key for key in keys if ":o:" in key or key.endswith(":outputs")]
-    assert len(learned) == 3, "the sets of outputs and inputs of one model, and the index"
+    assert len(learned) in (2, 3), "the index, a set of outputs, and one of inputs where no tokenizer counts them"
     assert all(0 < redis_server.ask("PTTL", key) <= LAPSE_MS for key in keys)
 
 
