@@ -40,8 +40,8 @@ class _Subject:
         content = json.dumps(ASKED).encode()
         started = time.thread_time()
         for number in range(count):
-            labels = {"team": f"team-{number % TEAMS}", "agent": agent_name(number % AGENTS)}
-            with bg.acting_as(**labels, task=f"task-{number % 3}"):
+            team, agent = f"team-{number % TEAMS}", agent_name(number % AGENTS)
+            with bg.acting_as(team=team, agent=agent, task=f"task-{number % 3}"):
                 response = await self._transport.handle_async_request(httpx2.Request("POST", URL, content=content))
                 await response.aread()
                 await response.aclose()
