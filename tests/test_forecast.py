@@ -75,3 +75,5 @@ def test_where_several_answers_share_a_bound_each_may_be_as_long_as_all_were() -
     assert four == 4 * one
     assert found.bound(subject, mine, 0, 900, NOW_MS, answers=4) == 900, "what the model writes"
     assert found.bound(subject, plan("700 output_tokens/hour"), 0, BOUND, NOW_MS, answers=4) == 700
+    assert found.bound(subject, plan("703 output_tokens/hour"), 0, BOUND, NOW_MS, answers=4) == 700
+    assert found.bound(subject, plan("3 output_tokens/hour"), 0, BOUND, NOW_MS, answers=4) == 4, "one token each"

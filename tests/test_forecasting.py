@@ -232,3 +232,24 @@ def test_embeddings_write_nothing_and_teach_nothing(world: World, tmp_path: Path
 
     assert asyncio.run(main()) == 0
     assert ledger_rows(world)[-1]["estimated_tokens"] <= 10
+
+
+def test_several_answers_that_share_an_injected_bound_have_room_each(world: World, tmp_path: Path) -> None:
+    asked = {**ASKED, "n": 3}
+
+    async def main() -> list[int]:
+        async with guard_of(world, tmp_path, inject=True) as guard:
+            player, bounds = Player(answer(200)), list[int]()
+            for _ in range(150):
+                await heard(BudgetTransport(guard, player), request(asked))
+                bounds.append(player.sent["max_completion_tokens"])
+            player.plays = [answer(3 * bounds[-1])]  # each of them is cut
+            for _ in range(60):
+                await heard(BudgetTransport(guard, player), request(asked))
+            bounds.append(player.sent["max_completion_tokens"])
+        return bounds
+
+    *_, before, after = asyncio.run(main())
+    assert 200 <= before <= 220, "of three answers with 200 tokens one may have had them all"
+    assert after >= 2 * before, "what was cut was no answer"
+    assert world.spent() == sum(row["total_tokens"] for row in ledger_rows(world)) * 2

@@ -65,12 +65,12 @@ class Forecast:
         """The same where it is to be the bound of the request: each call by itself, with others to make up for none.
 
         Args:
-            answers: so many share the bound, and each may be nearly all that one call writes.
+            answers: so many share the bound alike, and each may be nearly all that one call writes.
         """
         room = min(_room(plan, prompt_tokens), most)
         quantile = max(self.quantile, INJECTED_QUANTILE)
         found = self.learned.outlook(subject, at_ms, quantile, bound, room)
-        return max(1, min(found.alone * answers, bound, room))
+        return max(1, min(found.alone * answers, bound, room) // answers) * answers
 
     def source(self, subject: Mapping[str, str], plan: Plan, *, injected: bool) -> Source | None:
         """Where an estimate comes from; None where nothing is known."""
