@@ -20,6 +20,7 @@ from budgetguard.store import OUTPUT_PLACES, OUTPUT_SLICES, Clock, OutputCount, 
 from budgetguard.stores.redis import RedisStore
 from budgetguard.stores.redis.plans import pack
 from budgetguard.stores.sqlite import SQLiteStore
+from budgetguard.stores.sqlite.mending import SQLiteBooks
 from budgetguard.testing import FakeClock
 
 Make = Callable[[Clock], Store]
@@ -211,7 +212,10 @@ def test_on_sqlite_likewise_and_a_sweep_forgets_what_nobody_writes_any_more(tmp_
             assert told(await store.read_outputs(["a"])) == {"a": [(SLICE, 7, 1)]}
             clock.advance((OUTPUT_SLICES + 1) * HOUR_MS)
             assert await store.read_outputs() == []
+            books = SQLiteBooks(str(path), "default", clock=clock)
+            assert books.outlived() == 2, "as doctor tells"
             await store.due(1)
+            assert books.outlived() == 0
 
     asyncio.run(main())
     assert rows(path, "SELECT * FROM outputs") == []

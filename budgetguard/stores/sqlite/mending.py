@@ -29,7 +29,8 @@ FROM reservations AS r INDEXED BY reservations_open LEFT JOIN plans AS p ON p.di
 WHERE r.namespace = ? AND r.state = 'held'"""
 OUTLIVED = """
 SELECT (SELECT count(*) FROM accounts WHERE namespace = ?1 AND keep_until_ms <= ?2 AND reserved = 0)
-     + (SELECT count(*) FROM reservations WHERE namespace = ?1 AND state <> 'held' AND keep_until_ms <= ?2)"""
+     + (SELECT count(*) FROM reservations WHERE namespace = ?1 AND state <> 'held' AND keep_until_ms <= ?2)
+     + (SELECT count(*) FROM outputs WHERE namespace = ?1 AND until_ms <= ?2)"""
 LARGE_BYTES = 1 << 29
 """A larger file is not looked through for damage: that would take minutes."""
 
@@ -72,7 +73,10 @@ class SQLiteBooks:
             }  # fmt: skip
 
     def outlived(self) -> int:
-        """How many accounts and resolved reservations have outlived their time: the next sweep forgets them."""
+        """How many accounts, resolved reservations and sets of outputs have outlived their time.
+
+        The next sweep forgets them.
+        """
         with self._opened(apsw.SQLITE_OPEN_READONLY) as db:
             ((count,),) = db.execute(OUTLIVED, (self._namespace, self._now_ms(db)))
             return int(count)
