@@ -114,7 +114,6 @@ def test_what_ledger_export_writes_is_a_trace_of_what_was_sent(tmp_path: Path) -
     for labels, model in (({"agent": "a", "task": "t", "session": "s", "user": "u"}, "m"), ({"agent": "b"}, None)):
         with guard.sync.reserve(model=model, estimate=bg.Usage(100, 200), team="search", **labels) as hold:
             hold.record(bg.Usage(90, 15))
-    guard.sync.hold(model="m", estimate=bg.Usage(100, 200)).release()
     guard.sync.close()
     assert command(tmp_path, "ledger", "export", "--store", store, "-o", str(path)).code == 0
     first, second = read_trace(path)
@@ -124,6 +123,9 @@ def test_what_ledger_export_writes_is_a_trace_of_what_was_sent(tmp_path: Path) -
     row = path.read_text(encoding="utf-8").splitlines()[1]
     hours, minutes, seconds = row.split(",")[3].split(" ")[1].split(":")
     assert first.at_ms == round(1000 * (3600 * int(hours) + 60 * int(minutes) + float(seconds)))  # days stay days
-    path.write_text(path.read_text(encoding="utf-8").replace("202", "x02"), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")  # one that was released after it had expired: nothing was sent
+    path.write_text(text.replace(",settled,", ",released,", 1), encoding="utf-8")
+    assert read_trace(path) == [second]
+    path.write_text(text.replace("202", "x02"), encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"line 2: timestamp_s must be a number of seconds, not 'x0"):
         read_trace(path)
