@@ -87,13 +87,13 @@ class Deaf(Patiently):
 
 
 def test_no_call_but_the_first_waits_for_a_store_that_does_not_tell_what_others_have_learned(
-    world: World, tmp_path: Path
+    world: World,
 ) -> None:
     loop, ended_s = VirtualLoop(), list[float]()
     load_tokenizers()  # not in a thread of which the loop knows nothing
 
     async def main() -> None:
-        async with guard_on(world, tmp_path, Deaf(world.store(), loop)) as guard:
+        async with world.guard("100M tokens/day", store=Deaf(world.store(), loop)) as guard:
             for _ in range(3):
                 assert (await heard(BudgetTransport(guard, Player(answer(70))), request(BOUNDED))).error is None
                 ended_s.append(loop.time())
