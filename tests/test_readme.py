@@ -68,9 +68,10 @@ def amounts_left_out(text: str) -> str:
     return re.sub(r"(asked|spent|available) \$[\d.]+", r"\1 $", text)
 
 
-@pytest.mark.parametrize("number", range(1, len(blocks("python"))))
-def test_every_other_block_runs_clean(number: int, tmp_path: Path) -> None:
-    done = run(blocks("python")[number], tmp_path)
+def test_every_other_block_runs_clean(tmp_path: Path) -> None:
+    """But for the test, which `test_pytest_plugin` runs."""
+    (block,) = [block for block in blocks("python")[1:] if "def test_" not in block]
+    done = run(block, tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
