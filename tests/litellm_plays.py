@@ -186,7 +186,8 @@ async def refusals(played: Played) -> None:
     with bg.acting_as(agent="poor"):
         for name, play in plays.items():
             await played.tell(f"refused {name}", play)
-        in_loop = {**asked, "fallbacks": [model]}
+        # Were it sent, nobody would answer it: the provider's loop is this one.
+        in_loop = {**played.asked(timeout=3, max_retries=0), "fallbacks": [model]}
 
         async def called_in_a_loop() -> None:
             litellm.completion(**in_loop)
