@@ -42,6 +42,20 @@ def test_a_new_worker_asks_at_once_like_those_that_were_there(world: World, tmp_
     assert 50 <= held(world)[-1] <= 90
 
 
+def test_a_new_worker_knows_other_agents_than_that_of_its_first_call(world: World, tmp_path: Path) -> None:
+    async def main() -> None:
+        calls = [("b", 900)] * 60 + [("a", 70)] * 60
+        for some in (calls, calls[59:61]):
+            async with guard_of(world, tmp_path) as guard:
+                for agent, output in some:
+                    with bg.acting_as(agent=agent):
+                        await heard(BudgetTransport(guard, Player(answer(output))), request(BOUNDED))
+
+    asyncio.run(main())
+    *_, of_b, of_a = held(world)
+    assert of_a <= 300 and 850 <= of_b <= 1_000
+
+
 def test_workers_learn_from_each_other_while_they_are_at_work(world: World, tmp_path: Path) -> None:
     async def main() -> None:
         async with guard_of(world, tmp_path) as one, guard_of(world, tmp_path) as other:
