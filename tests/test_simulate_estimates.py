@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_what_an_agent_writes_is_learned_apart_from_what_others_write() -> None:
     report = ran(sorted(calls, key=lambda one: one.at_ms), "2000 output_tokens/minute", "learned", per="agent")
     # In the last minute 40 of each arrive within 40 ms: all the short ones fit, and two of the long ones.
     assert (report.admitted, report.refused, report.would_fit, report.overspend) == (400 + 40 + 2, 38, 0, 0)
+
+
+def test_a_budget_that_goes_by_the_ceiling_does_so_where_all_else_is_learned() -> None:
+    budgets = [bg.Budget("all", ["1000 output_tokens/day"]), bg.Budget("a", ["9M tokens/day"], where={"agent": "a"})]
+    calls = [call(10 * SECOND_MS * n, 20, agent="a") for n in range(20)]
+    admitted = {}
+    for estimate in ("ceiling", None):
+        policy = Policy([budgets[0], replace(budgets[1], estimate=estimate)])
+        admitted[estimate] = simulate(policy, calls, estimate="learned", hold_output=900).admitted
+    assert admitted == {"ceiling": 6, None: 20}, "900 are held for each: once 100 are spent there is no room for that"
 
 
 def test_what_is_injected_bounds_each_call_and_nothing_is_overspent() -> None:

@@ -10,6 +10,7 @@ from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
 from budgetguard.estimates.forecast import Forecast
 from budgetguard.estimates.settings import EstimateSettings
+from budgetguard.matching import Match
 from budgetguard.simulation.trace import TracedCall
 
 Method = Literal["learned", "ceiling", "oracle"]
@@ -28,14 +29,14 @@ class Outputs:
         self._method, self._bound, self._inject = method, bound, inject
         self._forecast = Forecast(settings)
 
-    def estimate(self, call: TracedCall, subject: Mapping[str, str], plan: Plan, now_ms: int) -> int:
-        """In tokens."""
+    def estimate(self, call: TracedCall, subject: Mapping[str, str], match: Match, now_ms: int) -> int:
+        """In tokens. A budget's own `estimate = "ceiling"` holds for its calls, as it does in a guard."""
         if self._method == "oracle":
             return min(call.completion_tokens, self._bound) if self._inject else call.completion_tokens
-        if self._method == "ceiling":
+        if self._method == "ceiling" or "ceiling" in match.estimates:
             return self._bound
         ask = self._forecast.bound if self._inject else self._forecast.tokens
-        return ask(subject, plan, call.prompt_tokens, self._bound, now_ms)
+        return ask(subject, match.plan, call.prompt_tokens, self._bound, now_ms)
 
     def written(self, traced: TracedCall, call: Call) -> int:
         """What an admitted call writes."""

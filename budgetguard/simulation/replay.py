@@ -53,7 +53,7 @@ def simulate(
         labels: of every call, where its trace says nothing else.
         hold_output: tokens that bound the output of a call; by default what the largest completion of the trace has.
         estimate: of the output: "ceiling" is that bound; "learned" goes by the calls that have completed before, and
-            knows nothing at first; "oracle" knows each output.
+            knows nothing at first, but for the calls of a budget that goes by the ceiling; "oracle" knows each output.
         inject: a call ends where its estimate does, as with `guard.inject_max_tokens`.
         store_url: where to replay, in `namespace`, which must be new. The accounts and the ledger stay there, and times
             in the ledger are up to a second late; in Redis the accounts go within a day, and no ledger is kept.
@@ -150,8 +150,8 @@ class Replay:
 
     def _arrive(self, traced: TracedCall, number: int, now_ms: int) -> None:
         subject, key, _ = self._callers.of(traced)
-        plan = self._policy.match(key, now_ms).plan
-        usage = Usage(traced.prompt_tokens, self._outputs.estimate(traced, subject, plan, now_ms))
+        match = self._policy.match(key, now_ms)
+        usage = Usage(traced.prompt_tokens, self._outputs.estimate(traced, subject, match, now_ms))
         call = Call(f"r-{number:09d}", subject, key, usage)
         try:
             self._match(call, now_ms)
