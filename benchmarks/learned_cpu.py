@@ -61,10 +61,12 @@ async def _measured(sizes: Sizes) -> tuple[float, float, float]:
         _Subject(bg.EstimateSettings(tokenizer="bytes", output=output)) for output in ("ceiling", "learned")
     )
     async with ceiling.guard, learned.guard:
+        for subject in (ceiling, learned):
+            await subject.calls(sizes.calls)  # to warm up, and so that something is known
         # Short turns, so that whatever slows the machine meanwhile slows both.
-        for _ in range(sizes.rounds * SLICES * 2 + 1):
+        for _ in range(sizes.rounds * SLICES * 2):
             for subject in (ceiling, learned):
                 await subject.calls(max(1, sizes.calls // SLICES // 4))
-    pairs = list(zip(ceiling.cpu_s, learned.cpu_s, strict=True))[1:]  # the first was there to warm up
+    pairs = list(zip(ceiling.cpu_s, learned.cpu_s, strict=True))[1:]
     ratio = median([learned_s / ceiling_s for ceiling_s, learned_s in pairs])
     return median(ceiling.cpu_s[1:]) * 1e6, median(learned.cpu_s[1:]) * 1e6, ratio
