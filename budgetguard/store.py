@@ -203,11 +203,11 @@ class Store(Protocol):
         """
 
     async def note_outputs(self, flush_id: str, slice_ms: int, rows: Sequence[OutputCount]) -> None:
-        """Add to what calls wrote, for estimates. Repeatable: the rows of one `flush_id` count once.
+        """Add to what calls wrote, for estimates.
 
-        They count in the slice of now: the store's time divided by `slice_ms`. Changes no account. A set whose record
-        somebody else has written over begins anew; one that is not written any more is forgotten after
-        `OUTPUT_SLICES` + 1 slices.
+        Repeatable: the rows of one `flush_id` count once, for `FLUSH_KEPT_MS`. They count in the slice of now: the
+        store's time divided by `slice_ms`. Changes no account. A set whose record somebody else has written over begins
+        anew; one that is not written any more is forgotten after `OUTPUT_SLICES` + 1 slices.
 
         Raises:
             InvalidAmount: a number of a row is none, or its place is none; nothing was kept.

@@ -38,6 +38,12 @@ async def written_over(server: RedisServer, begins: bool) -> None:
         server.ask("SET", key, "mine", "PX", DAY_MS)
 
 
+async def claimed(server: RedisServer, begins: bool) -> None:
+    """Somebody rebuilds the namespace from its ledger."""
+    meta, before = Keys("n").meta, server.ask("HGET", Keys("n").meta, "incarnation")
+    server.ask("HSET", meta, "incarnation", b"rebuild:" + before if begins else before.removeprefix(b"rebuild:"))
+
+
 @contextlib.asynccontextmanager
 async def worker() -> AsyncIterator[tuple[RedisWorld, bg.Guard, Impatient]]:
     """One that has shared what it learned of 10 calls, on a server of its own."""
@@ -51,7 +57,7 @@ async def worker() -> AsyncIterator[tuple[RedisWorld, bg.Guard, Impatient]]:
             yield world, guard, store
 
 
-@pytest.mark.parametrize("change", [full, read_only, written_over])
+@pytest.mark.parametrize("change", [full, read_only, written_over, claimed])
 def test_what_cannot_be_shared_is_told_once_harms_no_call_and_is_shared_later(change: Change) -> None:
     async def main() -> None:
         async with worker() as (world, guard, store):
@@ -59,7 +65,7 @@ def test_what_cannot_be_shared_is_told_once_harms_no_call_and_is_shared_later(ch
             for _ in range(10):
                 await call(guard, 70)
             await change(world.server, True)
-            if change is not read_only:
+            if change in (full, written_over):
                 for hold in holds:
                     await hold.settle(bg.Usage(INPUT, 70))
             if change is written_over:
@@ -75,7 +81,7 @@ def test_what_cannot_be_shared_is_told_once_harms_no_call_and_is_shared_later(ch
             fleet = Fleet(world.url, "n")
             await share(guard)
             assert await fleet.knows() == (21 if change is written_over else 20)
-            if change is read_only:
+            if change in (read_only, claimed):
                 for hold in holds:
                     await hold.release()
             await fleet.makes(1)
