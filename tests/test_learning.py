@@ -251,8 +251,9 @@ def test_what_is_not_sent_yet_stands_beside_what_is_read(world: World) -> None:
 
             await calls(70)
             store.meanwhile = partial(calls, 900)
-            await share(guard)
-            assert store.meanwhile is None
+            while store.meanwhile is not None:  # the duty may have read just now
+                await call(guard, 70)
+                await share(guard)
             await call(guard, 70)
         return world.heard.of(bg.events.Settled)[-1].estimated_tokens
 
