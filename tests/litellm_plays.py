@@ -50,8 +50,13 @@ class Played:
 
     def __init__(self, guard: bg.Guard, provider: FakeProvider, refusals: Refusals) -> None:
         self.guard, self.provider, self.refusals = guard, provider, refusals
-        self._spent = self._billed = self._received = self._refused = 0
+        self._spent = self._refused = 0
+        self._billed, self._received = self._of_provider()
         self.place = {"api_base": provider.base_url, "api_key": "k"}
+
+    def _of_provider(self) -> tuple[int, int]:
+        """Tokens billed, and requests received."""
+        return sum(call.input_tokens + call.output_tokens for call in self.provider.bill), self.provider.received
 
     def asked(self, model: str = f"openai/{MODEL}", **options: Any) -> dict[str, Any]:
         base = self.provider.url if model.startswith("anthropic") else self.provider.base_url
@@ -76,9 +81,9 @@ class Played:
         except Exception as error:  # noqa: BLE001 - that is the question
             ended = type(error).__name__
         row = await self._settled()
-        billed = sum(call.input_tokens + call.output_tokens for call in self.provider.bill)
-        told = [ended, row.spent - self._spent, billed - self._billed, self.provider.received - self._received]
-        self._spent, self._billed, self._received = row.spent, billed, self.provider.received
+        billed, received = self._of_provider()
+        told = [ended, row.spent - self._spent, billed - self._billed, received - self._received]
+        self._spent, self._billed, self._received = row.spent, billed, received
         refused, self._refused = self.refusals.count - self._refused, self.refusals.count
         print(json.dumps([name, *told, row.reserved, refused]), flush=True)
 
@@ -86,6 +91,15 @@ class Played:
 async def read(stream: Any) -> None:
     async for _ in stream:
         pass
+
+
+async def used_before(provider: FakeProvider) -> None:
+    """LiteLLM keeps the clients that it has made: those from before it is guarded are guarded, too."""
+    for kind in ("openai", "hosted_vllm"):
+        asked: dict[str, Any] = {"model": f"{kind}/{MODEL}", "messages": [{"role": "user", "content": "hello"}]}
+        place = {"api_base": provider.base_url, "api_key": "k"}
+        await litellm.acompletion(**asked, **place)
+        await asyncio.to_thread(litellm.completion, **asked, **place)
 
 
 async def calls(played: Played) -> None:
@@ -245,6 +259,7 @@ async def ways_around(played: Played) -> None:
 
 async def main() -> None:
     async with FakeProvider({MODEL: ProviderPrice(1_000_000, 2_000_000)}) as provider:
+        await used_before(provider)
         refused = Refusals()
         guard = bg.Guard(budgets=BUDGETS, store=sys.argv[1], observers=[refused])
         guard_litellm(guard, team="search")
