@@ -169,6 +169,21 @@ async def signed_in(played: Played) -> None:
     await played.tell("login", lambda: asyncio.to_thread(litellm.completion, **asked))  # it would block the provider
 
 
+async def mirrored(played: Played) -> None:
+    """A call that a Router makes a second time, on the side, in a thread of its own."""
+    params = {"model": f"openai/{MODEL}", **played.place}
+    names = {"one": {**params, "silent_model": "two"}, "two": params}
+    router = litellm.Router(model_list=[{"model_name": name, "litellm_params": own} for name, own in names.items()])
+    twice = played.provider.received + 2
+
+    async def play() -> None:
+        await asyncio.to_thread(router.completion, "one", [{"role": "user", "content": "Say hello."}], max_tokens=9)
+        await played.provider.wait_received(twice)
+
+    with bg.acting_as(agent="mirrored"):
+        await played.tell("mirrored", play)
+
+
 def stream_of(words: int) -> Reply:
     """A chat stream that says far more than it was asked for."""
     chunk = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
@@ -268,6 +283,7 @@ async def main() -> None:
             await calls(played)
             await kinds(played)
             await signed_in(played)
+        await mirrored(played)
         await refusals(played)
         await ways_around(played)
         try:

@@ -63,7 +63,7 @@ def test_a_login_passes(told: dict[str, list[Any]]) -> None:
 
 
 def test_labels_come_from_the_context_and_from_whoever_guards(told: dict[str, list[Any]], folder: Path) -> None:
-    query = "SELECT DISTINCT team, agent, usage_source FROM token_usage WHERE agent NOT IN ('', 'short')"
+    query = "SELECT DISTINCT team, agent, usage_source FROM token_usage WHERE agent NOT IN ('', 'short', 'mirrored')"
     assert told
     assert rows(folder / "budgets.db", query) == [("search", "crawler", "reported")]
 
@@ -79,8 +79,12 @@ def test_a_refusal_comes_up_as_it_is_at_the_first_attempt(kind: str, told: dict[
     assert told[f"refused {kind}"] == ["BudgetExceeded", 0, 0, 0, 0, 1]
 
 
-def test_threads_that_litellm_starts_have_the_labels_of_its_caller(told: dict[str, list[Any]]) -> None:
+def test_threads_that_litellm_starts_have_the_labels_of_its_caller(told: dict[str, list[Any]], folder: Path) -> None:
     assert told["refused batch"] == ["BudgetExceeded BudgetExceeded", 0, 0, 0, 0, 2]
+    ended, counted, billed, received, *_ = told["mirrored"]
+    assert (ended, counted, received) == ("done", billed, 2)
+    found = rows(folder / "budgets.db", "SELECT count(*) FROM token_usage WHERE agent = 'mirrored'")
+    assert found == [(2,)]
 
 
 @pytest.mark.parametrize("kind", ["async", "sync", "router"])

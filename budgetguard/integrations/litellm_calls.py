@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial, wraps
 from typing import Any
 
 from budgetguard.errors import BudgetGuardError
-from budgetguard.labels import carry
 from budgetguard.refusal import refusal_in
 from budgetguard.within import stop_at_refusal
 
@@ -41,12 +41,12 @@ def carry_labels() -> None:
     def submitted(self: Any, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
         caller = str(sys._getframe(1).f_globals.get("__name__", ""))
         if caller.partition(".")[0] == _PACKAGE:
-            return submit(self, carry(partial(fn, *args, **options)))
+            return submit(self, copy_context().run, fn, *args, **options)
         return submit(self, fn, *args, **options)
 
     ThreadPoolExecutor.submit = submitted  # type: ignore[method-assign]
     mirror = kind._silent_experiment_completion
-    kind._silent_experiment_completion = property(lambda self: carry(partial(mirror, self)))
+    kind._silent_experiment_completion = property(lambda self: partial(copy_context().run, mirror, self))
 
 
 def tell_refusals_as_they_are() -> None:
