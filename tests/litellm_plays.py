@@ -262,6 +262,8 @@ async def ways_around(played: Played) -> None:
         "native": lambda: litellm.aocr(**ocr, api_key="k", api_base=played.provider.url),
         "image": lambda: litellm.aimage_generation(model="openai/dall-e-3", prompt="hello", **place),
         "speech": lambda: litellm.aspeech(model="openai/tts-1", input="hello", voice="alloy", **place),
+        "variation": lambda: asyncio.to_thread(litellm.image_variation, b"x", "openai/dall-e-2", **place),
+        "fallbacks": lambda: litellm.acompletion(**{**asked, "model": "cohere_chat/a"}, fallbacks=["cohere_chat/b"]),
         "batch job": lambda: litellm.acreate_batch(**batch, **openai),
         "sync batch job": lambda: asyncio.to_thread(litellm.create_batch, **batch, **openai),
         "fine-tuning": lambda: litellm.acreate_fine_tuning_job(model=MODEL, training_file="f-1", **openai),

@@ -100,8 +100,8 @@ def test_a_deployment_gets_no_rest_for_a_refusal(told: dict[str, list[Any]]) -> 
 
 
 AROUND = (
-    "aiohttp", "realtime", "responses websocket", "native", "image", "speech", "batch job", "sync batch job",
-    "fine-tuning", "assistant", "boto3",
+    "aiohttp", "realtime", "responses websocket", "native", "image", "speech", "variation", "fallbacks", "batch job",
+    "sync batch job", "fine-tuning", "assistant", "boto3",
 )  # fmt: skip
 
 

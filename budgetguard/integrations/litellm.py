@@ -62,15 +62,18 @@ def guard_litellm(guard: Clients, **labels: str) -> None:
         raise TypeError("LiteLLM is guarded already, by the guard that was given first")
     guard.http_client(library="httpx", **labels)  # only checks the labels
     try:
-        places = _places()
-        found = [[(*place, vars(place[0])[place[1]]) for place in some] for some in places]
-        import litellm
+        _guard_all(guard, _Clients(guard, labels))
     except (ImportError, AttributeError, KeyError) as error:
         installed = "litellm" in sys.modules and sys.modules["litellm"] is not None
         fault = f"this version of LiteLLM has no {error}, which must be guarded" if installed else "it needs litellm"
         raise ConfigError("guard_litellm()", [fault]) from None
     _guarding.append(guard)
-    clients = _Clients(guard, labels)
+
+
+def _guard_all(guard: Clients, clients: _Clients) -> None:
+    found = [[(*place, vars(place[0])[place[1]]) for place in some] for some in _places()]
+    import litellm
+
     for holder, name, original in found[0]:
         _put(holder, name, _making_guarded(original, clients))
     for holder, name, original in found[1]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial, wraps
 from typing import Any
 
@@ -16,6 +16,8 @@ from budgetguard.within import stop_at_refusal
 
 _PACKAGE = "litellm"
 _RETRYING = ("completion_with_retries", "responses_with_retries")
+_met: ContextVar[list[BudgetGuardError]] = ContextVar("budgetguard_litellm_met")
+"""The errors of ours that attempts have met, the first one first."""
 _RETRYING_ASYNC = ("acompletion_with_retries", "aresponses_with_retries")
 
 
@@ -52,6 +54,7 @@ def carry_labels() -> None:
 def tell_refusals_as_they_are() -> None:
     """Where LiteLLM maps errors, counts retries, falls back or rests a deployment, errors of ours come first."""
     from litellm import main, utils
+    from litellm.images import main as images
     from litellm.litellm_core_utils import exception_mapping_utils as mapping
     from litellm.litellm_core_utils import fallback_utils as fallbacks
     from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper as stream
@@ -59,6 +62,7 @@ def tell_refusals_as_they_are() -> None:
 
     def raised(error: Any) -> None:
         if (refusal := refusal_of(error)) is not None:
+            _met.get([]).append(refusal)
             raise refusal
 
     _everywhere(
@@ -71,6 +75,7 @@ def tell_refusals_as_they_are() -> None:
         _everywhere(main, name, _stopping)
     for name in _RETRYING_ASYNC:
         _everywhere(main, name, _stopping_async)
+    _everywhere(images, "image_variation", _unmasked)
     stream._handle_stream_fallback_error = _unmasked(stream._handle_stream_fallback_error)
     _instead(utils, "_get_wrapper_num_retries", lambda kwargs, exception: (None, kwargs), lambda a, k: k["exception"])
     for name in ("should_retry_this_error", "async_function_with_fallbacks_common_utils"):
@@ -105,9 +110,9 @@ def _unmasked(raising: Callable[..., Any]) -> Callable[..., Any]:
     """What raises an error made of another raises ours instead, if it is one of ours."""
 
     @wraps(raising)
-    def unmasked(*args: Any) -> Any:
+    def unmasked(*args: Any, **options: Any) -> Any:
         try:
-            return raising(*args)
+            return raising(*args, **options)
         except Exception as error:
             if (refusal := refusal_of(error)) is not None:
                 raise refusal from None
@@ -118,15 +123,18 @@ def _unmasked(raising: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _first_refusal() -> Iterator[None]:
-    """Of several attempts the first refusal is the last word, and it is what is raised."""
-    stop = stop_at_refusal()
+    """Of several attempts the first refusal is the last word; what is raised is the first error of ours."""
+    stop, met = stop_at_refusal(), _met.set([])
     try:
         with stop:
             yield
     except Exception:
-        if stop.refusal is not None:
-            raise stop.refusal from None
+        first = stop.refusal or next(iter(_met.get()), None)
+        if first is not None:
+            raise first from None
         raise
+    finally:
+        _met.reset(met)
 
 
 def _stopping(attempts: Callable[..., Any]) -> Callable[..., Any]:
