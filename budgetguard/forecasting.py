@@ -19,7 +19,7 @@ from budgetguard.estimates.learned import keys_of
 from budgetguard.estimates.unsent import Unsent
 from budgetguard.events import Event, StoreProblem
 from budgetguard.pricing import cost_of, needs_data
-from budgetguard.store import OutputSet, Store
+from budgetguard.store import Store
 from budgetguard.usage import Usage
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Forecasting:
         """Know of the sets that were written last: a new worker is not blind. Errors: those of the store."""
         with self._lock:
             self._for(settings)
-        await self._take_in(await store.read_outputs(None, BEGIN_MOST), now_ms())
+        await self._read(store, None, now_ms)
 
     async def look(
         self, settings: EstimateSettings, store: Store, subject: Mapping[str, str], now_ms: Callable[[], int]
@@ -161,7 +161,7 @@ class Forecasting:
             if unsent is None or widest in found.learned:
                 return
             words = list(map(unsent.words, keys))
-        await self._take_in(await store.read_outputs(words), now_ms())
+        await self._read(store, words, now_ms)
 
     async def share(self, store: Store, now_ms: Callable[[], int], notify: Callable[[Event], None]) -> None:
         """Send what was learned here, and read what all have learned. A store that fails is told once, until it works.
@@ -177,7 +177,7 @@ class Forecasting:
                 wanted = self._forecast.learned.wanted(READ_MOST, anew=self._turn % READ_TURNS == 0)
                 words = [] if self._unsent is None else list(map(self._unsent.words, wanted))
             if words:
-                await self._take_in(await store.read_outputs(words), now_ms())
+                await self._read(store, words, now_ms)
         except BudgetGuardError as error:
             if not self._has_told:
                 self._has_told = True
@@ -204,14 +204,22 @@ class Forecasting:
             with self._lock:
                 unsent.sent(flush)
 
-    async def _take_in(self, found: Sequence[OutputSet], now_ms: int) -> None:
-        """What was read takes the place of what was known, but for what the store has not been sent yet."""
-        for words, counts, _ in reversed(found):  # the latest last, as if it had been asked for last
+    async def _read(self, store: Store, words: Sequence[str] | None, now_ms: Callable[[], int]) -> None:
+        """What is read takes the place of what was known, but for what the store had not been sent yet."""
+        with self._lock:
+            asked = self._unsent
+            since = 0 if asked is None else asked.flushes
+        found = await store.read_outputs(words, BEGIN_MOST)
+        for name, counts, _ in reversed(found):  # the latest last, as if it had been asked for last
             with self._lock:
                 forecast, unsent = self._forecast, self._unsent
-                key = None if unsent is None else unsent.key(words)
-                if forecast is not None and unsent is not None and key is not None:
-                    forecast.learned.replace(key, counts, unsent.of(key), now_ms)
+                key = None if unsent is None else unsent.key(name)
+                if forecast is None or unsent is None or unsent is not asked or key is None:
+                    continue
+                if unsent.was_sent(key, since):  # by another event loop, meanwhile
+                    forecast.learned.read_again(key)
+                else:
+                    forecast.learned.replace(key, counts, unsent.of(key), now_ms())
             await asyncio.sleep(0)  # whoever has a call under way comes first
 
     def _for(self, settings: EstimateSettings) -> Forecast:

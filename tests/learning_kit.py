@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from guard_kit import MODEL, PATIENT_MS, PRICES, Heard
+from guard_kit import MODEL, PATIENT_MS, PRICES, Heard, LossyStore
 from transport_kit import JSON, Play, Player, request
 from transport_kit import heard as heard_of
 
@@ -99,3 +99,21 @@ async def share(guard: bg.Guard, turns: int = 1) -> None:
     """The duty, now."""
     for _ in range(turns):
         await guard._engines.current().learning.share_outputs()
+
+
+class Meanwhile(LossyStore):
+    """While outputs are on their way from it, something else happens."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    def __getattr__(self, verb: str) -> Any:
+        real = super().__getattr__(verb)
+
+        async def ask(*args: Any, **options: Any) -> Any:
+            found = await real(*args, **options)
+            if verb == "read_outputs" and self.meanwhile is not None:
+                happens, self.meanwhile = self.meanwhile, None
+                await happens()
+            return found
+
+        return ask

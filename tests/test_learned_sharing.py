@@ -62,6 +62,7 @@ def test_workers_learn_from_each_other_while_they_are_at_work(world: World, tmp_
             await heard(BudgetTransport(other, Player(answer(70))), request(BOUNDED))
             for _ in range(60):
                 await heard(BudgetTransport(one, Player(answer(70))), request(BOUNDED))
+            await heard(BudgetTransport(other, Player(answer(70))), request(BOUNDED))  # which asks for the set
             for guard in (one, other):
                 for _ in range(READ_TURNS):
                     await guard._engines.current().learning.share_outputs()

@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from guard_kit import MODEL, PATIENT_MS, PRICES, LossyStore, World
-from learning_kit import BOUND, DAY_MS, INPUT, WORKER, Fleet, call, share, words_of
+from learning_kit import BOUND, DAY_MS, INPUT, WORKER, Fleet, Meanwhile, call, share, words_of
 from other_process import DEADLINE_S, other_process
 from redis_kit import RedisServer
 from store_kit import NOON_MS, rows, stands
@@ -222,25 +221,13 @@ def test_a_clock_that_jumps_spoils_no_estimate_and_no_call(world: World) -> None
     asyncio.run(main())
 
 
-class Meanwhile(LossyStore):
-    """While outputs are on their way from it, something else happens."""
+@pytest.mark.parametrize("sends", [False, True])
+def test_what_is_not_sent_yet_stands_beside_what_is_read(
+    world: World, sends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another event loop sends it before what was read is taken in."""
+    monkeypatch.setattr("budgetguard.engine.SHARE_S", 3_600.0)  # only the test shares
 
-    meanwhile: Callable[[], Awaitable[None]] | None = None
-
-    def __getattr__(self, verb: str) -> Any:
-        real = super().__getattr__(verb)
-
-        async def ask(*args: Any, **options: Any) -> Any:
-            found = await real(*args, **options)
-            if verb == "read_outputs" and self.meanwhile is not None:
-                happens, self.meanwhile = self.meanwhile, None
-                await happens()
-            return found
-
-        return ask
-
-
-def test_what_is_not_sent_yet_stands_beside_what_is_read(world: World) -> None:
     async def main() -> int:
         store = Meanwhile(world.store())
         async with bg.Guard("100M tokens/total", store=store, prices=PRICES, observers=[world.heard]) as guard:
@@ -248,12 +235,13 @@ def test_what_is_not_sent_yet_stands_beside_what_is_read(world: World) -> None:
             async def calls(output: int) -> None:
                 for _ in range(60):
                     await call(guard, output)
+                if sends and output == 900:
+                    await share(guard)
 
             await calls(70)
             store.meanwhile = partial(calls, 900)
-            while store.meanwhile is not None:  # the duty may have read just now
-                await call(guard, 70)
-                await share(guard)
+            await share(guard)
+            assert store.meanwhile is None
             await call(guard, 70)
         return world.heard.of(bg.events.Settled)[-1].estimated_tokens
 

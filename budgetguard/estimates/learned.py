@@ -120,6 +120,10 @@ class Learned:
                 self._sketches[key].is_asked = False
         return [*wanted, *first]
 
+    def read_again(self, key: Key) -> None:
+        """What was read of a set is out of date: it comes first at the next turn."""
+        self._again.insert(0, key)
+
     def replace(self, key: Key, counts: Sequence[tuple[int, int, int]], own: Mapping[int, int], at_ms: int) -> None:
         """All that is known of a set, by the store, and what it does not know yet: `own`, by place.
 

@@ -45,6 +45,9 @@ class Unsent:
         self._counts: dict[Key, dict[int, int]] = {}
         self._size = 0
         self._flush: Flush | None = None
+        self._last: Flush | None = None
+        self.flushes = 0
+        """How many were sent."""
 
     @property
     def waits(self) -> bool:
@@ -82,7 +85,13 @@ class Unsent:
     def sent(self, flush: Flush) -> None:
         """The store has it."""
         if self._flush is flush:
-            self._flush = None
+            self._flush, self._last = None, flush
+            self.flushes += 1
+
+    def was_sent(self, key: Key, since: int) -> bool:
+        """Whether some of a set may have been sent since there were so many `flushes`: who read then lacks it."""
+        more = self.flushes - since
+        return more > 1 or (more == 1 and self._last is not None and key in self._last.counts)
 
     def of(self, key: Key) -> dict[int, int]:
         """What the store may not have of a set, by place."""
