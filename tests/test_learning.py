@@ -267,7 +267,9 @@ def test_how_far_estimates_of_inputs_and_outputs_were_off_is_kept(fleet: Fleet) 
     asyncio.run(main())
 
 
-def test_a_flush_whose_answer_was_lost_counts_once(fleet: Fleet) -> None:
+def test_a_flush_whose_answer_was_lost_counts_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("budgetguard.engine.SHARE_S", 3_600.0)
+
     async def main() -> None:
         store = LossyStore(fleet.store())  # type: ignore[arg-type]
         async with fleet.guard(store=store) as guard:
