@@ -11,14 +11,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
-from budgetguard.errors import BudgetGuardError, ConfigError
+from budgetguard.dollar_room import DollarRoom
+from budgetguard.errors import BudgetGuardError
 from budgetguard.estimates.forecast import Forecast, Source
 from budgetguard.estimates.learned import keys_of
 from budgetguard.estimates.unsent import Unsent
 from budgetguard.events import Event, StoreProblem
-from budgetguard.pricing import cost_of, needs_data
 from budgetguard.store import Store
 from budgetguard.usage import Usage
 
@@ -27,16 +26,12 @@ if TYPE_CHECKING:
     from budgetguard.estimate import Estimate
     from budgetguard.estimates.settings import EstimateSettings
     from budgetguard.policy import Policy
-    from budgetguard.pricing import PriceTable
     from budgetguard.subjects import Judged
 
 READ_TURNS: Final = 10
 """In so many turns what all have learned of the sets in use is read again, some in each: one costs 0.2 ms."""
 READ_MOST: Final = 32
 BEGIN_MOST: Final = 128
-MTOK: Final = 1_000_000
-MOST_RATES: Final = 1_024
-_INPUT, _OUTPUT = Usage(MTOK, 0), Usage(0, MTOK)
 LAST_SHARE_S: Final = 2.0
 
 
@@ -59,8 +54,7 @@ class Forecasting:
         self._turn = 0
         self.looked: set[str] = set()
         """Models of which it was read what others have learned, or waited for as long as anybody may."""
-        self._priced: Policy | None = None
-        self._rates: dict[tuple[str | None, str | None], tuple[int, int]] = {}
+        self._dollars = DollarRoom()
         self._has_told = False
         self._lock = threading.RLock()  # one that is collected meanwhile ends its call
         self._settings: EstimateSettings | None = None
@@ -85,7 +79,7 @@ class Forecasting:
             forecast = self._for(policy.estimate)
             if not most.counted:
                 input_tokens = forecast.input_tokens(subject, input_tokens, now_ms)
-            room = self._dollar_room(policy, subject, plan, input_tokens, now_ms)
+            room = self._dollars.tokens(policy, subject, plan, input_tokens, now_ms)
             if answers:
                 tokens = forecast.bound(subject, plan, input_tokens, bound, now_ms, room, answers)
             else:
@@ -99,26 +93,6 @@ class Forecasting:
         plan = _with(policy.match(judged.key, now_ms).plan, claims)
         with self._lock:
             return self._for(policy.estimate).source(judged.subject, plan, injected=injected)
-
-    def _dollar_room(
-        self, policy: Policy, subject: Mapping[str, str], plan: Plan, input_tokens: int, now_ms: int
-    ) -> int:  # fmt: skip
-        """The most output that the smallest limit of dollars could pay, were nothing spent of it."""
-        limit = plan.least.get("usd")
-        if limit is None:
-            return MAX_AMOUNT
-        model = subject.get("model")
-        key = model, subject.get("provider")
-        if policy is not self._priced or len(self._rates) > MOST_RATES:
-            self._priced, self._rates = policy, {}
-        if key not in self._rates:
-            if needs_data(policy.prices, model, now_ms):
-                return MAX_AMOUNT
-            self._rates[key] = _rates(policy.prices, *key, now_ms)
-        input_rate, output_rate = self._rates[key]
-        if not output_rate:
-            return MAX_AMOUNT
-        return max(1, (limit * MTOK - input_tokens * input_rate) // output_rate)
 
     def opened(self, settings: EstimateSettings, plan: Plan) -> None:
         """A call was admitted."""
@@ -238,12 +212,3 @@ class Forecasting:
 
 def _with(plan: Plan, claims: Sequence[Claim]) -> Plan:
     return Plan((*plan.claims, *claims)) if claims else plan
-
-
-def _rates(prices: PriceTable, model: str | None, provider: str | None, now_ms: int) -> tuple[int, int]:
-    """What a million tokens of input and of output cost, in nano-dollars; 0 where nobody knows, or they are free."""
-    try:
-        costs = [cost_of(prices, model, usage, now_ms, provider=provider)[0] or 0 for usage in (_INPUT, _OUTPUT)]
-    except ConfigError:  # the reserve that follows tells it
-        return 0, 0
-    return costs[0], costs[1]

@@ -157,6 +157,7 @@ TABLE = (
     Row("duties", "middle"),
     Row("within", "middle"),
     Row("subjects", "middle"),
+    Row("dollar_room", "middle"),
     Row("forecasting", "middle"),
     Row("refusal_counts", "middle"),
     Row("resources", "middle"),

@@ -45,13 +45,19 @@ def test_the_more_calls_are_open_on_every_account_of_a_call_the_less_it_asks_for
 
 
 def test_an_estimate_is_never_above_the_bound_or_what_the_smallest_limit_has() -> None:
-    found = learned(long=100)
+    found = learned(long=10)
     assert asked(found, plan("1M tokens/hour"), bound=300) == 300
     assert asked(found, plan("400 output_tokens/hour")) == 400
     assert asked(found, plan("400 output_tokens/hour", "1M tokens/hour")) == 400
-    assert asked(found, plan("400 tokens/hour"), prompt=150) == 250
-    assert asked(found, plan("400 tokens/hour"), prompt=500) == 1, "the prompt alone is refused"
+    assert asked(found, plan("600 tokens/hour"), prompt=150) == 450
     assert asked(found, plan("5 requests/hour", "2 concurrent")) >= 500
+
+
+def test_calls_that_are_known_to_write_more_than_the_smallest_limit_has_ask_for_it_and_so_are_refused() -> None:
+    found = learned(long=100)
+    assert asked(found, plan("400 output_tokens/hour")) >= 500
+    assert asked(found, plan("600 tokens/hour"), prompt=150) >= 500
+    assert asked(Forecast(EstimateSettings()), plan("400 output_tokens/hour")) == 200, "nothing is known: it is tried"
 
 
 def test_a_bound_that_cuts_is_higher_and_what_it_cut_raises_it() -> None:

@@ -33,7 +33,7 @@ def budget(*limits: str, name: str = "all", **options: Any) -> bg.Budget:
 
 
 def ran(*budgets: bg.Budget, calls: list[TracedCall], hold_output: int | None = None, **policy: Any) -> Report:
-    return simulate(Policy(budgets, **policy), calls, hold_output=hold_output)
+    return simulate(Policy(budgets, **policy), calls, hold_output=hold_output, estimate="ceiling")
 
 
 def only(report: Report) -> LimitFigures:

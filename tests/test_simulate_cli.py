@@ -10,6 +10,8 @@ from cli_kit import Ended, command, shown
 
 TRACE = "timestamp_s,model,prompt_tokens,completion_tokens,agent\n0,m,90,10,a\n0.1,m,10,40,b\n61,m,20,5,a\n"
 POLICY = """
+[estimate]
+output = "ceiling"
 [[budget]]
 name = "all"
 limits = ["150 tokens/minute"]
@@ -125,7 +127,8 @@ usd_per_mtok = { input = "0.15", output = "0.60" }
 def test_a_real_trace_is_never_overspent_and_twice_the_same(tmp_path: Path, shared: Path) -> None:
     (tmp_path / "real.toml").write_text(REAL, encoding="utf-8")
     trace = str(shared / "traces" / "azure2023_code.norm.csv.gz")
-    first, second = (command(tmp_path, "simulate", trace, "-c", "real.toml", "--format", "json") for _ in range(2))
+    asked = ("simulate", trace, "-c", "real.toml", "--estimate", "ceiling", "--format", "json")
+    first, second = (command(tmp_path, *asked) for _ in range(2))
     assert (first.err, first.code) == ("", 0)
     assert first == second
     report = json.loads(first.out)

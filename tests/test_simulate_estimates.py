@@ -11,6 +11,7 @@ from cli_kit import command
 
 import budgetguard as bg
 from budgetguard.policy import Policy
+from budgetguard.pricing import PriceTable
 from budgetguard.simulation import Report, TracedCall, read_trace, simulate
 from budgetguard.simulation.estimates import Method
 
@@ -66,6 +67,25 @@ def test_a_budget_that_goes_by_the_ceiling_does_so_where_all_else_is_learned() -
         policy = Policy([budgets[0], replace(budgets[1], estimate=estimate)])
         admitted[estimate] = simulate(policy, calls, estimate="learned", hold_output=900).admitted
     assert admitted == {"ceiling": 6, None: 20}, "900 are held for each: once 100 are spent there is no room for that"
+
+
+def test_where_nothing_else_is_said_it_goes_by_what_the_policy_says() -> None:
+    calls = [call(10 * SECOND_MS * n, 20) for n in range(20)]
+    budgets, ceiling = [bg.Budget("all", ["1000 output_tokens/day"])], bg.EstimateSettings(output="ceiling")
+    admitted = [
+        simulate(policy, calls, hold_output=900).admitted
+        for policy in (Policy(budgets), Policy(budgets, estimate=ceiling))
+    ]
+    assert admitted == [20, 6]
+
+
+def test_a_model_whose_most_costs_more_than_a_limit_of_dollars_is_tried_as_a_guard_does() -> None:
+    """The most would cost $4.50, and is held at half of the $1."""
+    prices = [bg.Price("m", usd_per_mtok={"input": "1", "output": "900"})]
+    policy = Policy([bg.Budget("all", ["$1/day"])], prices=PriceTable(prices))
+    calls = [call(10 * SECOND_MS * n, 20) for n in range(20)]
+    assert simulate(policy, calls, estimate="ceiling", hold_output=5_000).admitted == 0
+    assert simulate(policy, calls, estimate="learned", hold_output=5_000).admitted == 20
 
 
 def test_what_is_injected_bounds_each_call_and_nothing_is_overspent() -> None:

@@ -124,7 +124,7 @@ def test_it_admits_delays_and_refuses_the_calls_that_a_guard_would(
     run(guarded.loop, guarded.replay(calls))
     url = f"sqlite:///{tmp_path / 'simulated.db'}"
     policy = Policy(POLICIES[name], prices=PriceTable(PRICES))
-    report = simulate(policy, calls, hold_output=HOLD_OUTPUT, store_url=url)
+    report = simulate(policy, calls, hold_output=HOLD_OUTPUT, estimate="ceiling", store_url=url)
     waits = (len(guarded.waits_ms), sum(guarded.waits_ms), max(guarded.waits_ms, default=0))
     print(name, seed, report.admitted, report.refused_by, report.waits)
     assert (report.waits.calls, report.waits.total_ms, report.waits.longest_ms) == waits

@@ -43,7 +43,7 @@ def simulated(namespace: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     def simulated(url: str, *args: Any, **options: Any) -> Simulated:
         told.clear()
         began = time.monotonic()
-        report = simulate(*args, store_url=url, namespace=namespace, **options)
+        report = simulate(*args, estimate="ceiling", store_url=url, namespace=namespace, **options)
         print(f"{url}: {len(told)} operations in {time.monotonic() - began:.2f} s")
         return report, list(told)
 

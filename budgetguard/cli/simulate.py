@@ -83,7 +83,7 @@ MethodOption = Annotated[
     typer.Option(
         "--estimate",
         help="What each call's output is estimated by: its bound, what was learned before it, or the truth; several "
-        "are compared. [default: ceiling]",
+        "are compared. [default: as the policy says]",
     ),
 ]
 InjectOption = Annotated[
@@ -119,7 +119,7 @@ def simulate(
     gc.freeze()
     gc.set_threshold(100_000)
     reports: dict[str, Report] = {}
-    for method in dict.fromkeys(estimate or [Method.ceiling]):
+    for method in dict.fromkeys(estimate or [Method(policy.estimate.output)]):
         namespace = f"simulation-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         with _progress(len(calls)) as progress:
             reports[method.value] = simulation.simulate(

@@ -51,12 +51,16 @@ class Forecast:
     ) -> int:  # fmt: skip
         """An output in tokens, at least 1 and at most `bound`, which is the request's own or its model's.
 
+        It is no more than the smallest limit has, so that what writes less for the most part is tried: but for calls of
+        which that is not known to be so.
+
         Args:
             most: what the smallest limit of dollars could pay.
         """
         room = min(_room(plan, prompt_tokens), most)
         found = self.learned.outlook(subject, at_ms, self.quantile, bound, room)
-        return max(1, min(found.tokens(self._open_on(plan) + 1), bound, room))
+        tokens = max(1, min(found.tokens(self._open_on(plan) + 1), bound))
+        return tokens if found.among_many > room else min(tokens, room)
 
     def bound(
         self, subject: Mapping[str, str], plan: Plan, prompt_tokens: int, bound: int, at_ms: int,

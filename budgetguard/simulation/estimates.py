@@ -8,9 +8,10 @@ from typing import Literal, get_args
 from budgetguard.call import Call
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
+from budgetguard.dollar_room import DollarRoom
 from budgetguard.estimates.forecast import Forecast
-from budgetguard.estimates.settings import EstimateSettings
 from budgetguard.matching import Match
+from budgetguard.policy import Policy
 from budgetguard.simulation.trace import TracedCall
 
 Method = Literal["learned", "ceiling", "oracle"]
@@ -25,9 +26,9 @@ class Outputs:
         inject: a call ends where its estimate does.
     """
 
-    def __init__(self, settings: EstimateSettings, method: Method, bound: int, inject: bool) -> None:
-        self._method, self._bound, self._inject = method, bound, inject
-        self._forecast = Forecast(settings)
+    def __init__(self, policy: Policy, method: Method, bound: int, inject: bool) -> None:
+        self._policy, self._method, self._bound, self._inject = policy, method, bound, inject
+        self._forecast, self._dollars = Forecast(policy.estimate), DollarRoom()
 
     def estimate(self, call: TracedCall, subject: Mapping[str, str], match: Match, now_ms: int) -> int:
         """In tokens. A budget's own `estimate = "ceiling"` holds for its calls, as it does in a guard."""
@@ -36,7 +37,8 @@ class Outputs:
         if self._method == "ceiling" or "ceiling" in match.estimates:
             return self._bound
         ask = self._forecast.bound if self._inject else self._forecast.tokens
-        return ask(subject, match.plan, call.prompt_tokens, self._bound, now_ms)
+        room = self._dollars.tokens(self._policy, subject, match.plan, call.prompt_tokens, now_ms)
+        return ask(subject, match.plan, call.prompt_tokens, self._bound, now_ms, room)
 
     def written(self, traced: TracedCall, call: Call) -> int:
         """What an admitted call writes."""

@@ -27,6 +27,8 @@ IN_MEMORY = "sqlite:///:memory:"
 HOST = "simulation"
 REPLAY_KEEP_MS = 3_600_000
 KEPT_ROWS = 1
+PATIENCE_MS = 120_000
+"""With a store in memory, of which only a busy machine makes one wait."""
 SPAN_MS = 1_000
 """How late the times of the ledger may be: those of `bulk`'s transactions."""
 
@@ -37,7 +39,7 @@ def simulate(
     *,
     labels: Mapping[str, str] | None = None,
     hold_output: int | None = None,
-    estimate: Method = "ceiling",
+    estimate: Method | None = None,
     inject: bool = False,
     store_url: str = IN_MEMORY,
     namespace: str = "simulation",
@@ -52,8 +54,9 @@ def simulate(
     Args:
         labels: of every call, where its trace says nothing else.
         hold_output: tokens that bound the output of a call; by default what the largest completion of the trace has.
-        estimate: of the output: "ceiling" is that bound; "learned" goes by the calls that have completed before, and
-            knows nothing at first, but for the calls of a budget that goes by the ceiling; "oracle" knows each output.
+        estimate: of the output, by default what the policy says: "ceiling" is that bound; "learned" goes by the calls
+            that have completed before, and knows nothing at first, but for the calls of a budget that goes by the
+            ceiling; "oracle" knows each output.
         inject: a call ends where its estimate does, as with `guard.inject_max_tokens`.
         store_url: where to replay, in `namespace`, which must be new. The accounts and the ledger stay there, and times
             in the ledger are up to a second late; in Redis the accounts go within a day, and no ledger is kept.
@@ -67,7 +70,8 @@ def simulate(
     if policy.mode == "off":
         raise ConfigError("mode", ['it is "off", which counts nothing: simulate with "enforce" or "shadow"'])
     largest = max((call.completion_tokens for call in calls), default=0)
-    outputs = Outputs(policy.estimate, estimate, largest if hold_output is None else hold_output, inject)
+    bound = largest if hold_output is None else hold_output
+    outputs = Outputs(policy, estimate or policy.estimate.output, bound, inject)
     replay = Replay(policy, calls, labels or {}, outputs)
     asyncio.run(_replayed(replay, policy.store, store_url, namespace, progress))
     return replay.tally.report()
@@ -77,8 +81,9 @@ async def _replayed(
     replay: Replay, settings: StoreSettings, store_url: str, namespace: str, progress: Callable[[int], None]
 ) -> None:
     """Run the replay in a store that is opened for it. Nobody will drain the ledger that it keeps in Redis."""
+    timeout_ms = PATIENCE_MS if store_url == IN_MEMORY else settings.timeout_ms
     store = open_store(
-        store_url, namespace, settings.timeout_ms, replay.clock,
+        store_url, namespace, timeout_ms, replay.clock,
         outbox_max=KEPT_ROWS, ledger="none", allow_eviction=settings.allow_eviction,
     )  # fmt: skip
     try:
@@ -87,7 +92,7 @@ async def _replayed(
             await replay.run(store, progress)
         finally:  # interrupted ones leave their keys too
             with contextlib.suppress(StoreError):
-                await let_lapse(store_url, namespace, settings.timeout_ms)
+                await let_lapse(store_url, namespace, timeout_ms)
     finally:
         await store.aclose()
 
