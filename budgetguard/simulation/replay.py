@@ -55,8 +55,7 @@ def simulate(
         labels: of every call, where its trace says nothing else.
         hold_output: tokens that bound the output of a call; by default what the largest completion of the trace has.
         estimate: of the output, by default what the policy says: "ceiling" is that bound; "learned" goes by the calls
-            that have completed before, and knows nothing at first, but for the calls of a budget that goes by the
-            ceiling; "oracle" knows each output.
+            that have completed before, but for those of a budget that goes by the ceiling; "oracle" knows each output.
         inject: a call ends where its estimate does, as with `guard.inject_max_tokens`.
         store_url: where to replay, in `namespace`, which must be new. The accounts and the ledger stay there, and times
             in the ledger are up to a second late; in Redis the accounts go within a day, and no ledger is kept.
@@ -70,9 +69,8 @@ def simulate(
     if policy.mode == "off":
         raise ConfigError("mode", ['it is "off", which counts nothing: simulate with "enforce" or "shadow"'])
     largest = max((call.completion_tokens for call in calls), default=0)
-    bound = largest if hold_output is None else hold_output
-    outputs = Outputs(policy, estimate or policy.estimate.output, bound, inject)
-    replay = Replay(policy, calls, labels or {}, outputs)
+    bound, method = largest if hold_output is None else hold_output, estimate or policy.estimate.output
+    replay = Replay(policy, calls, labels or {}, Outputs(policy, method, bound, inject))
     asyncio.run(_replayed(replay, policy.store, store_url, namespace, progress))
     return replay.tally.report()
 
