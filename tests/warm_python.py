@@ -122,9 +122,13 @@ class WarmProcess:
         if self.returncode is None:
             self._telling.settimeout(deadline_s)
             self.returncode = int(self._told.readline())
-            self._told.close()
-            self._telling.close()
+            self.forget()
         return self.returncode
+
+    def forget(self) -> None:
+        """Its exit is not waited for any more."""
+        self._told.close()
+        self._telling.close()
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -141,11 +145,13 @@ def ran_warm(
     with (folder / "said").open("w+b") as said, (folder / "wrong").open("w+b") as wrong:
         process = WarmProcess(program, args, folder, environment, said, wrong, modules, python)
         try:
-            code = process.wait_for(120)
+            code: int | None = process.wait_for(120)
         except TimeoutError:
             process.kill()
-            raise
+            process.forget()
+            code = None
         for stream in (said, wrong):
             stream.seek(0)
-        assert code == 0, wrong.read().decode()
-        return said.read().decode()
+        printed = said.read().decode()
+        assert code == 0, f"it ended with {code}:\n{printed}\n{wrong.read().decode()}"
+        return printed
