@@ -9,7 +9,7 @@ Keys are those of `Event.fields()`: labels under their own names, amounts with t
 is `label_<name>`. What does not print is escaped, and passwords in URLs are left out.
 
 What repeats is told once and then counted (`repeats`): once a minute `budget.refused_summary` says `count`, how many
-`kinds` (accounts, or other causes) and the `most` frequent ones.
+`kinds` (accounts, or other causes) and the `most` frequent ones; `budget.overage_summary` and others likewise.
 """
 
 from __future__ import annotations

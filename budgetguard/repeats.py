@@ -1,4 +1,4 @@
-"""Which events were told already, so that a storm of refusals is one warning and a sum, not a line for each call.
+"""Which events were told already, so that what happens to many calls is one warning and a sum, not a line each.
 
 `limits` remembers what was told, for as long as its window; what repeats is counted here until somebody takes the sums.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from budgetguard.core.model import Account
 from budgetguard.core.periods import Period
-from budgetguard.events import Event, OutboxFilling, Refused, StoreProblem, Unmatched
+from budgetguard.events import Event, OutboxFilling, Overage, Refused, StoreProblem, Unmatched
 
 if TYPE_CHECKING:
     from limits.storage import MemoryStorage
@@ -55,7 +55,8 @@ class Repeats:
 
         New is: a refusal by an account that has not refused in this window; one for another cause with labels that
         have not met it today; labels that no budget covered today; a fault of the store not told within a minute; each
-        tenth of the outbox that is full, once an hour.
+        tenth of the outbox that is full, once an hour. Once an hour, too, that an agent's calls to a model take more
+        than their estimates (learned ones let some do so all day), and that this overdraws an account.
         """
         if isinstance(event, Refused):
             spans = {v.account.key: _window_s(v.account.period) for v in event.violations}
@@ -67,6 +68,10 @@ class Repeats:
             return self._first({_key(event.name, event.subject): DAY_S})
         elif isinstance(event, OutboxFilling):
             return self._first({_key(event.name, event.rows * 10 // event.most): HOUR_S})
+        elif isinstance(event, Overage):
+            caller = _caller(event.subject)
+            kinds = {_key(event.name, caller, event.overdrawn > 0): caller}
+            spans = dict.fromkeys(kinds, HOUR_S)
         elif isinstance(event, StoreProblem):
             kinds = {_key(event.verb, event.error, event.let_through): f"{event.verb}: {event.error}"}
             spans = dict.fromkeys(kinds, MINUTE_S)
@@ -110,6 +115,11 @@ class Repeats:
 
 def _key(*parts: object) -> str:
     return json.dumps([sorted(part.items()) if isinstance(part, Mapping) else part for part in parts])
+
+
+def _caller(subject: Mapping[str, str]) -> str:
+    """Not by its other labels: a session or a task may be new with every call."""
+    return " ".join(f"{name}={subject[name]}" for name in ("agent", "model") if name in subject) or "no labels"
 
 
 def _named(account: Account) -> str:

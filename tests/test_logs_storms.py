@@ -8,7 +8,8 @@ import pytest
 from logs_kit import NOON_MS, ONE, SkippingLoop, account, lines, refusal, run
 
 import budgetguard as bg
-from budgetguard.events import Refused, StoreProblem
+from budgetguard.core.amounts import Amounts
+from budgetguard.events import Overage, Refused, StoreProblem
 from budgetguard.logs import LogObserver
 from budgetguard.repeats import MOST_REMEMBERED, Repeats
 from budgetguard.stores.sqlite import SQLiteStore
@@ -138,6 +139,33 @@ def test_a_store_that_is_away_is_told_once_a_minute(
     run(play)
     assert [line.split()[0] for line in lines(caplog)] == ["budget.store_away", "budget.store_away_summary"] * 3
     assert 'count=49 kinds=1 most="reserve: no answer: 49"' in lines(caplog)[1]
+
+
+def test_calls_above_learned_estimates_are_told_once_for_an_agent_and_model_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def play(loop: SkippingLoop) -> None:
+        log = LogObserver()
+        for number in range(50):
+            subject = {"agent": "a", "session": f"s-{number}", "model": "m"}
+            log.on_event(Overage(f"r-{number}", subject, Amounts(tokens=3), 0))
+        log.on_event(Overage("r-51", {"agent": "a", "model": "m"}, Amounts(tokens=3), 1))
+        log.on_event(Overage("r-52", {}, Amounts(tokens=3), 0))
+        await loop.skip(61)
+
+    run(play)
+    *told, summary = lines(caplog)
+    assert [line.split(" overage_tokens=3 ")[1] for line in told] == ["overdrawn=0", "overdrawn=1", "overdrawn=0"]
+    assert summary == 'budget.overage_summary count=49 kinds=1 most="agent=a model=m: 49"'
+
+
+def test_overage_is_told_again_after_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1_000_000.0
+    monkeypatch.setattr("limits.storage.memory.time", types.SimpleNamespace(time=lambda: now_s))
+    repeats, event = Repeats(), Overage("r-1", {"agent": "a"}, Amounts(tokens=3), 0)
+    assert [repeats.is_new(event) for _ in range(3)] == [True, False, False]
+    now_s += 3_601
+    assert repeats.is_new(event)
 
 
 def test_memory_has_a_bound_however_many_accounts_refuse() -> None:

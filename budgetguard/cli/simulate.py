@@ -82,8 +82,8 @@ MethodOption = Annotated[
     list[Method],
     typer.Option(
         "--estimate",
-        help="What each call's output is estimated by: its bound, what was learned before it, or the truth; several "
-        "are compared. [default: as the policy says]",
+        help="What each call's output is estimated by: learned, by calls before it; ceiling, by its bound; oracle, by "
+        "what it will write. Repeat it to compare. [default: as the policy says]",
     ),
 ]
 InjectOption = Annotated[

@@ -1,7 +1,8 @@
 """What a policy would have done with a real trace: replayed through a real store, on the trace's clock.
 
-`trace` reads the calls, `replay` lets them arrive and complete, `delays` lets them wait, `bulk` drives the store,
-`report` has the figures.
+`trace` reads the calls (`exported` those of a ledger), `callers` says who makes them, `estimates` what each asks for;
+`replay` lets them arrive and complete, `delays` lets them wait, `bulk` drives the store; `truth` knows what would have
+fit, `report` has the figures.
 """
 
 from budgetguard.simulation.replay import IN_MEMORY, simulate
