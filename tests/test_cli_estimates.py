@@ -86,7 +86,10 @@ def test_strange_sets_are_shown_or_left_out_and_globs_choose(url: str, capsys: p
     assert told(url, capsys, "--task", "*") == []
 
 
-def test_the_table_shows_no_control_characters(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_no_control_characters(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     assert run(["estimates", "--store", url]) == 0
     out = capsys.readouterr().out
     assert "4.0% 1.5k" in out and "80.0% 12" in out and "2.5% 7" in out

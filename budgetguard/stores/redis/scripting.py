@@ -132,7 +132,7 @@ class Scripting:
         if isinstance(reply, StoreError):
             return reply
         if _is(reply, "WRONGTYPE"):
-            keys = self.keys.meta, self.keys.open, self.keys.index, self.keys.outbox, self.keys.outputs
+            keys = self.keys.meta, self.keys.open, self.keys.index, self.keys.outputs, self.keys.outbox
             return ScriptFailed(unreadable(b" or ".join(keys).decode()))
         return ScriptFailed(f"a script failed: {reply}")
 
