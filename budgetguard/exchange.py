@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from budgetguard.clients import Gate
     from budgetguard.subjects import Judged
 
+NO_USAGE = "the answer states no usage"
 STEP_PERCENT = 25
 """A stream that reaches its estimated output takes so much more of it at once,"""
 STEP_LEAST = 256
@@ -237,7 +238,7 @@ class Exchange:
                 await hold.release_after(failure_of(error, self.answer))
             else:
                 part.end(charge)
-                await hold.end(status_of(charge, error, self.answer, cause), cause)
+                await hold.end(status_of(charge, error, self.answer, cause), cause, NO_USAGE)
 
     def __del__(self) -> None:
         """Nobody reads it any more: a hold that is shared learns how far it came. One of its own sees to itself."""
@@ -258,9 +259,9 @@ class Exchange:
         return charge._replace(streamed=self._request.streams) if answer is None else answer.timed(charge)
 
     def _around(self) -> tuple[Hold, Judged] | tuple[None, None]:
-        """The innermost open hold around the caller that is this guard's, unless a label of the call says otherwise.
+        """The innermost open hold around the caller that is this guard's, and the labels that the call has in it.
 
-        With the labels that the call has in it.
+        None where a label of the call says otherwise than the hold's.
         """
         for hold in reversed(open_holds()):
             if hold.belongs_to(self._gate.shared):

@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 READ_TURNS: Final = 10
 """In so many turns what all have learned of the sets in use is read again, some in each: one costs 0.2 ms."""
 READ_MOST: Final = 32
+"""So many of these sets in one turn."""
 BEGIN_MOST: Final = 128
+"""Sets that a new worker reads before its first estimate: those that were written last."""
 LAST_SHARE_S: Final = 2.0
+"""For so long an ending guard waits until the store has what was learned."""
 
 
 class Guess(NamedTuple):

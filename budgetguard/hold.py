@@ -97,10 +97,14 @@ class Hold(Shared):
         self._parts.record(usage)
         return usage
 
-    async def end(self, status: EndStatus, error_type: str = "") -> None:
-        """Charge what is known of the calls by now; the estimate, assumed, where nothing is."""
+    async def end(self, status: EndStatus, error_type: str = "", unknown: str = NOT_RECORDED) -> None:
+        """Charge what is known of the calls by now; the estimate, assumed, where nothing is.
+
+        Args:
+            unknown: why nothing is, where no error says so.
+        """
         if self.open:
-            await self._end(self._settlement(status, error_type), error_type or NOT_RECORDED)
+            await self._end(self._settlement(status, error_type), error_type or unknown)
 
     async def settle(self, response: Any = None) -> None:
         """Charge what was recorded, and `response` with it; the estimate where nothing was.

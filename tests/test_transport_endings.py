@@ -34,6 +34,7 @@ from transport_kit import (
 
 from budgetguard.call_events import Released
 from budgetguard.estimate import estimate
+from budgetguard.events import Assumed
 from budgetguard.integrations.httpx import BudgetTransport
 from budgetguard.policy_settings import WithoutUsage
 from budgetguard.wire.apis import Api
@@ -177,6 +178,8 @@ def test_a_call_that_does_not_say_what_it_took_is_settled_as_its_setting_says(
     output_tokens = row["completion_tokens"] > 0 if right[1] is True else row["completion_tokens"]
     assert (row["prompt_tokens"], output_tokens, row["usage_source"], row["status"]) == right
     assert row["error_type"] == case.error_type
+    assumed = [case.error_type or "the answer states no usage"] if row["status"] == "assumed" else []
+    assert [event.cause for event in world.heard.of(Assumed)] == assumed
 
 
 @pytest.mark.parametrize("way", ["async", "sync"])

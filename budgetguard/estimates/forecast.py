@@ -51,8 +51,8 @@ class Forecast:
     ) -> int:  # fmt: skip
         """An output in tokens, at least 1 and at most `bound`, which is the request's own or its model's.
 
-        It is no more than the smallest limit has, so that what writes less for the most part is tried: but for calls of
-        which that is not known to be so.
+        It is no more than the smallest limit has, so that calls of which some write less are tried. Those whose
+        mean is known to be above it are asked for as they are, and so refused as impossible.
 
         Args:
             most: what the smallest limit of dollars could pay.

@@ -141,8 +141,9 @@ class Learned:
         self._forget()
 
     def _forget(self) -> None:
-        self._seen.clear()
+        """The sets that were asked for longest ago, as long as too much is kept."""
         while self._size > MOST_KEPT:
+            self._seen.clear()
             key, forgotten = self._sketches.popitem(last=False)
             self._size -= forgotten.sketch.size + _weight(key)
 

@@ -16,9 +16,9 @@ from budgetguard.within import stop_at_refusal
 
 _PACKAGE = "litellm"
 _RETRYING = ("completion_with_retries", "responses_with_retries")
+_RETRYING_ASYNC = ("acompletion_with_retries", "aresponses_with_retries")
 _met: ContextVar[list[BudgetGuardError]] = ContextVar("budgetguard_litellm_met")
 """The errors of ours that attempts have met, the first one first."""
-_RETRYING_ASYNC = ("acompletion_with_retries", "aresponses_with_retries")
 
 
 def refusal_of(error: Any) -> BudgetGuardError | None:

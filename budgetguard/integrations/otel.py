@@ -24,9 +24,8 @@ its admission to its end, with `error.type` if it failed. No text of a prompt or
 
 Metrics: the histograms `gen_ai.client.token.usage` and `gen_ai.client.operation.duration` (of a call, from its
 admission), with `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.model`, and `gen_ai.token.type` or
-`error.type` (an answer's status, `429`, or an exception's name). A call that its caller let go of, or that was refused,
-was none, and is in neither. What was reserved by hand, or refused, is taken for a
-chat.
+`error.type` (an answer's status, `429`, or an exception's name). A call that its caller released, or that was refused,
+was none, and is in neither. What was reserved by hand, or refused, is taken for a chat.
 
 Instrumentations of SDKs have metrics of the same names: keep one of the two. Without ours:
 `OpenTelemetry(meter_provider=opentelemetry.metrics.NoOpMeterProvider())`.
