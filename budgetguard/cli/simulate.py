@@ -82,6 +82,7 @@ MethodOption = Annotated[
     list[Method],
     typer.Option(
         "--estimate",
+        metavar="<learned|ceiling|oracle>",
         help="What each call's output is estimated by: learned, by calls before it; ceiling, by its bound; oracle, by "
         "what it will write. Repeat it to compare. [default: as the policy says]",
     ),
