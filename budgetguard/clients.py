@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from budgetguard.call import Origin
     from budgetguard.core.model import Claim
     from budgetguard.exchange import Exchange
-    from budgetguard.forecasting import Forecasting
     from budgetguard.hold import Hold
+    from budgetguard.learning.forecasting import Forecasting
     from budgetguard.policy import Policy
     from budgetguard.subjects import Judged, Subjects
     from budgetguard.sync import SyncGuard

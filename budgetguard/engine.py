@@ -16,7 +16,7 @@ from budgetguard.draining import Draining
 from budgetguard.duties import Duties, answers_to
 from budgetguard.errors import BudgetGuardError, StateLost, StoreClockBehind, StoreError
 from budgetguard.events import Expired, LeaseLost, StoreProblem
-from budgetguard.learning import SHARE_S, Learning
+from budgetguard.learning.sharing import SHARE_S, Learning
 from budgetguard.refusal_counts import FLUSH_S, last_flush
 from budgetguard.resources import Resources
 from budgetguard.settling import Courier, Op

@@ -28,7 +28,7 @@ from budgetguard.estimate import (
     with_bound,
 )
 from budgetguard.hold import Hold
-from budgetguard.learned_estimate import LearnedEstimate
+from budgetguard.learning.estimate import LearnedEstimate
 from budgetguard.parts import LEFT_UNREAD, Charge, Part
 from budgetguard.prompts import prompt_hash
 from budgetguard.refusal import explain

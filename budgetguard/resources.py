@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from budgetguard.draining import Drain
 from budgetguard.events import Event
-from budgetguard.forecasting import Forecasting
+from budgetguard.learning.forecasting import Forecasting
 from budgetguard.outcome import Outcome
 from budgetguard.refusal_counts import RefusalCounts
 from budgetguard.settling import Spool

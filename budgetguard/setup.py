@@ -10,8 +10,8 @@ from budgetguard.alerts.raised import OnAlert
 from budgetguard.draining import Drain
 from budgetguard.errors import ConfigError, InvalidLabel
 from budgetguard.events import Event, Observer, PolicyRejected, PolicyReloaded
-from budgetguard.forecasting import Forecasting
 from budgetguard.labels import LABELS_VARIABLE, labels_from_env
+from budgetguard.learning.forecasting import Forecasting
 from budgetguard.outcome import Outcome
 from budgetguard.policy import (
     AlertSettings,

@@ -93,7 +93,7 @@ class RefusalCount(NamedTuple):
 
 
 class OutputCount(NamedTuple):
-    """So many calls of a set wrote so much: `place` is that of an edge (`estimates.sketch`), or says what is summed.
+    """So many calls of a set wrote so much: `place` is that of an edge (`learning.sketch`), or says what is summed.
 
     `words` are the set's name: what its calls have in common, as whoever asks spells it. At most some 9,300 bytes of
     UTF-8, where the control characters of three labels are escaped.

@@ -12,8 +12,8 @@ from transport_kit import JSON, Play, Player, request
 from transport_kit import heard as heard_of
 
 import budgetguard as bg
-from budgetguard.estimates.sketch import EDGES
 from budgetguard.integrations.httpx import BudgetTransport
+from budgetguard.learning.sketch import EDGES
 from budgetguard.store import OutputSet, Store
 from budgetguard.stores import open_store
 

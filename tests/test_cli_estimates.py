@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from budgetguard.cli.app import run
-from budgetguard.estimates.learned import WHOLE
-from budgetguard.estimates.sketch import place_of
-from budgetguard.estimates.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Unsent
+from budgetguard.learning.learned import WHOLE
+from budgetguard.learning.sketch import place_of
+from budgetguard.learning.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Unsent
 from budgetguard.store import OutputCount
 from budgetguard.stores import open_store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import budgetguard as bg
 from budgetguard.core.model import Plan
 from budgetguard.estimate import EstimateSettings
-from budgetguard.estimates.forecast import Forecast
+from budgetguard.learning.forecast import Forecast
 from budgetguard.policy import Policy
 
 NOW_MS = 1_767_571_200_000

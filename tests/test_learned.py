@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from budgetguard.estimates.blending import Outlook
-from budgetguard.estimates.learned import MOST_KEPT, MOST_WANTED, Learned, _keys, keys_of
-from budgetguard.estimates.unsent import FLUSH_MOST, Key, Unsent
+from budgetguard.learning.blending import Outlook
+from budgetguard.learning.learned import MOST_KEPT, MOST_WANTED, Learned, _keys, keys_of
+from budgetguard.learning.unsent import FLUSH_MOST, Key, Unsent
 from budgetguard.store import OUTPUT_PLACES
 
 DAY_MS = 86_400_000
@@ -143,7 +143,7 @@ def test_every_set_that_is_asked_for_again_and_again_is_read_anew_in_its_turn() 
 
 def test_what_is_asked_for_while_the_store_is_away_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, most in (("learned.MOST_KEPT", 20_000), ("learned.MOST_ASKED", 1_000), ("unsent.MOST_UNSENT", 2_500)):
-        monkeypatch.setattr(f"budgetguard.estimates.{name}", most)
+        monkeypatch.setattr(f"budgetguard.learning.{name}", most)
     found, unsent = sharing()
     for number in range(6_000):
         agent, task = f"a{number % 7}", f"t{number}"

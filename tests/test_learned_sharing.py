@@ -15,10 +15,10 @@ from virtual_time import Patiently, VirtualLoop, run
 
 import budgetguard as bg
 from budgetguard.estimate import load_tokenizers
-from budgetguard.estimates.sketch import EDGES
-from budgetguard.forecasting import READ_TURNS
 from budgetguard.integrations.httpx import BudgetTransport
-from budgetguard.learning import BEGIN_S
+from budgetguard.learning.forecasting import READ_TURNS
+from budgetguard.learning.sharing import BEGIN_S
+from budgetguard.learning.sketch import EDGES
 
 
 async def shared(world: World, words: str = MODEL) -> int:

@@ -21,9 +21,9 @@ import budgetguard as bg
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
 from budgetguard.estimates.settings import EstimateSettings
-from budgetguard.estimates.sketch import place_of
-from budgetguard.estimates.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW
-from budgetguard.forecasting import READ_TURNS, Forecasting, Guess
+from budgetguard.learning.forecasting import READ_TURNS, Forecasting, Guess
+from budgetguard.learning.sketch import place_of
+from budgetguard.learning.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW
 from budgetguard.policy import Policy
 from budgetguard.policy_settings import GuardSettings
 from budgetguard.store import OutputCount

@@ -13,7 +13,7 @@ import pytest
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.errors import InvalidAmount
-from budgetguard.estimates.sketch import EDGES, KEPT_SLICES, MOST_TOKENS, Sketch, Spread
+from budgetguard.learning.sketch import EDGES, KEPT_SLICES, MOST_TOKENS, Sketch, Spread
 from budgetguard.simulation import read_trace
 
 TRACES = ("azure2023_code.norm", "mooncake_conversation.norm", "tau2_multiagent.norm", "servegen_mlarge_600s.gen")

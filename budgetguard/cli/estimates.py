@@ -19,7 +19,7 @@ from budgetguard.refusal import escaped, span
 from budgetguard.reports.charts import short_count
 
 if TYPE_CHECKING:
-    from budgetguard.estimates.sketch import Sketch, Spread
+    from budgetguard.learning.sketch import Sketch, Spread
     from budgetguard.store import OutputSet
 
 EMPTY = "nothing was learned yet: requests of wrapped clients teach what calls like them write"
@@ -75,7 +75,7 @@ def estimates(
 
 
 def _records(found: list[OutputSet], globs: Mapping[str, str], now_ms: int) -> list[Record]:
-    from budgetguard.estimates.unsent import said_by
+    from budgetguard.learning.unsent import said_by
 
     records, inputs = [], dict[tuple[str, ...], Record]()
     for one in found:
@@ -99,7 +99,7 @@ def _records(found: list[OutputSet], globs: Mapping[str, str], now_ms: int) -> l
 
 
 def _inputs(one: OutputSet, half_life_ms: int, now_ms: int) -> Record:
-    from budgetguard.estimates.learned import WHOLE
+    from budgetguard.learning.learned import WHOLE
 
     spread = _sketch(one, half_life_ms, now_ms).spread(now_ms / half_life_ms)
     errors = {f"input_{key}": value for key, value in _errors(one).items()}
@@ -107,7 +107,7 @@ def _inputs(one: OutputSet, half_life_ms: int, now_ms: int) -> Record:
 
 
 def _sketch(one: OutputSet, half_life_ms: int, now_ms: int) -> Sketch:
-    from budgetguard.estimates.sketch import EDGES, Sketch
+    from budgetguard.learning.sketch import EDGES, Sketch
 
     sketch = Sketch()
     sketch.merge([count for count in one.counts if count[1] < len(EDGES)], now_ms // half_life_ms)
@@ -136,7 +136,7 @@ def _record(one: OutputSet, half_life_ms: int, names: list[str], now_ms: int) ->
 
 
 def _errors(one: OutputSet) -> Record:
-    from budgetguard.estimates.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW
+    from budgetguard.learning.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW
 
     sums = Counter[int]()
     for _, place, number in one.counts:
@@ -156,7 +156,7 @@ def _errors(one: OutputSet) -> Record:
 
 def _quantile(spread: Spread, share: float) -> int:
     """At most 5 % too high, and never too low; 0 without a call."""
-    from budgetguard.estimates.sketch import EDGES
+    from budgetguard.learning.sketch import EDGES
 
     if not spread.places:
         return 0

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 from budgetguard.call import Call
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
-from budgetguard.dollar_room import DollarRoom
-from budgetguard.estimates.forecast import Forecast
+from budgetguard.learning.dollar_room import DollarRoom
+from budgetguard.learning.forecast import Forecast
 from budgetguard.matching import Match
 from budgetguard.policy import Policy
 from budgetguard.simulation.trace import TracedCall

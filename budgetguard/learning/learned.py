@@ -15,9 +15,9 @@ from functools import lru_cache
 from math import isqrt
 from typing import Final
 
-from budgetguard.estimates.blending import WIDER_WEIGHT, Outlook, blended
-from budgetguard.estimates.sketch import EDGES, Sketch, Spread, place_of
-from budgetguard.estimates.unsent import Key, Kind, Number, Unsent
+from budgetguard.learning.blending import WIDER_WEIGHT, Outlook, blended
+from budgetguard.learning.sketch import EDGES, Sketch, Spread, place_of
+from budgetguard.learning.unsent import Key, Kind, Number, Unsent
 
 INPUTS_FROM: Final = 20
 """Calls of a set from which on what it told of inputs is believed."""

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 from budgetguard.core.amounts import MAX_AMOUNT
 from budgetguard.core.model import Plan
-from budgetguard.estimates.learned import WHOLE, Learned
 from budgetguard.estimates.settings import EstimateSettings
-from budgetguard.estimates.sketch import MOST_TOKENS
-from budgetguard.estimates.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Number, Unsent
+from budgetguard.learning.learned import WHOLE, Learned
+from budgetguard.learning.sketch import MOST_TOKENS
+from budgetguard.learning.unsent import ASKED, EXACT, HIGH_TOKENS, LOW_TOKENS, TOO_LOW, Number, Unsent
 
 INJECTED_QUANTILE: Final = 0.99
 """At least that where the estimate is written into the request: what is above is cut off."""

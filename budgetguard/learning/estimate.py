@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from budgetguard.forecasting import Guess
+from budgetguard.learning.forecasting import Guess
 from budgetguard.refusal import escaped
 from budgetguard.usage import Usage
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import Final, NamedTuple
 
-from budgetguard.estimates.sketch import EDGES, Spread
+from budgetguard.learning.sketch import EDGES, Spread
 
 WIDER_WEIGHT: Final = 5.0
 """What is known of the wider set counts as so many calls at most: so a new task begins as its agent is."""

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from budgetguard.core.model import Plan
-from budgetguard.dollar_room import DollarRoom
 from budgetguard.errors import BudgetGuardError
-from budgetguard.estimates.forecast import Forecast, Source
-from budgetguard.estimates.learned import keys_of
-from budgetguard.estimates.unsent import Unsent
 from budgetguard.events import Event, StoreProblem
+from budgetguard.learning.dollar_room import DollarRoom
+from budgetguard.learning.forecast import Forecast, Source
+from budgetguard.learning.learned import keys_of
+from budgetguard.learning.unsent import Unsent
 from budgetguard.store import Store
 from budgetguard.usage import Usage
 
