@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import json
 import os
 import signal
@@ -131,7 +132,9 @@ class WarmProcess:
         self._telling.close()
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        """As `subprocess.Popen`: one that has ended meanwhile hears nothing."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
