@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from redis_kit import RedisServer
     from redis_world import RedisWorld
 
+    from budgetguard.testing import FakeProvider
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 hypothesis.settings.register_profile("budgetguard", deadline=None, print_blob=True, derandomize=False)
@@ -183,6 +185,17 @@ def postgres(postgres_server: PostgresServer) -> Books:
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's state, spools above all, is under `tmp_path`."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """A local provider of one model, which keeps its own bill."""
+    from guard_kit import MODEL
+
+    from budgetguard.testing import FakeProvider, ProviderPrice
+
+    with FakeProvider.in_thread({MODEL: ProviderPrice(1_000_000, 2_000_000)}) as found:
+        yield found
 
 
 @pytest.fixture

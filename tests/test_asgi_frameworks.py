@@ -11,7 +11,7 @@ from sdk_kit import MESSAGES, closing, ledger_rows, loop, openai
 
 import budgetguard as bg
 from budgetguard.integrations.asgi import BudgetMiddleware
-from budgetguard.testing import FakeProvider, ProviderPrice
+from budgetguard.testing import FakeProvider
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 starlette = pytest.importorskip("starlette.applications", reason="Starlette is not installed")
@@ -36,12 +36,6 @@ class ByHeader(AuthenticationBackend):
 
 AUTHENTICATED = Middleware(AuthenticationMiddleware, backend=ByHeader())
 BUDGETED = Middleware(BudgetMiddleware, labels=lambda scope: {"user": scope["user"].username})
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider.in_thread({MODEL: ProviderPrice(1_000_000, 2_000_000)}) as found:
-        yield found
 
 
 @pytest.fixture

@@ -14,18 +14,12 @@ from sdk_kit import MESSAGES, closing, loop, openai
 
 import budgetguard as bg
 from budgetguard.integrations.otel import OpenTelemetry
-from budgetguard.testing import FakeProvider, ProviderPrice, Reply
+from budgetguard.testing import FakeProvider, Reply
 
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     with exporting() as found:
-        yield found
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider.in_thread({MODEL: ProviderPrice(1_000_000, 2_000_000)}) as found:
         yield found
 
 

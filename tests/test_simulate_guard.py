@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
-from virtual_time import Patiently, VirtualLoop, run
+from virtual_time import Guarded, Patiently, run
 
 import budgetguard as bg
 from budgetguard.policy import Policy
@@ -68,36 +67,27 @@ def a_trace(seed: int) -> list[TracedCall]:
     ]
 
 
-class Guarded:
-    """A trace's calls, each made through one guard."""
+class ByHand(Guarded):
+    """Each is reserved by hand."""
 
     def __init__(self, folder: Path, budgets: Budgets) -> None:
-        self.loop = VirtualLoop()
+        super().__init__(START_MS)
         self.waits_ms: list[int] = []
-        self.refused: Counter[str] = Counter()
         self.admitted: list[int] = []
         store = SQLiteStore(str(folder / "guard.db"), clock=self)
-        self._guard = bg.Guard(budgets=budgets, prices=PRICES, store=Patiently(store, self.loop))
+        self.guard = bg.Guard(budgets=budgets, prices=PRICES, store=Patiently(store, self.loop))
 
-    def now_ms(self) -> int:
-        return START_MS + self.loop.now_ms()
-
-    async def replay(self, calls: Sequence[TracedCall]) -> None:
-        async with self._guard:
-            await asyncio.gather(*map(self._call, calls))
-
-    async def _call(self, call: TracedCall) -> None:
-        await asyncio.sleep(call.at_ms / 1000 - self.loop.time())
+    async def call(self, call: TracedCall) -> None:
         estimate = bg.Usage(call.prompt_tokens, HOLD_OUTPUT)
         try:
-            async with self._guard.reserve(agent=call.labels["agent"], model=call.model, estimate=estimate) as hold:
+            async with self.guard.reserve(agent=call.labels["agent"], model=call.model, estimate=estimate) as hold:
                 self.admitted.append(call.prompt_tokens)
                 if (waited_ms := self.loop.now_ms() - call.at_ms) > 0:
                     self.waits_ms.append(waited_ms)
                 await asyncio.sleep(0.3 + 0.02 * call.completion_tokens)
                 hold.record(bg.Usage(call.prompt_tokens, call.completion_tokens))
         except bg.BudgetExceeded as refusal:
-            self.refused.update({violation.account.budget for violation in refusal.violations})
+            self.refuse(refusal)
 
 
 def books(path: Path) -> dict[str, Any]:
@@ -120,7 +110,7 @@ def test_it_admits_delays_and_refuses_the_calls_that_a_guard_would(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("budgetguard.admission.poll_s", lambda: 0.2)  # the guard's jitter is random
     calls = a_trace(seed)
-    guarded = Guarded(tmp_path, POLICIES[name])
+    guarded = ByHand(tmp_path, POLICIES[name])
     run(guarded.loop, guarded.replay(calls))
     url = f"sqlite:///{tmp_path / 'simulated.db'}"
     policy = Policy(POLICIES[name], prices=PriceTable(PRICES))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import httpx2
 import pytest
 from test_simulate_guard import START_MS, books
 from transport_kit import JSON, heard, request
-from virtual_time import Patiently, VirtualLoop, run
+from virtual_time import Guarded, Patiently, run
 
 import budgetguard as bg
 from budgetguard.integrations.httpx import BudgetTransport
@@ -39,30 +37,21 @@ class Provider(httpx2.AsyncBaseTransport):
         return httpx2.Response(200, headers=JSON, content=json.dumps({"choices": [], "usage": usage}).encode())
 
 
-class Guarded:
-    """A trace's calls, each made through the transport of one guard, which shares what it learns with its store."""
+class Learning(Guarded):
+    """Each is made through the transport of a guard that shares what it learns with its store."""
 
     def __init__(self, folder: Path, limit: str, bound: int) -> None:
-        self.loop = VirtualLoop()
-        self.refused: Counter[str] = Counter()
+        super().__init__(START_MS)
         self._bound = bound
         store = Patiently(SQLiteStore(str(folder / "guard.db"), clock=self), self.loop)
-        self._guard = bg.Guard(budgets=[bg.Budget("all", [limit])], prices=PRICES, estimate=ESTIMATES, store=store)
+        self.guard = bg.Guard(budgets=[bg.Budget("all", [limit])], prices=PRICES, estimate=ESTIMATES, store=store)
 
-    def now_ms(self) -> int:
-        return START_MS + self.loop.now_ms()
-
-    async def replay(self, calls: Sequence[TracedCall]) -> None:
-        async with self._guard:
-            await asyncio.gather(*map(self._call, calls))
-
-    async def _call(self, call: TracedCall) -> None:
-        await asyncio.sleep(call.at_ms / 1000 - self.loop.time())
+    async def call(self, call: TracedCall) -> None:
         asked: dict[str, Any] = {"model": call.model, "messages": [], "max_tokens": self._bound}
         with bg.acting_as(labels=call.labels):
-            outcome = await heard(BudgetTransport(self._guard, Provider(call)), request(asked))
+            outcome = await heard(BudgetTransport(self.guard, Provider(call)), request(asked))
         if isinstance(outcome.error, bg.BudgetExceeded):
-            self.refused.update({violation.account.budget for violation in outcome.error.violations})
+            self.refuse(outcome.error)
         elif outcome.error is not None:
             raise outcome.error
 
@@ -88,7 +77,7 @@ def test_it_learns_and_refuses_as_a_guard_would(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     calls = a_cut(shared, name, each)
     bound = max(call.completion_tokens for call in calls)
-    guarded = Guarded(tmp_path, limit, bound)
+    guarded = Learning(tmp_path, limit, bound)
     run(guarded.loop, guarded.replay(calls))
     policy = Policy([bg.Budget("all", [limit])], prices=PriceTable(PRICES), estimate=ESTIMATES)
     url = f"sqlite:///{tmp_path / 'simulated.db'}"

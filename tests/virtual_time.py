@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+import budgetguard as bg
+from budgetguard.simulation import TracedCall
 from budgetguard.store import Store
 
 T = TypeVar("T")
@@ -31,6 +35,41 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jump(self, step_s: float) -> None:
         """Let time pass."""
         self._now_s += step_s
+
+
+class Guarded(ABC):
+    """A trace's calls, each made at its time through one guard, whose store's clock this is.
+
+    Args:
+        start_ms: the store's time when the trace begins.
+    """
+
+    guard: bg.Guard
+
+    def __init__(self, start_ms: int) -> None:
+        self.loop = VirtualLoop()
+        self.refused: Counter[str] = Counter()
+        self._start_ms = start_ms
+
+    def now_ms(self) -> int:
+        return self._start_ms + self.loop.now_ms()
+
+    async def replay(self, calls: Sequence[TracedCall]) -> None:
+        """Until all have ended."""
+        async with self.guard:
+            await asyncio.gather(*map(self._in_time, calls))
+
+    async def _in_time(self, call: TracedCall) -> None:
+        await asyncio.sleep(call.at_ms / 1000 - self.loop.time())
+        await self.call(call)
+
+    @abstractmethod
+    async def call(self, call: TracedCall) -> None:
+        """Make one."""
+
+    def refuse(self, refusal: bg.BudgetExceeded) -> None:
+        """Count who refused it."""
+        self.refused.update({violation.account.budget for violation in refusal.violations})
 
 
 class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]

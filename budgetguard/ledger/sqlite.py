@@ -16,7 +16,7 @@ from typing import TypeVar
 import apsw
 
 from budgetguard.core.verbs import Row
-from budgetguard.errors import BudgetGuardError, StoreAway, StoreUnusable
+from budgetguard.errors import StoreUnusable
 from budgetguard.ledger import refusals, rollups
 from budgetguard.ledger.closing import Billing, close
 from budgetguard.ledger.closing_schema import SQLITE as CLOSINGS
@@ -25,6 +25,7 @@ from budgetguard.ledger.refusals import Flush, parted
 from budgetguard.ledger.sums import SQLITE
 from budgetguard.ledger.table import COLUMNS, PRUNE_ROWS, TABLE, WRITE_ROW, timestamp
 from budgetguard.stores.sqlite import schema as store_schema
+from budgetguard.stores.sqlite.errors import translated
 
 T = TypeVar("T")
 SCHEMA = 1_002
@@ -108,16 +109,7 @@ class SQLiteLedger:
         return _in_one_transaction(db, forget)
 
     def _translated(self, job: Callable[[], T]) -> T:
-        try:
-            return job()
-        except (BudgetGuardError, *OF_A_ROW):
-            raise
-        except (apsw.BusyError, apsw.LockedError) as error:
-            raise StoreAway(f"the ledger {self._path} is held by another process's transaction: {error}") from error
-        except (apsw.Error, OSError) as error:
-            raise StoreUnusable(
-                f"the ledger {self._path} cannot be used: {error}; check the file, its folder and the disk"
-            ) from error
+        return translated(job, f"the ledger {self._path}", OF_A_ROW)
 
     def _opened(self) -> apsw.Connection:
         if self._db is None:

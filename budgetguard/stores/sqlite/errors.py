@@ -12,15 +12,17 @@ from budgetguard.errors import BudgetGuardError, StoreAway, StoreUnusable
 T = TypeVar("T")
 
 
-def translated(job: Callable[[], T], path: str) -> T:
-    """Run the job; SQLite's errors come out as ours. A busy file was not changed."""
+def translated(job: Callable[[], T], what: str, passing: tuple[type[apsw.Error], ...] = ()) -> T:
+    """Run the job; SQLite's errors come out as ours, but for those that pass. A busy file was not changed.
+
+    Args:
+        what: the file, as the user is told of it: "the store /var/lib/budgets.db".
+    """
     try:
         return job()
-    except BudgetGuardError:
+    except (BudgetGuardError, *passing):
         raise
     except (apsw.BusyError, apsw.LockedError) as error:
-        raise StoreAway(f"the store {path} is held by another process's transaction: {error}") from error
+        raise StoreAway(f"{what} is held by another process's transaction: {error}") from error
     except (apsw.Error, OSError) as error:
-        raise StoreUnusable(
-            f"the store {path} cannot be used: {error}; check the file, its folder and the disk"
-        ) from error
+        raise StoreUnusable(f"{what} cannot be used: {error}; check the file, its folder and the disk") from error

@@ -195,7 +195,7 @@ class SQLiteStore:
             if self._worker is None:
                 self._worker = WorkerThread("budgetguard-sqlite")
             worker = self._worker
-            future = worker.submit(lambda: translated(job, self._path))
+            future = worker.submit(lambda: translated(job, f"the store {self._path}"))
         most_s = (self._timeout_ms + HANGS_MS) / 1000
         try:
             while not (await asyncio.wait([future], timeout=most_s))[0]:
