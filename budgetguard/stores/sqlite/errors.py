@@ -20,7 +20,9 @@ def translated(job: Callable[[], T], what: str, passing: tuple[type[apsw.Error],
     """
     try:
         return job()
-    except (BudgetGuardError, *passing):
+    except BudgetGuardError:
+        raise
+    except passing:
         raise
     except (apsw.BusyError, apsw.LockedError) as error:
         raise StoreAway(f"{what} is held by another process's transaction: {error}") from error
